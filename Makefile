@@ -1,0 +1,45 @@
+# make demo, make test, make lint: each makes its own .venv; Python 3.11+ and a C compiler are
+# all that is needed (without a compiler, the NumPy fallback is installed and tested alone).
+
+PYTHON ?= python3
+BIN := .venv/bin
+# What an editable install must be made again for.
+BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
+
+.PHONY: demo test lint format bench bench-quick soak clean
+
+demo: .venv/demo
+	$(BIN)/python examples/digits.py
+
+test: .venv/test  # the same tests over both backends
+	$(BIN)/python -m pytest -q
+	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Run on a quiet machine; unset OPENBLAS_* variables that pin an old kernel.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks
+
+bench-quick: .venv/bench
+	$(BIN)/python -m benchmarks --quick
+
+soak: .venv/test
+	$(BIN)/python -m pytest -q -m soak
+
+.venv/%: $(BUILD) | .venv
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+.venv:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv build dist *.egg-info cyconv/kernels/*.so

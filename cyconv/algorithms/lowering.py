@@ -1,0 +1,131 @@
+"""Lowering: im2col tile by tile, a matrix product, and back through col2im.
+
+Any convolution on any machine. The columns of a tile, (C * taps, positions), hold under each output
+position the cells that it reads; times the weights, (F, C * taps), they are the output. Columns
+live for one tile in a worker's scratch memory, small enough to stay in cache, and are made again
+in the backward pass: that is cheaper than keeping them.
+
+    forward       y tile  = w @ im2col(x)           straight into y
+    input_grad    dx     += col2im(w.T @ dy tile)   with stride 1 rather the forward pass over dy,
+                                                    the kernel flipped, which needs no col2im
+    weight_grad   dw     += dy tile @ im2col(x).T   tiles summed in a fixed order
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import kernels, threads
+from cyconv.algorithms.products import (
+    COLS,
+    as_matrices,
+    block_of,
+    filters_of,
+    multiply,
+    sum_products,
+    take,
+)
+from cyconv.geometry import Geometry
+from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_images, cut_sums
+
+if TYPE_CHECKING:
+    from cyconv.plan import Plan
+
+Array = NDArray[Any]
+
+# The columns of a tile, in bytes: enough that BLAS, which repacks the weights at each call, works
+# at full speed, and few enough that they stay in cache.
+COLUMN_BYTES = 3 << 20
+# A sum over positions adds to an accumulator as large as dw after each tile, so its tiles are long
+# in positions, and rather narrow in channels.
+SUM_POSITIONS = 2048
+
+
+def serves(g: Geometry) -> bool:
+    return True
+
+
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
+    """What each pass goes through, in order: tiles, shares of images, or parts of a sum."""
+    cells = COLUMN_BYTES // itemsize
+    rows = g.channels * g.taps
+    if pass_ == "forward":
+        return cut(g, cells // rows)
+    if pass_ == "input_grad":
+        if _flips(g):
+            return tiles(g.flipped(), itemsize, "forward")
+        blocks = channel_blocks(g, -(-PIECES // max(1, g.batch)))
+        return cut_images(g, cells // -(-rows // len(blocks)), blocks)
+    blocks = channel_blocks(g, -(-rows * min(SUM_POSITIONS, g.batch * g.positions) // cells))
+    return cut_sums(g, cells // -(-rows // len(blocks)), blocks)
+
+
+def _flips(g: Geometry) -> bool:
+    """Whether the input gradient is the forward pass of the flipped convolution: with stride 1,
+    unless dy has far more channels to lower than x has."""
+    return g.stride == (1, 1, 1) and g.filters <= 2 * g.channels
+
+
+def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
+    g = plan.geometry
+    _forward(plan, g, x, as_matrices(w, g), b, y)
+
+
+def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    flat = y.reshape(g.batch, g.filters, g.positions)
+
+    def task(index: int) -> None:
+        tile = plan.tiles[index]
+        multiply(w, _columns(x, slice(0, g.channels), tile, g), b, flat, tile)
+
+    threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+
+
+def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+    """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
+    g = plan.geometry
+    if _flips(g):
+        flipped = g.flipped()
+        by_tap = as_matrices(w, g).reshape(g.groups, g.group_filters, g.group_channels, g.taps)
+        turned = by_tap[..., ::-1].swapaxes(1, 2).reshape(flipped.w_shape)
+        _forward(plan, flipped, dy, as_matrices(turned, flipped), None, dx)
+        return
+    matrices = as_matrices(w, g).swapaxes(1, 2)
+    flat = dy.reshape(g.batch, g.filters, g.positions)
+
+    def task(index: int) -> None:
+        share: Share = plan.tiles[index]
+        part = block_of(matrices.swapaxes(1, 2), share.channels, g).swapaxes(1, 2)
+        dx[share.tiles[0].images, share.channels] = 0
+        for tile in share.tiles:
+            dy_tile = take(flat, filters_of(share.channels, g), tile, len(part))
+            rows = len(part) * part.shape[1]
+            cols = threads.scratch(COLS, (rows, tile.count), dx.dtype)
+            np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.count))
+            kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
+
+    threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+
+
+def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
+    g = plan.geometry
+    flat = dy.reshape(g.batch, g.filters, g.positions)
+
+    def columns(share: Share, tile: Tile) -> Array:
+        return _columns(x, share.channels, tile, g)
+
+    sum_products(plan, columns, flat, dw)
+
+
+def _columns(x: Array, channels: slice, tile: Tile, g: Geometry) -> Array:
+    """The columns of a tile, (groups, C/groups * taps, positions), for some of the channels."""
+    rows = (channels.stop - channels.start) * g.taps
+    cols = threads.scratch(COLS, (rows, tile.count), x.dtype)
+    kernels.im2col(x[tile.images, channels], cols, tile.axes)
+    groups = 1 if g.groups == 1 else (channels.stop - channels.start) // g.group_channels
+    return cols.reshape(groups, -1, tile.count)

@@ -1,0 +1,76 @@
+"""Pointwise: a 1x1 convolution is a matrix product on the arrays as they are.
+
+With one tap, stride 1 and no padding, the columns of an image are the image itself, (C, positions).
+(With a stride they are every s-th cell of it: lowering, with one tap, copies just those.)
+
+    forward       y tile  = w @ x tile         straight into y
+    input_grad    dx tile = w.T @ dy tile      straight into dx
+    weight_grad   dw     += dy tile @ x.T      tiles summed in a fixed order
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.algorithms.products import COLS, as_matrices, multiply, sum_products, take
+from cyconv.geometry import Geometry
+from cyconv.tiling import Share, Tile, channel_blocks, cut, cut_sums
+
+if TYPE_CHECKING:
+    from cyconv.plan import Plan
+
+Array = NDArray[Any]
+
+# The part of x and y that a tile touches, in bytes. Nothing is copied, so tiles only need to be
+# few enough for BLAS to work at full speed, and as many as there is work to share.
+TILE_BYTES = 8 << 20
+
+
+def serves(g: Geometry) -> bool:
+    return g.kernel == g.stride == (1, 1, 1) and g.size == g.output and g.low == (0, 0, 0)
+
+
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
+    """What each pass goes through, in order: tiles, or parts of a sum."""
+    limit = TILE_BYTES // itemsize // (g.channels + g.filters)
+    if pass_ == "weight_grad":
+        return cut_sums(g, limit, channel_blocks(g, 1))
+    return cut(g, limit)
+
+
+def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Fill y (N, F, d, h, w) from x (N, C, d, h, w) and w (F, C/groups, 1, 1, 1)."""
+    _multiply_all(plan, as_matrices(w, plan.geometry), x, b, y)
+
+
+def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+    """Fill dx (N, C, d, h, w) from dy (N, F, d, h, w)."""
+    _multiply_all(plan, as_matrices(w, plan.geometry).swapaxes(1, 2), dy, None, dx)
+
+
+def _multiply_all(plan: Plan, w: Array, x: Array, b: Array | None, y: Array) -> None:
+    g = plan.geometry
+    x = x.reshape(g.batch, -1, g.positions)
+    y = y.reshape(g.batch, -1, g.positions)
+
+    def task(index: int) -> None:
+        tile: Tile = plan.tiles[index]
+        multiply(w, take(x, slice(None), tile, g.groups), b, y, tile)
+
+    threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+
+
+def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Fill dw (F, C/groups, 1, 1, 1) from dy (N, F, d, h, w) and x (N, C, d, h, w)."""
+    g = plan.geometry
+    x = x.reshape(g.batch, -1, g.positions)
+
+    def columns(share: Share, tile: Tile) -> Array:
+        channels = share.channels.stop - share.channels.start
+        groups = 1 if g.groups == 1 else channels // g.group_channels
+        return take(x, share.channels, tile, groups, COLS)
+
+    sum_products(plan, columns, dy.reshape(g.batch, -1, g.positions), dw)

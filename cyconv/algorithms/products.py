@@ -1,0 +1,111 @@
+"""What lowering and pointwise share: the matrix products of a tile.
+
+With the columns of a tile, ``cols`` of shape (groups, C/groups * taps, positions), the three passes
+are products with the weights (groups, F/groups, C/groups * taps) and with the tile of y or dy,
+(groups, F/groups, positions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.geometry import Geometry
+from cyconv.tiling import Share, Tile
+
+if TYPE_CHECKING:
+    from cyconv.plan import Plan
+
+Array = NDArray[Any]
+
+# Slots of a thread's scratch memory.
+COLS, IMAGES, PRODUCT = range(3)
+
+
+def as_matrices(w: Array, g: Geometry) -> Array:
+    """The weights as a matrix a group: (groups, F/groups, C/groups * taps)."""
+    return w.reshape(g.groups, g.group_filters, g.group_channels * g.taps)
+
+
+def block_of(w: Array, channels: slice, g: Geometry) -> Array:
+    """The part of such matrices that meets a block of the channels: some columns of the only
+    group, or some whole groups."""
+    if g.groups == 1:
+        return w[:, :, channels.start * g.taps : channels.stop * g.taps]
+    return w[_groups_of(channels, g)]
+
+
+def _groups_of(channels: slice, g: Geometry) -> slice:
+    return slice(channels.start // g.group_channels, channels.stop // g.group_channels)
+
+
+def filters_of(channels: slice, g: Geometry) -> slice:
+    """The filters that read a block of the channels: all of the only group's, or whole groups'."""
+    if g.groups == 1:
+        return slice(0, g.filters)
+    groups = _groups_of(channels, g)
+    return slice(groups.start * g.group_filters, groups.stop * g.group_filters)
+
+
+def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> None:
+    """Write the tile of y = w @ cols + b, where y is (N, F, positions).
+
+    One image is written straight into y; several are one product, copied to their places.
+    """
+    groups, filters, _ = w.shape
+    if tile.single:
+        out = y[tile.first].reshape(groups, filters, -1)[:, :, tile.span]
+    else:
+        out = threads.scratch(PRODUCT, (groups, filters, tile.count), y.dtype)
+    np.matmul(w, cols, out=out)
+    if b is not None:
+        out += b.reshape(groups, filters, 1)
+    if not tile.single:
+        images = out.reshape(groups * filters, tile.last - tile.first, -1)
+        y[tile.images] = images.swapaxes(0, 1)
+
+
+def take(y: Array, channels: slice, tile: Tile, groups: int, slot: int = IMAGES) -> Array:
+    """The tile of some channels of y (N, C, positions) as (groups, channels/groups, positions)."""
+    if tile.single:
+        return y[tile.first, channels].reshape(groups, -1, y.shape[2])[:, :, tile.span]
+    part = y[tile.images, channels].swapaxes(0, 1)
+    images = threads.scratch(slot, part.shape, y.dtype)
+    images[:] = part
+    return images.reshape(groups, -1, tile.count)
+
+
+def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array, dw: Array) -> None:
+    """Fill dw with the sum over all tiles of dy tile @ cols.T, for dy (N, F, positions).
+
+    Each part of the tiles has an accumulator of its own; they are added in order, so that the sum
+    does not depend on who computed what. BLAS works best with the larger side in the rows.
+    """
+    g = plan.geometry
+    parts: Sequence[Sequence[Share]] = plan.tiles
+    shape = (g.groups, g.group_filters, g.group_channels * g.taps)
+    turned = shape[2] > shape[1]
+    sums = np.empty((len(parts), shape[0], *(shape[:0:-1] if turned else shape[1:])), dw.dtype)
+    # The accumulators by filter, whichever way they lie.
+    by_filter = sums.swapaxes(2, 3) if turned else sums
+    shares = [(block_of(by_filter[i], s.channels, g), s) for i, p in enumerate(parts) for s in p]
+
+    def task(index: int) -> None:
+        total, share = shares[index]
+        for tile in share.tiles:
+            dy_tile = take(dy, filters_of(share.channels, g), tile, len(total))
+            left, right = dy_tile, columns(share, tile).swapaxes(1, 2)
+            out = total
+            if turned:
+                left, right, out = (a.swapaxes(1, 2) for a in (right, left, total))
+            if tile is share.tiles[0]:
+                np.matmul(left, right, out=out)
+            else:
+                out += np.matmul(left, right, out=threads.scratch(PRODUCT, out.shape, out.dtype))
+
+    threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
+    np.sum(by_filter, axis=0, out=dw.reshape(shape))

@@ -1,0 +1,339 @@
+"""The functions: read the arguments, make the plan, run it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cyconv.arguments import Array, array, check_dy, compute_dtype, native, prepare
+from cyconv.geometry import shape
+
+
+def conv(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Convolve a batch with a bank of filters, over 1, 2 or 3 spatial axes.
+
+    As everywhere in deep learning this is cross-correlation: the kernel is not flipped.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, *spatial)
+        The input. Any memory layout; it is not written.
+    w : array, shape (F, C/groups, *kernel)
+        The filters; their number of axes says how many are spatial.
+    b : array, shape (F,), optional
+        The bias, one number a filter.
+    stride, dilation : int or one int a spatial axis
+        The step of the window, and the step between its taps. At least 1.
+    padding : int, or one int or (low, high) pair a spatial axis
+        How many zeros to put at the ends of each axis.
+    groups : int
+        Filters are split into this many groups, each of which reads its own C/groups channels.
+    algorithm : {"auto", "gemm"}
+        How to compute; "auto" chooses. "gemm" lowers x to columns and multiplies matrices.
+    out : array, optional
+        Where to put the result: exactly its shape and dtype, C-contiguous, writeable, sharing no
+        memory with an input.
+
+    Returns
+    -------
+    array, shape (N, F, *output)
+        Along each axis ``floor((size + pads - dilation*(kernel-1) - 1) / stride) + 1`` positions.
+        Its dtype is ``np.result_type`` of the arrays, or float64 where that is no float.
+
+    Raises
+    ------
+    TypeError
+        Where an array is not of real numbers of at most 64 bits, or an integer is not one.
+    ValueError
+        Where sizes, channels, groups, padding, `algorithm` or `out` do not fit; the message names
+        the argument.
+
+    References
+    ----------
+    Chellapilla, Puri, Simard: High Performance Convolutional Neural Networks for Document
+    Processing (2006), section 4.1: convolution as a matrix product.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> w = np.ones((1, 1, 3, 3))
+    >>> cyconv.conv(x, w)
+    array([[[[45., 54.],
+             [81., 90.]]]])
+    """
+    x, w = array("x", x), array("w", w)
+    if b is not None:
+        b = array("b", b)
+    made = prepare(
+        "forward",
+        (x.shape, w.shape),
+        (stride, padding, dilation, groups, algorithm),
+        ("x", "w", "b"),
+        (x.dtype, w.dtype, None if b is None else b.dtype),
+    )
+    if b is not None and b.shape != (w.shape[0],):
+        raise ValueError(f"b must have shape {(w.shape[0],)}, one number a filter; got {b.shape}")
+    return made.run((x, w, b), out)
+
+
+def conv_input_grad(
+    dy: ArrayLike,
+    w: ArrayLike,
+    x_shape: Iterable[int],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of a convolution with respect to its input.
+
+    This is the adjoint of ``x -> conv(x, w)``: each cell of dy returns, through the filters, to the
+    cells of x that it was computed from.
+
+    Parameters
+    ----------
+    dy : array, shape (N, F, *output)
+        The gradient with respect to the output.
+    w : array, shape (F, C/groups, *kernel)
+        The filters.
+    x_shape : tuple of int
+        The shape of x, (N, C, *spatial): with a stride, several sizes have the same output size.
+    stride, padding, dilation, groups, algorithm, out
+        As for `conv`.
+
+    Returns
+    -------
+    array, shape x_shape
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv`, and where the shape of dy is not that of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> dy = np.ones((1, 1, 2, 2))
+    >>> w = np.ones((1, 1, 2, 2))
+    >>> cyconv.conv_input_grad(dy, w, (1, 1, 3, 3))
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    dy, w = array("dy", dy), array("w", w)
+    made = prepare(
+        "input_grad",
+        (shape("x_shape", x_shape), w.shape),
+        (stride, padding, dilation, groups, algorithm),
+        ("dy", "w"),
+        (dy.dtype, w.dtype),
+    )
+    check_dy("dy", dy, made.y_shape)
+    return made.run((dy, w), out)
+
+
+def conv_weight_grad(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w_shape: Iterable[int],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of a convolution with respect to its filters.
+
+    This is the adjoint of ``w -> conv(x, w)``: each tap sums, over the batch and all positions, dy
+    times the cell that it read there.
+
+    Parameters
+    ----------
+    dy : array, shape (N, F, *output)
+        The gradient with respect to the output.
+    x : array, shape (N, C, *spatial)
+        The input.
+    w_shape : tuple of int
+        The shape of w, (F, C/groups, *kernel).
+    stride, padding, dilation, groups, algorithm, out
+        As for `conv`.
+
+    Returns
+    -------
+    array, shape w_shape
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv`, and where the shape of dy is not that of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> dy = np.ones((1, 1, 2, 2))
+    >>> cyconv.conv_weight_grad(dy, x, (1, 1, 2, 2))
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    """
+    dy, x = array("dy", dy), array("x", x)
+    sizes = shape("w_shape", w_shape)
+    made = prepare(
+        "weight_grad",
+        (x.shape, sizes),
+        (stride, padding, dilation, groups, algorithm),
+        ("dy", "x"),
+        (dy.dtype, x.dtype),
+    )
+    check_dy("dy", dy, made.y_shape)
+    return made.run((dy, x), out)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What a backward pass needs: the inputs themselves, and the options."""
+
+    X: Array
+    W: Array
+    b_shape: tuple[int, ...] | None
+    out_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    options: dict[str, Any]
+
+
+def conv_forward(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    stride: Any = 1,
+    padding: Any = 1,
+    dilation: Any = 1,
+    groups: int = 1,
+    **options: Any,
+) -> tuple[Array, Cache]:
+    """Convolve, and keep what `conv_backward` needs: the tutorial's function.
+
+    Parameters
+    ----------
+    X : array, shape (N, C, *spatial)
+    W : array, shape (F, C/groups, *kernel)
+    b : array, shape (F,) or (F, 1), optional
+    stride, padding, dilation, groups, **options
+        As for `conv`; but note the padding of 1, which fits 3x3 filters.
+
+    Returns
+    -------
+    out : array, shape (N, F, *output)
+    cache
+        To be handed to `conv_backward`. It refers to X and W and copies neither, so they must not
+        change in between.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> X = np.ones((5, 1, 10, 10))
+    >>> W = np.ones((20, 1, 3, 3))
+    >>> out, cache = cyconv.conv_forward(X, W, np.zeros(20))
+    >>> out.shape
+    (5, 20, 10, 10)
+    """
+    X, W = array("X", X), array("W", W)
+    flat = b_shape = None
+    if b is not None:
+        b = array("b", b)
+        b_shape, flat = b.shape, b
+        if W.ndim and b_shape == (W.shape[0], 1):
+            flat = b[:, 0]
+    options |= {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    out = conv(X, W, flat, **options)
+    options.pop("out", None)
+    return out, Cache(X, W, b_shape, out.shape, out.dtype, options)
+
+
+def conv_backward(
+    dout: ArrayLike, cache: Cache, *, need: Iterable[str] = ("X", "W", "b")
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Compute the gradients of a convolution from that of its output.
+
+    Parameters
+    ----------
+    dout : array, shape (N, F, *output)
+        The gradient with respect to the output of `conv_forward`.
+    cache
+        What `conv_forward` returned.
+    need : iterable of {"X", "W", "b"}
+        Which gradients to compute.
+
+    Returns
+    -------
+    dX, dW, db : array or None
+        Each of the shape of what it belongs to and of the dtype of the output; None where it is
+        not needed, or where there was no b.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where dout is not an array of real numbers, its shape is not that of the output, or `need`
+        names something else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> X = np.ones((5, 1, 10, 10))
+    >>> W = np.ones((20, 1, 3, 3))
+    >>> out, cache = cyconv.conv_forward(X, W, np.zeros(20))
+    >>> dX, dW, db = cyconv.conv_backward(np.ones_like(out), cache)
+    >>> dX.shape, dW.shape, db.shape
+    ((5, 1, 10, 10), (20, 1, 3, 3), (20,))
+    """
+    if not isinstance(cache, Cache):
+        raise TypeError(f"cache must be what conv_forward returned, not {type(cache).__name__}")
+    need = frozenset(need)
+    if unknown := need - {"X", "W", "b"}:
+        raise ValueError(f'need must name "X", "W" or "b", got {sorted(map(repr, unknown))}')
+    X, W, dtype = cache.X, cache.W, cache.dtype
+    dy = array("dout", dout)
+    compute_dtype(("dout",), (dy.dtype,))
+    check_dy("dout", dy, cache.out_shape)
+    dy = native(dy, dtype)
+    dX = dW = db = None
+    if "X" in need:
+        dX = conv_input_grad(dy, native(W, dtype), X.shape, **cache.options)
+    if "W" in need:
+        dW = conv_weight_grad(dy, native(X, dtype), W.shape, **cache.options)
+    if "b" in need and cache.b_shape is not None:
+        db = dy.reshape(*dy.shape[:2], math.prod(dy.shape[2:])).sum(axis=2).sum(axis=0)
+        db = db.reshape(cache.b_shape)
+    return dX, dW, db

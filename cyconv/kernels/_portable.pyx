@@ -1,0 +1,8 @@
+# cython: language_level=3
+"""The kernels for any processor: the bodies, compiled with plain optimisation."""
+
+ctypedef fused real:
+    float
+    double
+
+include "lowering.pxi"

@@ -1,0 +1,300 @@
+"""The worker pool, the BLAS limit, and tiles over workers.
+
+A convolution is one region: a number of tiles and a function that computes one. The caller takes
+tiles until there are none left; workers that are idle join in. A region ends when its tiles are
+done, never when some number of workers has arrived, so nothing waits for a worker that another
+region holds, a forked child (which has no workers yet) just works, and where threads cannot start
+the caller works alone. While a region multiplies matrices, BLAS is held to one thread.
+
+Tiles do not depend on the number of threads, and each is computed by one thread in a fixed order,
+so results are the same to the bit for any number of threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from cyconv.geometry import integer
+
+# Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
+# estimated) stays on the calling thread.
+SMALL = 2e-4
+# OpenBLAS itself runs products of at most this many multiply-adds on one thread.
+SMALL_PRODUCT = 262_144
+# A worker keeps its scratch memory for the next region up to this size (bytes, each slot).
+KEPT_SCRATCH = 32 << 20
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _initial_threads() -> int:
+    value = os.environ.get("CYCONV_NUM_THREADS", "")
+    if not value:
+        return available_cores()
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"CYCONV_NUM_THREADS must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads that a convolution may use.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; the calling thread counts as one. The environment variable
+        ``CYCONV_NUM_THREADS`` sets it at import; without it, it is the number of cores that the
+        process may use. Results are the same to the bit for any number.
+
+    Raises
+    ------
+    TypeError
+        Where n is not an integer.
+    ValueError
+        Where n is below 1.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> before = cyconv.get_num_threads()
+    >>> cyconv.set_num_threads(1)
+    >>> cyconv.get_num_threads()
+    1
+    >>> cyconv.set_num_threads(before)
+    """
+    global _num_threads
+    _num_threads = integer("n", n, 1)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that a convolution may use.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.get_num_threads() >= 1
+    True
+    """
+    return _num_threads
+
+
+class _Blas:
+    """Holds BLAS to one thread while any region multiplies; many regions may do so at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._libraries: list[Any] | None = None
+        self._before: list[int] = []
+        self._holders = 0
+
+    @property
+    def libraries(self) -> list[Any]:
+        if self._libraries is None:  # milliseconds, so not at import
+            found = ThreadpoolController().select(user_api="blas")
+            self._libraries = list(found.lib_controllers)
+        return self._libraries
+
+    def describe(self) -> list[str]:
+        return [f"{b.internal_api} {b.version}" for b in self.libraries]
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._before = [library.get_num_threads() for library in self.libraries]
+                for library in self.libraries:
+                    library.set_num_threads(1)
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._restore()
+
+    def _restore(self) -> None:
+        for library, threads in zip(self.libraries, self._before, strict=True):
+            library.set_num_threads(threads)
+
+    def after_fork(self) -> None:
+        """In the child no region is under way, whatever the parent's other threads were doing."""
+        self._lock = threading.Lock()
+        if self._holders:
+            self._holders = 0
+            self._restore()
+
+
+class _Region:
+    """The tiles of one convolution, and who is at work on them."""
+
+    __slots__ = ("_idle", "_lock", "_next", "count", "error", "helpers", "task")
+
+    def __init__(self, task: Callable[[int], None], count: int) -> None:
+        self.task = task
+        self.count = count
+        self.error: BaseException | None = None
+        self.helpers = 0
+        self._next = 0
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+
+    def work(self) -> None:
+        """Compute tiles until there are none left to take; after an error there are none."""
+        try:
+            while (tile := self._take()) is not None:
+                self.task(tile)
+        except BaseException as error:
+            with self._lock:
+                self._next = self.count
+                self.error = self.error or error
+
+    def _take(self) -> int | None:
+        with self._lock:
+            if self._next >= self.count:
+                return None
+            self._next += 1
+            return self._next - 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self.helpers -= 1
+            self._idle.notify()
+
+    def wait(self) -> None:
+        """Wait for the tiles that helpers are still computing."""
+        with self._lock:
+            self._idle.wait_for(lambda: self.helpers == 0)
+
+
+class _Pool:
+    """Workers that sleep until a region is offered. `_lock` guards the list of open regions and
+    who joins them: a helper joins only a region that is still in the list."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._offered = threading.Condition(self._lock)
+        self._open: list[_Region] = []
+        self._workers: list[threading.Thread] = []
+        self._closed = False
+
+    def run(self, region: _Region, helpers: int) -> None:
+        """Work on the region, with up to `helpers` workers beside the caller."""
+        with self._lock:
+            self._grow(helpers)
+            self._open.append(region)
+            self._offered.notify(helpers)
+        try:
+            region.work()
+        finally:
+            self._end(region)
+            region.wait()
+
+    def _end(self, region: _Region) -> None:
+        """No tile is left to take, so nobody needs to join any more."""
+        with self._lock:
+            if region in self._open:
+                self._open.remove(region)
+
+    def _grow(self, size: int) -> None:
+        while len(self._workers) < size and not self._closed:
+            worker = threading.Thread(target=self._serve, name="cyconv", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # no threads on this platform, or no more of them
+                return
+            self._workers.append(worker)
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                self._offered.wait_for(lambda: self._open or self._closed)
+                if self._closed:
+                    return
+                region = self._open[0]
+                region.helpers += 1
+            region.work()
+            self._end(region)
+            region.leave()
+
+    def close(self) -> None:
+        """At exit: no worker may be in Python code while the interpreter goes away."""
+        with self._lock:
+            self._closed = True
+            self._offered.notify_all()
+        for worker in self._workers:
+            worker.join()
+
+
+def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) -> None:
+    """Call task(0), ..., task(count - 1), on several threads where that pays.
+
+    `seconds` is an estimate of the whole work on one thread; `blas` says that a tile has a product
+    that BLAS might spread over threads of its own. The first exception that a tile raises reaches
+    the caller, after all tiles that were under way have ended.
+    """
+    if blas:
+        with _blas:
+            _run(task, count, seconds, may_share=bool(_blas.libraries))
+    else:
+        _run(task, count, seconds, may_share=True)
+
+
+def _run(task: Callable[[int], None], count: int, seconds: float, may_share: bool) -> None:
+    helpers = min(_num_threads, count) - 1
+    if helpers < 1 or seconds < SMALL or not may_share:
+        for tile in range(count):
+            task(tile)
+        return
+    region = _Region(task, count)
+    _pool.run(region, helpers)
+    if region.error is not None:
+        raise region.error
+
+
+def describe_blas() -> list[str]:
+    """The BLAS libraries that are loaded, as "openblas 0.3.31"."""
+    return _blas.describe()
+
+
+def scratch(slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return uninitialised memory that belongs to this thread until it asks for the slot again."""
+    try:
+        buffers: dict[int, NDArray[np.uint8]] = _local.buffers
+    except AttributeError:
+        buffers = _local.buffers = {}
+    size = math.prod(shape) * dtype.itemsize
+    buffer = buffers.get(slot)
+    if buffer is None or buffer.nbytes < size:
+        buffer = np.empty(size, np.uint8)
+        if size <= KEPT_SCRATCH:
+            buffers[slot] = buffer
+    return buffer[:size].view(dtype).reshape(shape)
+
+
+def _after_fork() -> None:
+    """A child has none of the parent's threads, and perhaps locks that nobody will release."""
+    global _pool
+    _pool = _Pool()
+    _blas.after_fork()
+
+
+_num_threads = _initial_threads()
+_blas = _Blas()
+_pool = _Pool()
+_local = threading.local()
+atexit.register(lambda: _pool.close())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
