@@ -1,6 +1,7 @@
 """The compiled kernels, and nothing else: the rest of the build is in pyproject.toml."""
 
 import sys
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -20,7 +21,8 @@ extensions = cythonize(
         Extension(
             "cyconv.kernels._portable",
             ["cyconv/kernels/_portable.pyx"],
-            depends=["cyconv/kernels/lowering.pxi"],
+            depends=glob("cyconv/kernels/*.pxi") + glob("cyconv/kernels/*.h"),
+            include_dirs=["cyconv/kernels"],
             extra_compile_args=FLAGS,
         )
     ],

@@ -36,7 +36,7 @@ class Prepared:
             result = np.empty(self.out_shape, dtype)
         else:
             _check_out(out, self.out_shape, dtype, arrays)
-            result = out if out.flags.aligned else np.empty_like(out)
+            result = np.asarray(out) if out.flags.aligned else np.empty(self.out_shape, dtype)
         if self.plan.geometry.batch == 0:
             result[...] = 0  # nothing, or a sum of nothing
         else:
@@ -45,10 +45,11 @@ class Prepared:
                 for a, s in zip(arrays, self.shapes, strict=False)
             ]
             self.plan.run(self.plan, *full, result.reshape(self.shapes[-1]))
-        if out is not None and result is not out:
+        if out is None:
+            return result
+        if not out.flags.aligned:
             out[...] = result
-            return out
-        return result
+        return out
 
 
 def prepare(
@@ -146,7 +147,7 @@ def check_dy(name: str, dy: Array, y_shape: tuple[int, ...]) -> None:
 def _check_out(
     out: Any, wanted: tuple[int, ...], dtype: DType, arrays: tuple[Array | None, ...]
 ) -> None:
-    if type(out) is not np.ndarray:
+    if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
     if out.shape != wanted or out.dtype != dtype:
         raise ValueError(

@@ -55,7 +55,7 @@ def im2col(
     x = native(x, dtype).reshape(g.x_shape)
     axes = g.axes()
     for n in range(g.batch):
-        kernels.im2col(x[n : n + 1], cols[n], axes)
+        kernels.of[dtype].im2col(x[n : n + 1], cols[n], axes)
     return cols
 
 
@@ -122,7 +122,7 @@ def col2im(
     cols = native(cols, dtype)
     axes = g.axes()
     for n in range(g.batch):
-        kernels.col2im(cols[n], x[n : n + 1], axes)
+        kernels.of[dtype].col2im(cols[n], x[n : n + 1], axes)
     return x.reshape(x_shape)
 
 

@@ -334,6 +334,13 @@ def conv_backward(
     if "W" in need:
         dW = conv_weight_grad(dy, native(X, dtype), W.shape, **cache.options)
     if "b" in need and cache.b_shape is not None:
-        db = dy.reshape(*dy.shape[:2], math.prod(dy.shape[2:])).sum(axis=2).sum(axis=0)
-        db = db.reshape(cache.b_shape)
+        db = _bias_grad(dy).reshape(cache.b_shape)
     return dX, dW, db
+
+
+def _bias_grad(dy: Array) -> Array:
+    """Sum dy (N, F, *output) to (F,). NumPy's pairwise sums are accurate along the last axis only,
+    so the sum over the batch is made in float64."""
+    by_image: Array = dy.reshape(*dy.shape[:2], math.prod(dy.shape[2:])).sum(axis=2)
+    db: Array = by_image.sum(axis=0, dtype=np.float64).astype(dy.dtype)
+    return db

@@ -15,13 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from cyconv.arguments import Array, array, check_dy
 from cyconv.functional import conv, conv_backward, conv_forward
 from cyconv.geometry import check_countable, integer, integers, paddings
 from cyconv.plan import check_algorithm
-
-Array = NDArray[Any]
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -67,7 +66,10 @@ class _Conv:
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         check_countable("weight", shape)
         bound = 1 / math.sqrt(math.prod(shape[1:]))  # Kaiming uniform, a = sqrt(5), comes to this
-        rng = np.random.default_rng(rng)
+        try:
+            rng = np.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"rng must be None, a seed or a Generator, got {rng!r}") from None
         shapes = {"weight": shape, "bias": shape[:1]} if bias else {"weight": shape}
         self._named: dict[str, Array] = {
             name: rng.uniform(-bound, bound, size).astype(dtype) for name, size in shapes.items()
@@ -102,8 +104,7 @@ class _Conv:
         if self._cache is None:
             raise RuntimeError("backward has no x to work with: call forward(x) first")
         dy = _cast("dy", dy, self.dtype)
-        if dy.shape != (y_shape := self._cache.out_shape):
-            raise ValueError(f"dy must have the shape of the output, {y_shape}; got {dy.shape}")
+        check_dy("dy", dy, self._cache.out_shape)
         need = ("X", "W", "b") if input_grad else ("W", "b")
         dx, self.weight_grad, self.bias_grad = conv_backward(dy, self._cache, need=need)
         return dx
@@ -144,12 +145,12 @@ class _Conv:
         Ask again after each `backward`: the parameters stay the same arrays as long as the layer
         lives, the gradients are new ones each time (None before the first).
         """
-        for name, array in self._named.items():
-            yield array, getattr(self, f"{name}_grad")
+        for name, parameter in self._named.items():
+            yield parameter, getattr(self, f"{name}_grad")
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters under the names weight and, if there is one, bias."""
-        return {name: array.copy() for name, array in self._named.items()}
+        return {name: parameter.copy() for name, parameter in self._named.items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy all parameters in, or on any error none.
@@ -169,11 +170,11 @@ class _Conv:
     def _copy_in(self, values: Mapping[str, ArrayLike | None]) -> None:
         """Cast and check all values, and only then copy any."""
         arrays = {name: _cast(name, value, self.dtype) for name, value in values.items()}
-        for name, array in arrays.items():
-            if array.shape != (shape := self._named[name].shape):
-                raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-        for name, array in arrays.items():
-            self._named[name][...] = array
+        for name, a in arrays.items():
+            if a.shape != (shape := self._named[name].shape):
+                raise ValueError(f"{name} must have shape {shape}, got {a.shape}")
+        for name, a in arrays.items():
+            self._named[name][...] = a
 
     def __repr__(self) -> str:
         options = {  # said only where they are not as usual, like PyTorch
@@ -197,12 +198,12 @@ class _Conv:
 
 def _cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`: the same array, if it is one."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+    a = array(name, value)
+    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
         raise TypeError(
-            f"{name} must be an array of real numbers of at most 64 bits, not of {array.dtype}"
+            f"{name} must be an array of real numbers of at most 64 bits, not of {a.dtype}"
         )
-    return array.astype(dtype, copy=False)
+    return a.astype(dtype, copy=False)
 
 
 class Conv1D(_Conv):

@@ -1,6 +1,6 @@
 """Plan: which algorithm computes a pass of a convolution, over which tiles. Made once, kept.
 
-The choice is data: for each pass, a table of (algorithm, condition), the first that holds winning.
+The choice is data: a table of (algorithm, condition); the first whose condition holds computes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,34 @@ from typing import Any
 
 import numpy as np
 
-from cyconv import threads
-from cyconv.algorithms import lowering, pointwise
+from cyconv import kernels, threads
+from cyconv.algorithms import lowering, pointwise, winograd
 from cyconv.geometry import Geometry
 
-# What `algorithm` may ask for, and the modules that can answer, best first.
-ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "auto": (pointwise, lowering),
-    "gemm": (pointwise, lowering),
+Condition = Callable[[Geometry, str, int], bool]
+
+
+def _serves(module: ModuleType) -> Condition:
+    """Where the algorithm can be asked for at all."""
+    serves: Callable[[Geometry], bool] = module.serves
+    return lambda g, pass_, itemsize: serves(g)
+
+
+def _compiled(pays: Condition) -> Condition:
+    """Where it pays with compiled transforms; NumPy's cost more than the products they save."""
+    return lambda g, pass_, itemsize: kernels.BUILD is not None and pays(g, pass_, itemsize)
+
+
+# What `algorithm` may ask for, and who answers, best first. The numbers behind each condition are
+# with the algorithm.
+TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
+    "auto": (
+        (pointwise, _serves(pointwise)),
+        (winograd, _compiled(winograd.pays)),
+        (lowering, _serves(lowering)),
+    ),
+    "gemm": ((pointwise, _serves(pointwise)), (lowering, _serves(lowering))),
+    "winograd": ((winograd, _serves(winograd)),),
 }
 
 # A cautious estimate of the multiply-adds a second of one core, to judge what is worth sharing.
@@ -38,26 +58,33 @@ class Plan:
     tiles: Any
     seconds: float
     large_products: bool
-
-    @property
-    def run(self) -> Callable[..., None]:
-        """The algorithm's function for this pass; called with the plan and the arrays."""
-        function: Callable[..., None] = getattr(self.algorithm, self.pass_)
-        return function
+    # The algorithm's function for this pass, called with the plan and the arrays; and the kernels
+    # for this dtype.
+    run: Callable[..., None]
+    kernels: Any
 
 
 @lru_cache(maxsize=1024)
 def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -> Plan:
-    """Choose and prepare; `algorithm` is "auto" or the name of a way to compute."""
-    chosen = next(way for way in ALGORITHMS[algorithm] if way.serves(geometry))
+    """Choose and prepare; `algorithm` is a name of the table."""
+    itemsize = dtype.itemsize
+    ways = (way for way, holds in TABLE[algorithm] if holds(geometry, pass_, itemsize))
+    chosen = next(ways, None)
+    if chosen is None:
+        raise ValueError(
+            f"algorithm {algorithm!r} cannot serve this convolution: kernel {geometry.kernel}, "
+            f"stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
+        )
     return Plan(
         geometry=geometry,
         dtype=dtype,
         pass_=pass_,
         algorithm=chosen,
-        tiles=chosen.tiles(geometry, dtype.itemsize, pass_) if geometry.batch else (),
+        tiles=chosen.tiles(geometry, itemsize, pass_) if geometry.batch else (),
         seconds=geometry.multiply_adds / MULTIPLY_ADDS,
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
+        run=getattr(chosen, pass_),
+        kernels=kernels.of[dtype],
     )
 
 
@@ -65,7 +92,7 @@ def check_algorithm(algorithm: Any) -> str:
     """Return the name of an algorithm, or say which there are."""
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, not {algorithm!r}")
-    if algorithm not in ALGORITHMS:
-        names = ", ".join(map(repr, ALGORITHMS))
+    if algorithm not in TABLE:
+        names = ", ".join(map(repr, TABLE))
         raise ValueError(f"algorithm must be one of {names}, got {algorithm!r}")
     return algorithm

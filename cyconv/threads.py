@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from cyconv import kernels
 from cyconv.geometry import integer
 
 # Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
@@ -30,6 +31,9 @@ from cyconv.geometry import integer
 SMALL = 2e-4
 # OpenBLAS itself runs products of at most this many multiply-adds on one thread.
 SMALL_PRODUCT = 262_144
+# How long a thread waits awake before it sleeps (nanoseconds): waking one that sleeps takes about
+# as long.
+AWAKE = 50_000
 # A worker keeps its scratch memory for the next region up to this size (bytes, each slot).
 KEPT_SCRATCH = 32 << 20
 
@@ -140,7 +144,7 @@ class _Blas:
 class _Region:
     """The tiles of one convolution, and who is at work on them."""
 
-    __slots__ = ("_idle", "_lock", "_next", "count", "error", "helpers", "task")
+    __slots__ = ("_done", "_left", "_lock", "_next", "count", "error", "helpers", "task")
 
     def __init__(self, task: Callable[[int], None], count: int) -> None:
         self.task = task
@@ -149,13 +153,17 @@ class _Region:
         self.helpers = 0
         self._next = 0
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
+        self._done: threading.Condition | None = None
+        self._left = np.zeros(1, np.longlong)
 
     def work(self) -> None:
         """Compute tiles until there are none left to take; after an error there are none."""
         try:
-            while (tile := self._take()) is not None:
-                self.task(tile)
+            # Where Inf or NaN go is the definition's affair; a warning from one thread or another
+            # would depend on who took which tile.
+            with np.errstate(all="ignore"):
+                while (tile := self._take()) is not None:
+                    self.task(tile)
         except BaseException as error:
             with self._lock:
                 self._next = self.count
@@ -168,25 +176,38 @@ class _Region:
             self._next += 1
             return self._next - 1
 
+    def join(self) -> None:
+        with self._lock:
+            self.helpers += 1
+
     def leave(self) -> None:
         with self._lock:
             self.helpers -= 1
-            self._idle.notify()
+            self._left += 1
+            if self._done is not None:
+                self._done.notify()
 
     def wait(self) -> None:
-        """Wait for the tiles that helpers are still computing."""
-        with self._lock:
-            self._idle.wait_for(lambda: self.helpers == 0)
+        """Wait for the tiles that helpers are still computing: awake at first, then asleep."""
+        while self.helpers:
+            left = int(self._left[0])
+            if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE):
+                continue
+            with self._lock:
+                self._done = threading.Condition(self._lock)
+                self._done.wait_for(lambda: self.helpers == 0)
 
 
 class _Pool:
-    """Workers that sleep until a region is offered. `_lock` guards the list of open regions and
-    who joins them: a helper joins only a region that is still in the list."""
+    """Workers that wait until a region is offered: awake at first, for the next call often follows
+    closely, then asleep. `_lock` guards the list of open regions, who joins them (only while they
+    are in the list) and who sleeps."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._offered = threading.Condition(self._lock)
         self._open: list[_Region] = []
+        self._offers = np.zeros(1, np.longlong)
+        self._sleepers: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
         self._closed = False
 
@@ -195,12 +216,17 @@ class _Pool:
         with self._lock:
             self._grow(helpers)
             self._open.append(region)
-            self._offered.notify(helpers)
+            self._wake(helpers)
         try:
             region.work()
         finally:
             self._end(region)
             region.wait()
+
+    def _wake(self, number: int) -> None:
+        self._offers += 1
+        for _ in range(min(number, len(self._sleepers))):
+            self._sleepers.pop().release()
 
     def _end(self, region: _Region) -> None:
         """No tile is left to take, so nobody needs to join any more."""
@@ -218,22 +244,30 @@ class _Pool:
             self._workers.append(worker)
 
     def _serve(self) -> None:
-        while True:
+        alarm = threading.Lock()
+        alarm.acquire()
+        while not self._closed:
             with self._lock:
-                self._offered.wait_for(lambda: self._open or self._closed)
-                if self._closed:
-                    return
-                region = self._open[0]
-                region.helpers += 1
-            region.work()
-            self._end(region)
-            region.leave()
+                region = self._open[0] if self._open else None
+                offers = int(self._offers[0])
+                if region is not None:
+                    region.join()
+            if region is not None:
+                region.work()
+                self._end(region)
+                region.leave()
+            elif not kernels.wait_for_change(self._offers, offers, AWAKE):
+                with self._lock:
+                    if self._closed or int(self._offers[0]) != offers:
+                        continue
+                    self._sleepers.append(alarm)
+                alarm.acquire()
 
     def close(self) -> None:
         """At exit: no worker may be in Python code while the interpreter goes away."""
         with self._lock:
             self._closed = True
-            self._offered.notify_all()
+            self._wake(len(self._sleepers))
         for worker in self._workers:
             worker.join()
 
@@ -255,8 +289,9 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
 def _run(task: Callable[[int], None], count: int, seconds: float, may_share: bool) -> None:
     helpers = min(_num_threads, count) - 1
     if helpers < 1 or seconds < SMALL or not may_share:
-        for tile in range(count):
-            task(tile)
+        with np.errstate(all="ignore"):
+            for tile in range(count):
+                task(tile)
         return
     region = _Region(task, count)
     _pool.run(region, helpers)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv import kernels, threads
+from cyconv import threads
 from cyconv.algorithms.products import (
     COLS,
     as_matrices,
@@ -80,7 +80,7 @@ def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Ar
 
     def task(index: int) -> None:
         tile = plan.tiles[index]
-        multiply(w, _columns(x, slice(0, g.channels), tile, g), b, flat, tile)
+        multiply(w, _columns(plan, g, x, slice(0, g.channels), tile), b, flat, tile)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
@@ -106,7 +106,7 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
             rows = len(part) * part.shape[1]
             cols = threads.scratch(COLS, (rows, tile.count), dx.dtype)
             np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.count))
-            kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
+            plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
@@ -117,15 +117,15 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     flat = dy.reshape(g.batch, g.filters, g.positions)
 
     def columns(share: Share, tile: Tile) -> Array:
-        return _columns(x, share.channels, tile, g)
+        return _columns(plan, g, x, share.channels, tile)
 
     sum_products(plan, columns, flat, dw)
 
 
-def _columns(x: Array, channels: slice, tile: Tile, g: Geometry) -> Array:
+def _columns(plan: Plan, g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
     """The columns of a tile, (groups, C/groups * taps, positions), for some of the channels."""
     rows = (channels.stop - channels.start) * g.taps
     cols = threads.scratch(COLS, (rows, tile.count), x.dtype)
-    kernels.im2col(x[tile.images, channels], cols, tile.axes)
+    plan.kernels.im2col(x[tile.images, channels], cols, tile.axes)
     groups = 1 if g.groups == 1 else (channels.stop - channels.start) // g.group_channels
     return cols.reshape(groups, -1, tile.count)

@@ -6,21 +6,49 @@ this module and does not know which half it got.
 
 from __future__ import annotations
 
+import importlib
 import os
+from types import SimpleNamespace
+from typing import Any
 
-__all__ = ["BUILD", "WHY_FALLBACK", "backend", "col2im", "im2col"]
+import numpy as np
 
 WHY_FALLBACK = ""
 if os.environ.get("CYCONV_PURE_PYTHON", "0") not in ("", "0"):
     WHY_FALLBACK = "chosen by CYCONV_PURE_PYTHON"
 else:
     try:
-        from cyconv.kernels._portable import col2im, im2col
+        _build = importlib.import_module("cyconv.kernels._portable")
     except ImportError as error:  # installed where no compiler worked
         WHY_FALLBACK = f"no compiled kernels: {error}"
 
 if WHY_FALLBACK:
-    from cyconv.kernels.fallback import col2im, im2col
+    _build = importlib.import_module("cyconv.kernels.fallback")
 
 BUILD = None if WHY_FALLBACK else "portable"
 backend = "numpy" if WHY_FALLBACK else "cython"
+
+wait_for_change = _build.wait_for_change
+
+_NAMES = (
+    "col2im",
+    "im2col",
+    "winograd_input",
+    "winograd_output",
+    "winograd_output_grad",
+    "winograd_weight",
+    "winograd_weight_grad",
+)
+
+
+def _compiled_for(ctype: str) -> SimpleNamespace:
+    """The kernels for one dtype: picked by name here, which costs nothing when they are called."""
+    return SimpleNamespace(**{name: getattr(_build, name)[ctype] for name in _NAMES})
+
+
+# The kernels for each dtype.
+of: dict[np.dtype[Any], Any]
+if WHY_FALLBACK:
+    of = dict.fromkeys(map(np.dtype, ("float32", "float64")), _build)
+else:
+    of = {np.dtype("float32"): _compiled_for("float"), np.dtype("float64"): _compiled_for("double")}

@@ -6,3 +6,5 @@ ctypedef fused real:
     double
 
 include "lowering.pxi"
+include "winograd.pxi"
+include "waiting.pxi"

@@ -1,5 +1,22 @@
 """The kernels in NumPy: same names, same arguments, short enough to read as the definition."""
 
 from cyconv.kernels.fallback.lowering import col2im, im2col
+from cyconv.kernels.fallback.waiting import wait_for_change
+from cyconv.kernels.fallback.winograd import (
+    winograd_input,
+    winograd_output,
+    winograd_output_grad,
+    winograd_weight,
+    winograd_weight_grad,
+)
 
-__all__ = ["col2im", "im2col"]
+__all__ = [
+    "col2im",
+    "im2col",
+    "wait_for_change",
+    "winograd_input",
+    "winograd_output",
+    "winograd_output_grad",
+    "winograd_weight",
+    "winograd_weight_grad",
+]

@@ -1,0 +1,268 @@
+"""Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
+
+F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
+and the filters are transformed, multiplied element by element, which over channels is 36 matrix
+products, and the products transformed back.
+
+    forward       y tiles = A^T [ V @ U ] A
+    input_grad    the same over dy, with the kernel flipped and its channel axes swapped
+    weight_grad   dw      = G^T [ sum over tiles of D @ U^T ] G, in a fixed order
+
+with U = B^T x B (36, C, tiles), V = G w G^T (36, F, C) and D = A dy A^T (36, F, tiles).
+
+Transformed arrays live block by block in a worker's scratch memory. Where tiles are few and filters
+many it is the other way round: the tiles are transformed once, and the filters block by block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.geometry import Geometry
+
+if TYPE_CHECKING:
+    from cyconv.plan import Plan
+
+Array = NDArray[Any]
+
+# Slots of a thread's scratch memory.
+TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
+# Planes of transformed tiles come in steps of this many (LANES in the kernel).
+LANES = 16
+# A block of tiles, its input and output transformed, should stay in a core's cache (bytes).
+BLOCK_BYTES = 2 << 20
+BLOCK_TILES = 128
+# Few tiles and many filters: it pays to transform filters block by block, next to their product.
+FEW_TILES = 160
+MANY_WEIGHTS = 128**2
+BLOCK_FILTERS = 64
+# The sum over tiles: where dw is large, both operands are transformed whole, a chunk (bytes) at a
+# time, and workers take blocks of filters; where it is small, they take tiles and sum.
+LARGE_SUM = 96**2
+CHUNK_BYTES = 24 << 20
+SUM_PARTS = 8
+
+
+def serves(g: Geometry) -> bool:
+    return (
+        g.kernel == (1, 3, 3)
+        and g.stride == g.dilation == (1, 1, 1)
+        and g.groups == g.size[0] == g.output[0] == 1
+    )
+
+
+def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
+    """Whether Winograd beats lowering, and keeps float32 within the promised error.
+
+    Measured: it does from sqrt(C * F) * tiles of 6000 on with 32 channels and filters, of 20000
+    with 16. Its error grows with the number of channels summed over, to 4.4e-6 of the largest
+    value at 512.
+    """
+    if not serves(g):
+        return False
+    fewest, size = min(g.channels, g.filters), (g.channels * g.filters) ** 0.5 * count_tiles(g)
+    summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
+    exact = itemsize == 8 or summed <= 512
+    return exact and size >= (6000 if fewest >= 32 else 20000) and fewest >= 16
+
+
+def count_tiles(g: Geometry) -> int:
+    return g.batch * -(-g.output[1] // 4) * -(-g.output[2] // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
+
+    few: bool
+    tiles: tuple[slice, ...]
+    channels: tuple[slice, ...]
+    filters: tuple[slice, ...]
+    axes: NDArray[np.intp]
+
+
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks:
+    if pass_ == "input_grad":
+        return tiles(g.flipped(), itemsize, "forward")
+    total, weights = count_tiles(g), g.channels * g.filters
+    tile_bytes = 36 * itemsize * (g.channels + g.filters)
+    if pass_ == "forward":
+        few = total <= FEW_TILES and weights >= MANY_WEIGHTS
+        limit = max(BLOCK_TILES, BLOCK_BYTES // tile_bytes)
+    else:
+        few = weights >= LARGE_SUM
+        limit = max(BLOCK_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
+    return Blocks(
+        few=few,
+        tiles=_even_blocks(total, limit, LANES),
+        channels=_even_blocks(g.channels, max(8, g.channels // 8), 1),
+        filters=_even_blocks(g.filters, BLOCK_FILTERS if few else max(8, g.filters // 8), 1),
+        axes=g.axes(),
+    )
+
+
+def _even_blocks(size: int, limit: int, unit: int) -> tuple[slice, ...]:
+    """Cut `size` into as few blocks as steps of `limit` would, but even ones, in whole units."""
+    parts = -(-size // limit)
+    step = _round_up(-(-size // parts), unit)
+    return tuple(slice(i, min(i + step, size)) for i in range(0, size, step))
+
+
+def _length(part: slice) -> int:
+    length: int = part.stop - part.start
+    return length
+
+
+def _round_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
+    """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
+    flat = threads.scratch(slot, (36, rows * columns + LANES), dtype)
+    return flat[:, : rows * columns].reshape(36, rows, columns)
+
+
+def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 1, 3, 3)."""
+    _convolve(plan, x, w[:, :, 0], b, y)
+
+
+def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+    """Fill dx (N, C, 1, h, w) from dy (N, F, 1, oh, ow)."""
+    _convolve(plan, dy, w[:, :, 0, ::-1, ::-1].swapaxes(0, 1), None, dx)
+
+
+def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    if plan.tiles.few:
+        _filters_in_blocks(plan, x, w, b, y)
+    else:
+        _tiles_in_blocks(plan, x, w, b, y)
+
+
+def _tiles_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    blocks: Blocks = plan.tiles
+    filters, channels = w.shape[:2]
+    v = _planes(FILTERS, filters, channels, y.dtype)
+
+    def transform(index: int) -> None:
+        part = blocks.filters[index]
+        plan.kernels.winograd_weight(w[part], v[:, part])
+
+    def convolve(index: int) -> None:
+        first, count = blocks.tiles[index].start, _length(blocks.tiles[index])
+        columns = _round_up(count, LANES)
+        u = _planes(TILES, channels, columns, y.dtype)
+        plan.kernels.winograd_input(x, u, blocks.axes, first, count)
+        m = _planes(OTHER, filters, columns, y.dtype)
+        np.matmul(v, u, out=m)
+        plan.kernels.winograd_output(m, b, y, blocks.axes, first, count)
+
+    threads.run(transform, len(blocks.filters), filters * channels * 2e-8, blas=False)
+    threads.run(convolve, len(blocks.tiles), plan.seconds, blas=True)
+
+
+def _filters_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    blocks: Blocks = plan.tiles
+    channels, count = w.shape[1], blocks.tiles[-1].stop
+    columns = _round_up(count, LANES)
+    u = _planes(FILTERS, channels, columns, y.dtype)
+
+    def transform(index: int) -> None:
+        part = blocks.channels[index]
+        plan.kernels.winograd_input(x[:, part], u[:, part], blocks.axes, 0, count)
+
+    def convolve(index: int) -> None:
+        part = blocks.filters[index]
+        v = _planes(TILES, _length(part), channels, y.dtype)
+        plan.kernels.winograd_weight(w[part], v)
+        m = _planes(OTHER, _length(part), columns, y.dtype)
+        np.matmul(v, u, out=m)
+        bias = None if b is None else b[part]
+        plan.kernels.winograd_output(m, bias, y[:, part], blocks.axes, 0, count)
+
+    threads.run(transform, len(blocks.channels), channels * count * 2e-8, blas=False)
+    threads.run(convolve, len(blocks.filters), plan.seconds, blas=True)
+
+
+def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Fill dw (F, C, 1, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
+    if plan.tiles.few:
+        _sum_by_filters(plan, dy, x, dw[:, :, 0])
+    else:
+        _sum_by_tiles(plan, dy, x, dw[:, :, 0])
+
+
+def _sum_by_filters(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Transform both operands, a chunk of tiles at a time; workers take blocks of filters."""
+    total = _planes(SUMS, dw.shape[0], dw.shape[1], dw.dtype)
+    for chunk in plan.tiles.tiles:
+        _add_chunk(plan, dy, x, total, chunk)
+
+    def transform(index: int) -> None:
+        part = plan.tiles.filters[index]
+        plan.kernels.winograd_weight_grad(total[:, part], dw[part])
+
+    threads.run(transform, len(plan.tiles.filters), total[0].size * 2e-8, blas=False)
+
+
+def _add_chunk(plan: Plan, dy: Array, x: Array, total: Array, chunk: slice) -> None:
+    blocks: Blocks = plan.tiles
+    count, columns = _length(chunk), _round_up(_length(chunk), LANES)
+    u = _planes(TILES, x.shape[1], columns, x.dtype)
+    d = _planes(OTHER, dy.shape[1], columns, x.dtype)
+
+    def transform(index: int) -> None:
+        if index < len(blocks.channels):
+            part = blocks.channels[index]
+            plan.kernels.winograd_input(x[:, part], u[:, part], blocks.axes, chunk.start, count)
+        else:
+            part = blocks.filters[index - len(blocks.channels)]
+            plan.kernels.winograd_output_grad(
+                dy[:, part], d[:, part], blocks.axes, chunk.start, count
+            )
+
+    def add(index: int) -> None:
+        part = blocks.filters[index]
+        if chunk.start == 0:
+            np.matmul(d[:, part], u.swapaxes(1, 2), out=total[:, part])
+        else:
+            product = _planes(PRODUCT, _length(part), x.shape[1], x.dtype)
+            total[:, part] += np.matmul(d[:, part], u.swapaxes(1, 2), out=product)
+
+    pieces = len(blocks.channels) + len(blocks.filters)
+    threads.run(transform, pieces, (x.shape[1] + dy.shape[1]) * count * 2e-8, blas=False)
+    threads.run(add, len(blocks.filters), plan.seconds / len(blocks.tiles), blas=True)
+
+
+def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Workers take some of the blocks of tiles, and sum in accumulators of their own."""
+    blocks: Blocks = plan.tiles
+    step = -(-len(blocks.tiles) // SUM_PARTS)
+    parts = [blocks.tiles[i : i + step] for i in range(0, len(blocks.tiles), step)]
+    filters, channels = dw.shape[:2]
+    sums = threads.scratch(SUMS, (len(parts), 36, filters, channels), dw.dtype)
+
+    def add(index: int) -> None:
+        total = sums[index]
+        for block in parts[index]:
+            count, columns = _length(block), _round_up(_length(block), LANES)
+            u = _planes(TILES, channels, columns, dw.dtype)
+            d = _planes(OTHER, filters, columns, dw.dtype)
+            plan.kernels.winograd_input(x, u, blocks.axes, block.start, count)
+            plan.kernels.winograd_output_grad(dy, d, blocks.axes, block.start, count)
+            if block is parts[index][0]:
+                np.matmul(d, u.swapaxes(1, 2), out=total)
+            else:
+                product = threads.scratch(PRODUCT, total.shape, dw.dtype)
+                total += np.matmul(d, u.swapaxes(1, 2), out=product)
+
+    threads.run(add, len(parts), plan.seconds, blas=True)
+    for part in sums[1:]:
+        sums[0] += part
+    plan.kernels.winograd_weight_grad(sums[0], dw)

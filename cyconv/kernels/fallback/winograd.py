@@ -1,0 +1,116 @@
+"""Winograd's F(4x4, 3x3) in NumPy: the transforms as the matrices that they are.
+
+A tile is 4x4 outputs, computed from 6x6 inputs through 36 products instead of 144:
+
+    y = A^T [ (G w G^T) * (B^T x B) ] A
+
+(Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2015, section 4.1.) The matrices
+follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Axes = NDArray[np.intp]
+
+_a, _b = 0.5**0.5, 2**0.5
+# Evaluation of a polynomial of degree 3 (four outputs) at the points; "at infinity", its leading
+# coefficient.
+A = np.array([[p**j for j in range(4)] for p in (0.0, _a, -_a, _b, -_b)] + [[0.0, 0.0, 0.0, 1.0]])
+# The same for three filter taps, over the product of each point's distances from the others.
+G = np.array(
+    [
+        [1, 0, 0],
+        [-2 / 3, -2 / 3 * _a, -1 / 3],
+        [-2 / 3, 2 / 3 * _a, -1 / 3],
+        [1 / 6, 1 / 6 * _b, 1 / 3],
+        [1 / 6, -1 / 6 * _b, 1 / 3],
+        [0, 0, 1],
+    ]
+)
+# Row i: the coefficients of the polynomial that vanishes at all points but the i-th; for infinity,
+# the one that vanishes at all.
+BT = np.array(
+    [
+        [1, 0, -2.5, 0, 1, 0],
+        [0, -2 * _a, -2, _a, 1, 0],
+        [0, 2 * _a, -2, -_a, 1, 0],
+        [0, -_b / 2, -0.5, _b, 1, 0],
+        [0, _b / 2, -0.5, -_b, 1, 0],
+        [0, 1, 0, -2.5, 0, 1],
+    ]
+)
+
+
+def _tile_grid(axes: Axes) -> tuple[int, int]:
+    return -(-int(axes[1, 5]) // 4), -(-int(axes[2, 5]) // 4)
+
+
+def _read_tiles(
+    x: Array, axes: Axes, low: tuple[int, int], width: int, first: int, tiles: int
+) -> Array:
+    """Some tiles of width x width cells, 4 apart, from -low on: (c, tiles, width, width)."""
+    th, tw = _tile_grid(axes)
+    image, row, column = np.unravel_index(np.arange(first, first + tiles), (len(x), th, tw))
+    n, c, _, h, w = x.shape
+    need = (4 * th - 4 + width, 4 * tw - 4 + width)
+    padded = np.zeros((n, c, *need), x.dtype)
+    rows, cells = (
+        (slice(max(0, p), min(count, p + size)), slice(max(0, -p), min(size, count - p)))
+        for p, count, size in zip(low, need, (h, w), strict=True)
+    )
+    padded[:, :, rows[0], cells[0]] = x[:, :, 0, rows[1], cells[1]]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(2, 3))
+    return windows[image, :, 4 * row, 4 * column].swapaxes(0, 1)
+
+
+def _transform(matrix: Array, tiles: Array, u: Array) -> None:
+    """u (36, c, >= tiles) = matrix @ tile @ matrix.T; zero past the last tile."""
+    matrix = matrix.astype(tiles.dtype)
+    done = matrix @ tiles @ matrix.T
+    u[:, :, : tiles.shape[1]] = done.reshape(*done.shape[:2], 36).transpose(2, 0, 1)
+    u[:, :, tiles.shape[1] :] = 0
+
+
+def winograd_input(x: Array, u: Array, axes: Axes, first: int, tiles: int) -> None:
+    """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
+    low = (int(axes[1, 4]), int(axes[2, 4]))
+    _transform(BT, _read_tiles(x, axes, low, 6, first, tiles), u)
+
+
+def winograd_output_grad(dy: Array, u: Array, axes: Axes, first: int, tiles: int) -> None:
+    """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
+    _transform(A, _read_tiles(dy, axes, (0, 0), 4, first, tiles), u)
+
+
+def winograd_output(
+    m: Array, b: Array | None, y: Array, axes: Axes, first: int, tiles: int
+) -> None:
+    """Write the tiles A^T m A + b of y (n, f, 1, h, w), for m (36, f, >= tiles)."""
+    n, f = y.shape[:2]
+    th, tw = _tile_grid(axes)
+    at = A.T.astype(m.dtype)
+    cells = at @ m[:, :, :tiles].transpose(1, 2, 0).reshape(f, tiles, 6, 6) @ at.T
+    if b is not None:
+        cells = cells + b[:, None, None, None]
+    for t in range(tiles):
+        image, row, column = np.unravel_index(first + t, (n, th, tw))
+        part = y[image, :, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        part[:] = cells[:, t, : part.shape[1], : part.shape[2]]
+
+
+def winograd_weight(w: Array, u: Array) -> None:
+    """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
+    g = G.astype(w.dtype)
+    u[:] = (g @ w @ g.T).reshape(*w.shape[:2], 36).transpose(2, 0, 1)
+
+
+def winograd_weight_grad(u: Array, dw: Array) -> None:
+    """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
+    gt = G.T.astype(u.dtype)
+    dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], 6, 6) @ gt.T

@@ -1,0 +1,52 @@
+/* What a short wait for another thread needs and Cython has no words for: an atomic read, a pause
+   that spares the other thread of the core, and a clock. */
+#ifndef CYCONV_WAITING_H
+#define CYCONV_WAITING_H
+
+#include <time.h>
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#if defined(_M_X64) || defined(_M_IX86)
+#define cyconv_pause() _mm_pause()
+#else
+#define cyconv_pause() __yield()
+#endif
+static __inline long long cyconv_read(const long long *word) { return *(const volatile long long *)word; }
+#else
+#if defined(__x86_64__) || defined(__i386__)
+#define cyconv_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7)
+#define cyconv_pause() __asm__ volatile("yield")
+#else
+#define cyconv_pause() ((void)0)
+#endif
+static inline long long cyconv_read(const long long *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+#endif
+
+/* Nanoseconds of the clock; it may jump, so a wait is bounded by its rounds as well. */
+static inline long long cyconv_clock(void)
+{
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Wait until *word is no longer `seen`, at most about `nanoseconds`; return whether it changed. */
+static inline int cyconv_wait_for_change(const long long *word, long long seen, long long nanoseconds)
+{
+    long long start = cyconv_clock(), rounds = nanoseconds / 100 + 1;
+    for (; rounds > 0; rounds--) {
+        for (int i = 0; i < 16; i++) {
+            if (cyconv_read(word) != seen)
+                return 1;
+            cyconv_pause();
+        }
+        long long passed = cyconv_clock() - start;
+        if (passed >= nanoseconds || passed < 0)
+            break;
+    }
+    return 0;
+}
+
+#endif

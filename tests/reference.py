@@ -1,0 +1,123 @@
+"""The definition of convolution and its adjoints, in float64, as plain loops over the taps.
+
+The oracle of the other tests. x is (N, C, *size), w is (F, C / groups, *kernel), y is
+(N, F, *output). Padding is an int, an int an axis, or a (low, high) pair an axis; stride and
+dilation are an int, or one an axis.
+"""
+
+import math
+
+import numpy as np
+
+
+def conv(x, w, b=None, *, groups=1, **geometry):
+    """(N, C, *size), (F, C / groups, *kernel), (F,) -> (N, F, *output)."""
+    y = _by_group(_conv, [(x, 1), (w, 0)], 1, groups, geometry)
+    return y if b is None else y + np.float64(b).reshape(-1, *[1] * (y.ndim - 2))
+
+
+def conv_input_grad(dy, w, x_shape, *, groups=1, **geometry):
+    """(N, F, *output), (F, C / groups, *kernel) -> (N, C, *size)."""
+    geometry["size"] = x_shape[2:]
+    return _by_group(_input_grad, [(dy, 1), (w, 0)], 1, groups, geometry)
+
+
+def conv_weight_grad(dy, x, w_shape, *, groups=1, **geometry):
+    """(N, F, *output), (N, C, *size) -> (F, C / groups, *kernel)."""
+    geometry["kernel"] = w_shape[2:]
+    return _by_group(_weight_grad, [(dy, 1), (x, 1)], 0, groups, geometry)
+
+
+def im2col(x, kernel_size, **geometry):
+    """(N, C, *size) -> (N, C * prod(kernel), prod(output))."""
+    pads, output, taps = windows(x.shape[2:], kernel_size, **geometry)
+    x = _pad(x, pads)
+    n, c = x.shape[:2]
+    cols = np.empty((n, c, len(taps), *output))
+    for k, cells in enumerate(taps.values()):
+        cols[:, :, k] = x[cells]
+    return cols.reshape(n, c * len(taps), math.prod(output))
+
+
+def col2im(cols, x_size, kernel_size, **geometry):
+    """(N, C * prod(kernel), prod(output)) -> (N, C, *size): each cell is added where it belongs."""
+    pads, output, taps = windows(x_size, kernel_size, **geometry)
+    n, c = cols.shape[0], cols.shape[1] // len(taps)
+    dx = np.zeros((n, c, *(size + sum(pad) for size, pad in zip(x_size, pads, strict=True))))
+    for k, cells in enumerate(taps.values()):
+        dx[cells] += cols[:, k :: len(taps)].reshape(n, c, *output)
+    return _crop(dx, x_size, pads)
+
+
+def output_size(size, kernel, **geometry):
+    """The spatial axes of y."""
+    return windows(size, kernel, **geometry)[1]
+
+
+def windows(size, kernel, *, stride=1, padding=0, dilation=1):
+    """The pads, the output size, and for each tap of the kernel the padded cells that it meets."""
+    rank = len(size)
+    stride, dilation, padding = (
+        (value,) * rank if isinstance(value, int) else value
+        for value in (stride, dilation, padding)
+    )
+    pads = [(pad, pad) if isinstance(pad, int) else pad for pad in padding]
+    output = tuple(
+        (n + sum(pad) - d * (k - 1) - 1) // s + 1
+        for n, pad, k, d, s in zip(size, pads, kernel, dilation, stride, strict=True)
+    )
+    taps = {
+        tap: (
+            ...,
+            *(
+                slice(t * d, t * d + (o - 1) * s + 1, s)
+                for t, d, o, s in zip(tap, dilation, output, stride, strict=True)
+            ),
+        )
+        for tap in np.ndindex(*kernel)
+    }
+    return pads, output, taps
+
+
+def _conv(x, w, **geometry):
+    pads, output, taps = windows(x.shape[2:], w.shape[2:], **geometry)
+    x = _pad(x, pads)
+    n, c = x.shape[:2]
+    y = np.zeros((n, w.shape[0], math.prod(output)))
+    for tap, cells in taps.items():
+        y += w[:, :, *tap] @ x[cells].reshape(n, c, math.prod(output))
+    return y.reshape(n, w.shape[0], *output)
+
+
+def _input_grad(dy, w, *, size, **geometry):
+    pads, output, taps = windows(size, w.shape[2:], **geometry)
+    n, f = dy.shape[:2]
+    dy = dy.reshape(n, f, math.prod(output))
+    dx = np.zeros((n, w.shape[1], *(s + sum(pad) for s, pad in zip(size, pads, strict=True))))
+    for tap, cells in taps.items():
+        dx[cells] += (w[:, :, *tap].T @ dy).reshape(n, w.shape[1], *output)
+    return _crop(dx, size, pads)
+
+
+def _weight_grad(dy, x, *, kernel, **geometry):
+    pads, _, taps = windows(x.shape[2:], kernel, **geometry)
+    x = _pad(x, pads)
+    axes = [0, *range(2, x.ndim)]  # sum over the images and the positions
+    dw = np.empty((dy.shape[1], x.shape[1], *kernel))
+    for tap, cells in taps.items():
+        dw[:, :, *tap] = np.tensordot(dy, x[cells], axes=(axes, axes))
+    return dw
+
+
+def _by_group(one_group, arrays, axis, groups, geometry):
+    """Split each (array, its channel axis) into groups, and join the results along `axis`."""
+    parts = (np.split(np.float64(array), groups, axis=channel) for array, channel in arrays)
+    return np.concatenate([one_group(*part, **geometry) for part in zip(*parts, strict=True)], axis)
+
+
+def _pad(x, pads):
+    return np.pad(np.float64(x), [(0, 0), (0, 0), *pads])
+
+
+def _crop(dx, size, pads):
+    return dx[(..., *(slice(low, low + n) for n, (low, _) in zip(size, pads, strict=True)))]

@@ -1,0 +1,137 @@
+"""NaN and Inf go where the definition sends them, and nowhere else."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Case, cases
+
+import cyconv
+
+VALUES = [np.nan, np.inf, -np.inf]
+CASES = {
+    "pointwise": Case((2, 3, 4, 5), (4, 3, 1, 1)),
+    "padded": Case((2, 3, 6, 5), (4, 3, 3, 3), padding=1),
+    "strided": Case((2, 3, 9, 8), (4, 3, 2, 3), stride=(3, 2), padding=((0, 2), (1, 0))),
+    "dilated": Case((2, 4, 9, 8), (6, 2, 3, 2), padding=2, dilation=(2, 3), groups=2),
+    "depthwise": Case((2, 4, 7, 6), (4, 1, 3, 3), padding=1, groups=4),
+    "volume": Case((1, 2, 4, 5, 6), (3, 2, 2, 3, 2), stride=2, padding=1),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def nonzero(case, dtype):
+    """x, w, b, dy without a zero, so that an Inf stays an Inf wherever it lands."""
+    return [np.where(array == 0, 1, array).astype(dtype) for array in case.integers()]
+
+
+def assert_as_defined(function, *arguments, **options):
+    with np.errstate(invalid="ignore"):
+        got = getattr(cyconv, function)(*arguments, **options)
+        wanted = getattr(reference, function)(*arguments, **options)
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", VALUES)
+def test_one_bad_cell(case, value, dtype):
+    """One at a time, in every array, and at cells of the border and of the middle."""
+    for position in (0, 0.4, 0.7, 1):
+        x, w, b, dy = nonzero(case, dtype)
+        for array in (x, b, dy):
+            cell = round(position * (array.size - 1))
+            keep, array.flat[cell] = array.flat[cell], value
+            assert_as_defined("conv", x, w, b, **case.options)
+            assert_as_defined("conv_input_grad", dy, w, x.shape, **case.options)
+            if array is x or case.padding == 0:  # else padding meets a NaN or Inf
+                assert_as_defined("conv_weight_grad", dy, x, w.shape, **case.options)
+            array.flat[cell] = keep
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", VALUES)
+def test_bad_weight(case, value, dtype):
+    """Without padding, which may make NaN or 0 of it."""
+    x, w, b, _ = nonzero(case, dtype)
+    w.flat[w.size // 2] = value
+    assert_as_defined("conv", x, w, b, **{**case.options, "padding": 0})
+
+
+@pytest.mark.parametrize("function", ["conv", "conv_input_grad"])
+@pytest.mark.parametrize("value", VALUES)
+def test_bad_weight_meets_padding(case, value, function):
+    """Where it meets nothing but padding, of x or of dy, it may do nothing or make a NaN."""
+    x, w, _, dy = nonzero(case, np.float64)
+
+    def run(module, weight):
+        w.flat[w.size // 2] = weight
+        arguments = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape)}[function]
+        with np.errstate(invalid="ignore"):
+            return getattr(module, function)(*arguments, **case.options)
+
+    without = run(reference, 0)
+    met = run(reference, 1) != without  # the cells that this weight has a part in
+    its_channel = met.any(axis=(0, *range(2, met.ndim)), keepdims=True)
+    got = run(cyconv, value)
+    np.testing.assert_array_equal(got[met], run(reference, value)[met])
+    assert ((got == without) | (np.isnan(got) & its_channel))[~met].all()
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_bad_gradient_meets_padding(value):
+    """Off the padding the weight gradient is as defined; on it a tap may be NaN or left alone."""
+    case = Case((1, 1, 5, 5), (1, 1, 3, 3), padding=1)
+    x, w, _, dy = nonzero(case, np.float64)
+    dy[0, 0, 0, 2] = value  # the first row: the first row of taps lies in the padding
+    with np.errstate(invalid="ignore"):
+        dw = cyconv.conv_weight_grad(dy, x, w.shape, padding=1)
+        wanted = reference.conv_weight_grad(dy, x, w.shape, padding=1)
+    np.testing.assert_array_equal(dw[..., 1:, :], wanted[..., 1:, :])
+    dy[0, 0, 0, 2] = 0
+    clean = reference.conv_weight_grad(dy, x, w.shape, padding=1)[..., 0, :]
+    assert (np.isnan(dw[..., 0, :]) | (dw[..., 0, :] == clean)).all()
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_lowerings(case, value):
+    x, *_ = nonzero(case, np.float64)
+    x.flat[x.size // 3] = value
+    assert_as_defined("im2col", x, case.kernel, **case.geometry)
+    cols = reference.im2col(x, case.kernel, **case.geometry)
+    assert_as_defined("col2im", cols, x.shape[2:], case.kernel, **case.geometry)
+
+
+@given(cases(), st.sampled_from(VALUES), st.integers(0, 10**6))
+def test_any_case(case, value, cell):
+    x, w, b, dy = nonzero(case, np.float32)
+    if x.size:
+        x.flat[cell % x.size] = value
+        assert_as_defined("conv", x, w, b, **case.options)
+        assert_as_defined("conv_weight_grad", dy, x, w.shape, **case.options)
+        dy.flat[cell % dy.size] = value
+        assert_as_defined("conv_input_grad", dy, w, x.shape, **case.options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_errstate_holds_for_all_of_a_large_convolution(rng, dtype):
+    """On whatever thread: the caller who says that Inf - Inf is no accident is not warned."""
+    x = rng.standard_normal((8, 32, 80, 80)).astype(dtype)
+    w = rng.standard_normal((32, 32, 3, 3)).astype(dtype)
+    x[:, 0, :, ::7], x[:, 1] = np.inf, -np.inf  # a NaN is quiet, to make one is not
+    with np.errstate(all="ignore"):
+        y = cyconv.conv(x, w, padding=1)
+        dx = cyconv.conv_input_grad(x, w, x.shape, padding=1)
+        dw = cyconv.conv_weight_grad(x, x, w.shape, padding=1)
+    assert all(np.isnan(array).any() for array in (y, dx, dw))
+
+
+def test_inf_minus_inf_and_zero_times_inf():
+    x = np.array([[[np.inf, 1.0, np.inf, 0.0, -np.inf]]])
+    with np.errstate(invalid="ignore"):
+        y = cyconv.conv(x, np.array([[[1.0, 0.0, -1.0]]]))
+    np.testing.assert_array_equal(y, [[[np.nan, np.nan, np.inf]]])
