@@ -64,15 +64,18 @@ def prepare(
     `shapes` are those of x and w, `options` stride, padding, dilation, groups and algorithm;
     `names` and `dtypes` belong to the arrays of the call.
     """
-    if all(map(_is_key, options)):
+    if _PLAIN.issuperset(map(type, options)) or all(map(_is_key, options)):
         return _prepare_once(pass_, shapes, options, names, dtypes)
     return _prepare(pass_, shapes, options, names, dtypes)
+
+
+_PLAIN = frozenset((int, str))
 
 
 def _is_key(option: Any) -> bool:
     """Whether equal options mean the same: True and 1.0 are equal to 1, but are no integers."""
     kind = type(option)
-    return kind is int or kind is str or (kind is tuple and all(map(_is_key, option)))
+    return kind in _PLAIN or (kind is tuple and all(map(_is_key, option)))
 
 
 def _prepare(
@@ -133,8 +136,10 @@ def compute_dtype(names: tuple[str, ...], dtypes: tuple[DType | None, ...]) -> D
 
 def native(array: Array, dtype: DType) -> Array:
     """The array itself where kernels can read it, or a copy that they can."""
-    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
-        return array
+    if array.dtype is dtype or array.dtype == dtype:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            return array
     return np.require(array, dtype, ("C", "A"))
 
 

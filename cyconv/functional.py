@@ -320,7 +320,10 @@ def conv_backward(
     """
     if not isinstance(cache, Cache):
         raise TypeError(f"cache must be what conv_forward returned, not {type(cache).__name__}")
-    need = frozenset(need)
+    try:
+        need = frozenset(need)
+    except TypeError:
+        raise TypeError(f"need must be an iterable of names, not {need!r}") from None
     if unknown := need - {"X", "W", "b"}:
         raise ValueError(f'need must name "X", "W" or "b", got {sorted(map(repr, unknown))}')
     X, W, dtype = cache.X, cache.W, cache.dtype

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from cyconv.geometry import Geometry, Triple
 
-# Work is cut into at least this many pieces where they stay worth a matrix product, so that one
-# image or a small batch occupies all cores.
+# Work is cut into at least this many pieces, so that one image or a small batch occupies all cores,
+# but not into pieces of fewer multiply-adds: that is some 30 us, for which no thread is woken.
 PIECES = 8
-MIN_POSITIONS = 192
+PIECE_WORK = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Share:
 
 def cut(g: Geometry, limit: int) -> tuple[Tile, ...]:
     """Cut the output into tiles of about `limit` positions or fewer."""
-    enough = max(MIN_POSITIONS, -(-g.batch * g.positions // PIECES))
-    limit = max(1, min(limit, enough))
+    pieces = max(1, min(PIECES, g.multiply_adds // PIECE_WORK))
+    limit = max(1, min(limit, -(-g.batch * g.positions // pieces)))
     return tuple(tile for images in _cut_images(g, limit) for tile in images)
 
 
