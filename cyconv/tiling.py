@@ -64,46 +64,51 @@ def cut(g: Geometry, limit: int) -> tuple[Tile, ...]:
     return tuple(tile for images in _cut_images(g, limit) for tile in images)
 
 
-def cut_images(g: Geometry, limit: int, blocks: list[slice]) -> tuple[Share, ...]:
+def cut_images(g: Geometry, limit: int, channels: list[slice]) -> tuple[Share, ...]:
     """One share for each image (or few small images) and block of channels: for sums over tiles
     that overlap in x."""
-    return tuple(Share(block, images) for images in _cut_images(g, limit) for block in blocks)
+    return tuple(Share(block, images) for images in _cut_images(g, limit) for block in channels)
 
 
-def cut_sums(g: Geometry, limit: int, blocks: list[slice]) -> tuple[tuple[Share, ...], ...]:
+def cut_sums(g: Geometry, limit: int, channels: list[slice]) -> tuple[tuple[Share, ...], ...]:
     """For sums over all positions: a few parts of the tiles, and for each a share a block of
     channels. Parts are summed in order by the caller."""
     tiles = [tile for images in _cut_images(g, limit) for tile in images]
-    step = -(-len(tiles) // max(1, PIECES // len(blocks)))
-    parts = [tuple(tiles[i : i + step]) for i in range(0, len(tiles), step)]
-    return tuple(tuple(Share(block, part) for block in blocks) for part in parts)
+    parts = [tuple(tiles[part]) for part in pieces(len(tiles), PIECES // len(channels))]
+    return tuple(tuple(Share(block, part) for block in channels) for part in parts)
 
 
 def channel_blocks(g: Geometry, number: int) -> list[slice]:
     """Cut the channels into about `number` blocks; groups stay whole where there are several."""
     unit = 1 if g.groups == 1 else g.group_channels
-    units = g.channels // unit
-    step = _even_step(units, -(-units // max(1, number))) * unit
-    return [slice(c, min(c + step, g.channels)) for c in range(0, g.channels, step)]
+    return pieces(g.channels, number, unit)
+
+
+def pieces(size: int, number: int, unit: int = 1) -> list[slice]:
+    """Cut `size` into about `number` blocks."""
+    return blocks(size, -(-size // max(1, number)), unit)
 
 
 def _cut_images(g: Geometry, limit: int) -> Iterator[tuple[Tile, ...]]:
     """Yield the tiles of each image, or one tile of several small images."""
     axes = g.axes()
     if limit >= 2 * g.positions:
-        step = _even_step(g.batch, limit // g.positions)
         whole = slice(0, g.positions)
-        for n in range(0, g.batch, step):
-            yield (Tile(n, min(n + step, g.batch), whole, axes),)
+        for images in blocks(g.batch, limit // g.positions):
+            yield (Tile(images.start, images.stop, whole, axes),)
     else:
         boxes = [_box(axes, start, stop) for start, stop in _boxes(g.output, limit)]
         for n in range(g.batch):
             yield tuple(Tile(n, n + 1, *box) for box in boxes)
 
 
-def _even_step(size: int, limit: int) -> int:
-    """The step that cuts `size` into as few parts as steps of `limit` would, but even ones."""
-    return -(-size // -(-size // max(1, limit)))
+def blocks(size: int, limit: int, unit: int = 1) -> list[slice]:
+    """Cut `size` into blocks of about `limit` at most, as even as whole units allow, and where
+    there are several into an even number of them, for an even number of workers."""
+    parts = -(-size // max(1, limit))
+    parts += parts % 2 if parts > 1 else 0
+    bounds = [min(size, round(size * i / parts / unit) * unit) for i in range(parts)] + [size]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
 
 
 def _boxes(output: Triple, limit: int) -> Iterator[tuple[Triple, Triple]]:
@@ -111,11 +116,11 @@ def _boxes(output: Triple, limit: int) -> Iterator[tuple[Triple, Triple]]:
     limit, at one position of the axes outside of it."""
     axis = next(a for a in range(3) if a == 2 or math.prod(output[a + 1 :]) <= limit)
     inner = output[axis + 1 :]
-    step = _even_step(output[axis], limit // math.prod(inner))
+    parts = blocks(output[axis], limit // math.prod(inner))
     for outer in itertools.product(*(range(size) for size in output[:axis])):
-        for low in range(0, output[axis], step):
-            start = (*outer, low, *(0 for _ in inner))
-            stop = (*(o + 1 for o in outer), min(low + step, output[axis]), *inner)
+        for part in parts:
+            start = (*outer, part.start, *(0 for _ in inner))
+            stop = (*(o + 1 for o in outer), part.stop, *inner)
             yield (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.products import COLS, as_matrices, multiply, sum_products, take
 from cyconv.geometry import Geometry
-from cyconv.tiling import Share, Tile, channel_blocks, cut, cut_sums
+from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_sums
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -27,6 +27,10 @@ Array = NDArray[Any]
 # The part of x and y that a tile touches, in bytes. Nothing is copied, so tiles only need to be
 # few enough for BLAS to work at full speed, and as many as there is work to share.
 TILE_BYTES = 8 << 20
+# Images with fewer positions than this are copied next to each other, to be one product.
+SMALL_IMAGE = 128
+# All accumulators of a sum, in bytes: where dw is large there are fewer, for blocks of channels.
+SUM_BYTES = 2 << 20
 
 
 def serves(g: Geometry) -> bool:
@@ -35,9 +39,12 @@ def serves(g: Geometry) -> bool:
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
     """What each pass goes through, in order: tiles, or parts of a sum."""
-    limit = TILE_BYTES // itemsize // (g.channels + g.filters)
+    limit = max(SMALL_IMAGE, TILE_BYTES // itemsize // (g.channels + g.filters))
+    if g.positions >= SMALL_IMAGE:
+        limit = min(limit, g.positions)
     if pass_ == "weight_grad":
-        return cut_sums(g, limit, channel_blocks(g, 1))
+        number = -(-PIECES * g.filters * g.group_channels * itemsize // SUM_BYTES)
+        return cut_sums(g, limit, channel_blocks(g, min(number, PIECES // 2)))
     return cut(g, limit)
 
 

@@ -24,6 +24,8 @@ Array = NDArray[Any]
 
 # Slots of a thread's scratch memory.
 COLS, IMAGES, PRODUCT = range(3)
+# A product whose rows are as many as this gains nothing from having more of them.
+LONG_SIDE = 256
 
 
 def as_matrices(w: Array, g: Geometry) -> Array:
@@ -88,7 +90,7 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
     g = plan.geometry
     parts: Sequence[Sequence[Share]] = plan.tiles
     shape = (g.groups, g.group_filters, g.group_channels * g.taps)
-    turned = shape[2] > shape[1]
+    turned = shape[2] > shape[1] < LONG_SIDE
     sums = np.empty((len(parts), shape[0], *(shape[:0:-1] if turned else shape[1:])), dw.dtype)
     # The accumulators by filter, whichever way they lie.
     by_filter = sums.swapaxes(2, 3) if turned else sums
@@ -108,4 +110,6 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
                 out += np.matmul(left, right, out=threads.scratch(PRODUCT, out.shape, out.dtype))
 
     threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
-    np.sum(by_filter, axis=0, out=dw.reshape(shape))
+    for part in sums[1:]:
+        sums[0] += part
+    dw.reshape(shape)[...] = by_filter[0]

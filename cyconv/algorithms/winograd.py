@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
+from cyconv.tiling import blocks, pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -99,18 +100,11 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks:
         limit = max(BLOCK_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
     return Blocks(
         few=few,
-        tiles=_even_blocks(total, limit, LANES),
-        channels=_even_blocks(g.channels, max(8, g.channels // 8), 1),
-        filters=_even_blocks(g.filters, BLOCK_FILTERS if few else max(8, g.filters // 8), 1),
+        tiles=tuple(blocks(total, limit, LANES)),
+        channels=tuple(blocks(g.channels, max(8, g.channels // 8))),
+        filters=tuple(blocks(g.filters, BLOCK_FILTERS if few else max(8, g.filters // 8))),
         axes=g.axes(),
     )
-
-
-def _even_blocks(size: int, limit: int, unit: int) -> tuple[slice, ...]:
-    """Cut `size` into as few blocks as steps of `limit` would, but even ones, in whole units."""
-    parts = -(-size // limit)
-    step = _round_up(-(-size // parts), unit)
-    return tuple(slice(i, min(i + step, size)) for i in range(0, size, step))
 
 
 def _length(part: slice) -> int:
@@ -146,48 +140,48 @@ def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None
 
 
 def _tiles_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
-    blocks: Blocks = plan.tiles
+    cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
     v = _planes(FILTERS, filters, channels, y.dtype)
 
     def transform(index: int) -> None:
-        part = blocks.filters[index]
+        part = cut.filters[index]
         plan.kernels.winograd_weight(w[part], v[:, part])
 
     def convolve(index: int) -> None:
-        first, count = blocks.tiles[index].start, _length(blocks.tiles[index])
+        first, count = cut.tiles[index].start, _length(cut.tiles[index])
         columns = _round_up(count, LANES)
         u = _planes(TILES, channels, columns, y.dtype)
-        plan.kernels.winograd_input(x, u, blocks.axes, first, count)
+        plan.kernels.winograd_input(x, u, cut.axes, first, count)
         m = _planes(OTHER, filters, columns, y.dtype)
         np.matmul(v, u, out=m)
-        plan.kernels.winograd_output(m, b, y, blocks.axes, first, count)
+        plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
-    threads.run(transform, len(blocks.filters), filters * channels * 2e-8, blas=False)
-    threads.run(convolve, len(blocks.tiles), plan.seconds, blas=True)
+    threads.run(transform, len(cut.filters), filters * channels * 2e-8, blas=False)
+    threads.run(convolve, len(cut.tiles), plan.seconds, blas=True)
 
 
 def _filters_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
-    blocks: Blocks = plan.tiles
-    channels, count = w.shape[1], blocks.tiles[-1].stop
+    cut: Blocks = plan.tiles
+    channels, count = w.shape[1], cut.tiles[-1].stop
     columns = _round_up(count, LANES)
     u = _planes(FILTERS, channels, columns, y.dtype)
 
     def transform(index: int) -> None:
-        part = blocks.channels[index]
-        plan.kernels.winograd_input(x[:, part], u[:, part], blocks.axes, 0, count)
+        part = cut.channels[index]
+        plan.kernels.winograd_input(x[:, part], u[:, part], cut.axes, 0, count)
 
     def convolve(index: int) -> None:
-        part = blocks.filters[index]
+        part = cut.filters[index]
         v = _planes(TILES, _length(part), channels, y.dtype)
         plan.kernels.winograd_weight(w[part], v)
         m = _planes(OTHER, _length(part), columns, y.dtype)
         np.matmul(v, u, out=m)
         bias = None if b is None else b[part]
-        plan.kernels.winograd_output(m, bias, y[:, part], blocks.axes, 0, count)
+        plan.kernels.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
 
-    threads.run(transform, len(blocks.channels), channels * count * 2e-8, blas=False)
-    threads.run(convolve, len(blocks.filters), plan.seconds, blas=True)
+    threads.run(transform, len(cut.channels), channels * count * 2e-8, blas=False)
+    threads.run(convolve, len(cut.filters), plan.seconds, blas=True)
 
 
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
@@ -200,51 +194,55 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
 
 def _sum_by_filters(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Transform both operands, a chunk of tiles at a time; workers take blocks of filters."""
-    total = _planes(SUMS, dw.shape[0], dw.shape[1], dw.dtype)
-    for chunk in plan.tiles.tiles:
-        _add_chunk(plan, dy, x, total, chunk)
-
-    def transform(index: int) -> None:
-        part = plan.tiles.filters[index]
-        plan.kernels.winograd_weight_grad(total[:, part], dw[part])
-
-    threads.run(transform, len(plan.tiles.filters), total[0].size * 2e-8, blas=False)
+    chunks: tuple[slice, ...] = plan.tiles.tiles
+    total = None
+    if len(chunks) > 1:
+        total = _planes(FILTERS, dw.shape[0], dw.shape[1], dw.dtype)
+    for chunk in chunks:
+        _add_chunk(plan, dy, x, dw, total, chunk)
 
 
-def _add_chunk(plan: Plan, dy: Array, x: Array, total: Array, chunk: slice) -> None:
-    blocks: Blocks = plan.tiles
-    count, columns = _length(chunk), _round_up(_length(chunk), LANES)
-    u = _planes(TILES, x.shape[1], columns, x.dtype)
+def _add_chunk(
+    plan: Plan, dy: Array, x: Array, dw: Array, total: Array | None, chunk: slice
+) -> None:
+    """Add what a chunk of tiles contributes to `total` (None if it is the only one), and after the
+    last, transform the sum back into dw."""
+    cut: Blocks = plan.tiles
+    channels, count, columns = x.shape[1], _length(chunk), _round_up(_length(chunk), LANES)
+    u = _planes(TILES, channels, columns, x.dtype)
     d = _planes(OTHER, dy.shape[1], columns, x.dtype)
 
     def transform(index: int) -> None:
-        if index < len(blocks.channels):
-            part = blocks.channels[index]
-            plan.kernels.winograd_input(x[:, part], u[:, part], blocks.axes, chunk.start, count)
+        if index < len(cut.channels):
+            part = cut.channels[index]
+            plan.kernels.winograd_input(x[:, part], u[:, part], cut.axes, chunk.start, count)
         else:
-            part = blocks.filters[index - len(blocks.channels)]
-            plan.kernels.winograd_output_grad(
-                dy[:, part], d[:, part], blocks.axes, chunk.start, count
-            )
+            part = cut.filters[index - len(cut.channels)]
+            plan.kernels.winograd_output_grad(dy[:, part], d[:, part], cut.axes, chunk.start, count)
 
     def add(index: int) -> None:
-        part = blocks.filters[index]
-        if chunk.start == 0:
+        part = cut.filters[index]
+        if chunk.start == 0 and total is not None:
             np.matmul(d[:, part], u.swapaxes(1, 2), out=total[:, part])
-        else:
-            product = _planes(PRODUCT, _length(part), x.shape[1], x.dtype)
-            total[:, part] += np.matmul(d[:, part], u.swapaxes(1, 2), out=product)
+            return
+        product = _planes(PRODUCT, _length(part), channels, x.dtype)
+        np.matmul(d[:, part], u.swapaxes(1, 2), out=product)
+        if total is not None:
+            product += total[:, part]
+        if chunk is cut.tiles[-1]:
+            plan.kernels.winograd_weight_grad(product, dw[part])
+        elif total is not None:
+            total[:, part] = product
 
-    pieces = len(blocks.channels) + len(blocks.filters)
-    threads.run(transform, pieces, (x.shape[1] + dy.shape[1]) * count * 2e-8, blas=False)
-    threads.run(add, len(blocks.filters), plan.seconds / len(blocks.tiles), blas=True)
+    pieces = len(cut.channels) + len(cut.filters)
+    threads.run(transform, pieces, (channels + dy.shape[1]) * count * 2e-8, blas=False)
+    threads.run(add, len(cut.filters), plan.seconds / len(cut.tiles), blas=True)
 
 
 def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Workers take some of the blocks of tiles, and sum in accumulators of their own."""
-    blocks: Blocks = plan.tiles
-    step = -(-len(blocks.tiles) // SUM_PARTS)
-    parts = [blocks.tiles[i : i + step] for i in range(0, len(blocks.tiles), step)]
+    cut: Blocks = plan.tiles
+    parts = [cut.tiles[part] for part in pieces(len(cut.tiles), SUM_PARTS)]
     filters, channels = dw.shape[:2]
     sums = threads.scratch(SUMS, (len(parts), 36, filters, channels), dw.dtype)
 
@@ -254,8 +252,8 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
             count, columns = _length(block), _round_up(_length(block), LANES)
             u = _planes(TILES, channels, columns, dw.dtype)
             d = _planes(OTHER, filters, columns, dw.dtype)
-            plan.kernels.winograd_input(x, u, blocks.axes, block.start, count)
-            plan.kernels.winograd_output_grad(dy, d, blocks.axes, block.start, count)
+            plan.kernels.winograd_input(x, u, cut.axes, block.start, count)
+            plan.kernels.winograd_output_grad(dy, d, cut.axes, block.start, count)
             if block is parts[index][0]:
                 np.matmul(d, u.swapaxes(1, 2), out=total)
             else:

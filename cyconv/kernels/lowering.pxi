@@ -3,10 +3,16 @@
 # Row (c, kd, kh, kw) of the columns holds, for each output position (n, od, oh, ow), the input cell
 # that tap (kd, kh, kw) reads there in channel c, or zero where that cell lies in the padding. A tile
 # of the output is a convolution of its own, with a smaller output and a shifted low pad, so these
-# kernels know nothing of tiles. Along W, a run of cells inside the image is handled as a run; the
-# few outputs of a row that fall into the padding stand before `lo` and after `hi`.
+# kernels know nothing of tiles.
+#
+# Each row of x is read once, into lines: what tap kw reads of it, every stride-th cell, zero in the
+# padding, is a run of a line. Taps whole strides apart share a line, so with stride 1 there is one
+# line, the padded row. The runs are then copied to all the taps and output rows that read this row.
+# col2im goes the same way back, adding.
 #
 # `axes` has a row an axis of size, kernel, stride, dilation, low pad, output (Geometry.axes).
+
+from libc.stdlib cimport free, malloc, qsort
 
 cdef enum:
     SIZE = 0
@@ -17,42 +23,127 @@ cdef enum:
     OUTPUT = 5
 
 
+cdef struct Read:
+    # Output `out` reads with tap `tap` the input cell `cell`.
+    Py_ssize_t cell, tap, out
+
+
+cdef struct Lines:
+    # `number` lines of `length` cells: cell j of line i is cell first[i] + j * stride of the row,
+    # which lies inside of the row for lo[i] <= j < hi[i]. The run of tap kw starts at run[kw], in
+    # cells from the start of the first line.
+    Py_ssize_t number, length, stride
+    Py_ssize_t* first
+    Py_ssize_t* lo
+    Py_ssize_t* hi
+    Py_ssize_t* run
+
+
 cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t limit, Py_ssize_t stride) noexcept nogil:
     """How many of the positions start, start + stride, ... lie below limit: ceil, without overflow."""
     return (limit - start - 1) // stride + 1 if limit > start else 0
 
 
-cdef inline void gather(
-    const real* cells, real* row, Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t count, Py_ssize_t stride
-) noexcept nogil:
-    """row[i] = cells[i * stride] for lo <= i < hi, and zero beside."""
-    cdef Py_ssize_t i
-    for i in range(lo):
-        row[i] = 0
-    if stride == 1:
-        for i in range(lo, hi):
-            row[i] = cells[i]
-    elif stride == 2:
-        for i in range(lo, hi):
-            row[i] = cells[2 * i]
-    else:
-        for i in range(lo, hi):
-            row[i] = cells[i * stride]
-    for i in range(hi, count):
-        row[i] = 0
+cdef int by_cell(const void* a, const void* b) noexcept nogil:
+    cdef const Read* one = <const Read*>a
+    cdef const Read* other = <const Read*>b
+    if one.cell != other.cell:
+        return -1 if one.cell < other.cell else 1
+    return -1 if one.tap < other.tap else 1
 
 
-cdef inline void scatter(
-    const real* row, real* cells, Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t stride
-) noexcept nogil:
-    """cells[i * stride] += row[i] for lo <= i < hi."""
+cdef void list_reads(const Py_ssize_t* axis, Read* reads) noexcept nogil:
+    """Who reads what along an axis, in the order of cells."""
+    cdef Py_ssize_t tap, out, i = 0
+    for tap in range(axis[KERNEL]):
+        for out in range(axis[OUTPUT]):
+            reads[i] = Read(out * axis[STRIDE] - axis[LOW] + tap * axis[DILATION], tap, out)
+            i += 1
+    if axis[KERNEL] > 1:
+        qsort(reads, i, sizeof(Read), by_cell)
+
+
+cdef void lay_lines(const Py_ssize_t* axis, Lines* lines) noexcept nogil:
+    """Lay the lines of a row: shared by taps whole strides apart, unless dilation makes them longer
+    than a line a tap would be."""
+    cdef Py_ssize_t tap, line, shift, output = axis[OUTPUT]
+    lines.stride, lines.length, lines.number = axis[STRIDE], output, 0
+    for tap in range(axis[KERNEL]):
+        line = 0
+        while line < lines.number and (tap * axis[DILATION] - axis[LOW] - lines.first[line]) % axis[STRIDE]:
+            line += 1
+        if line == lines.number:
+            lines.first[line] = tap * axis[DILATION] - axis[LOW]
+            lines.number += 1
+        shift = (tap * axis[DILATION] - axis[LOW] - lines.first[line]) // axis[STRIDE]
+        lines.length = max(lines.length, shift + output)
+        lines.run[tap] = shift
+    if lines.length > axis[KERNEL] * output // lines.number:
+        lines.number, lines.length = axis[KERNEL], output
+        for tap in range(axis[KERNEL]):
+            lines.first[tap] = tap * axis[DILATION] - axis[LOW]
+            lines.run[tap] = tap * output
+    elif lines.number > 1:
+        for tap in range(axis[KERNEL]):
+            line = 0
+            while (tap * axis[DILATION] - axis[LOW] - lines.first[line]) % axis[STRIDE]:
+                line += 1
+            lines.run[tap] += line * lines.length
+    for line in range(lines.number):
+        lines.lo[line] = min(lines.length, first_inside(lines.first[line], 0, axis[STRIDE]))
+        lines.hi[line] = min(lines.length, first_inside(lines.first[line], axis[SIZE], axis[STRIDE]))
+
+
+cdef inline void read_row(const real* row, real* line, const Lines* lines) noexcept nogil:
+    """Fill the lines from a row of x; zero where they reach beyond it."""
+    cdef Py_ssize_t i, j, lo, hi, start, stride = lines.stride
+    for i in range(lines.number):
+        start, lo, hi = lines.first[i], lines.lo[i], max(lines.lo[i], lines.hi[i])
+        for j in range(lo):
+            line[j] = 0
+        if lo < hi:  # the usual strides by name, which vectorises
+            if stride == 1:
+                copy_run(row + start + lo, line + lo, hi - lo)
+            elif stride == 2:
+                for j in range(lo, hi):
+                    line[j] = row[start + 2 * j]
+            elif stride == 4:
+                for j in range(lo, hi):
+                    line[j] = row[start + 4 * j]
+            else:
+                for j in range(lo, hi):
+                    line[j] = row[start + j * stride]
+        for j in range(hi, lines.length):
+            line[j] = 0
+        line += lines.length
+
+
+cdef inline void add_to_row(const real* line, real* row, const Lines* lines) noexcept nogil:
+    """Add the lines to the row of x that they belong to; what lies beyond it is dropped."""
+    cdef Py_ssize_t i, j, lo, hi, start, stride = lines.stride
+    for i in range(lines.number):
+        start, lo, hi = lines.first[i], lines.lo[i], max(lines.lo[i], lines.hi[i])
+        for j in range(lo, hi):
+            row[start + j * stride] += line[j]
+        line += lines.length
+
+
+cdef inline void copy_run(const real* cells, real* run, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
-    if stride == 1:
-        for i in range(lo, hi):
-            cells[i] += row[i]
-    else:
-        for i in range(lo, hi):
-            cells[i * stride] += row[i]
+    for i in range(count):
+        run[i] = cells[i]
+
+
+cdef inline void add_run(const real* run, real* cells, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        cells[i] += run[i]
+
+
+cdef inline void clear_run(real* run, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        run[i] = 0
 
 
 cdef int check_lowering(
@@ -87,36 +178,11 @@ def im2col(
     check_lowering(x_shape, cols_shape, axes)
     if x.strides[4] != sizeof(real) and x.shape[4] > 1:
         raise ValueError("x must be contiguous along its last axis")
-    cdef Py_ssize_t OD = axes[0, OUTPUT], OH = axes[1, OUTPUT], OW = axes[2, OUTPUT]
-    cdef Py_ssize_t stride = axes[2, STRIDE]
-    cdef Py_ssize_t n, c, kd, kh, kw, od, oh, lo, hi, d, h, w, k = 0
-    cdef real* row
-    with nogil:
-        for c in range(x.shape[1]):
-            for kd in range(axes[0, KERNEL]):
-                for kh in range(axes[1, KERNEL]):
-                    for kw in range(axes[2, KERNEL]):
-                        row = &cols[k, 0]
-                        k += 1
-                        w = kw * axes[2, DILATION] - axes[2, LOW]
-                        lo = min(OW, first_inside(w, 0, stride))
-                        hi = max(lo, min(OW, first_inside(w, axes[2, SIZE], stride)))
-                        if lo == hi:
-                            w = 0  # this tap reads padding only: form no pointer far outside
-                        for n in range(x.shape[0]):
-                            for od in range(OD):
-                                d = od * axes[0, STRIDE] - axes[0, LOW] + kd * axes[0, DILATION]
-                                for oh in range(OH):
-                                    h = oh * axes[1, STRIDE] - axes[1, LOW] + kh * axes[1, DILATION]
-                                    if 0 <= d < axes[0, SIZE] and 0 <= h < axes[1, SIZE]:
-                                        gather(&x[n, c, d, h, 0] + w, row, lo, hi, OW, stride)
-                                    else:
-                                        gather(NULL, row, 0, 0, OW, 1)
-                                    row += OW
+    lower(<char*>&x[0, 0, 0, 0, 0], x_shape, x.strides, &cols[0, 0], axes, False)
 
 
 def col2im(
-    const real[:, ::1] cols not None,
+    real[:, ::1] cols not None,
     real[:, :, :, :, :] x not None,
     const Py_ssize_t[:, ::1] axes not None,
 ):
@@ -127,27 +193,74 @@ def col2im(
     check_lowering(x_shape, cols_shape, axes)
     if x.strides[4] != sizeof(real) and x.shape[4] > 1:
         raise ValueError("x must be contiguous along its last axis")
+    lower(<char*>&x[0, 0, 0, 0, 0], x_shape, x.strides, &cols[0, 0], axes, True)
+
+
+cdef int lower(
+    char* x, Py_ssize_t[5] shape, Py_ssize_t* steps, real* cols, const Py_ssize_t[:, ::1] axes, bint back
+) except -1:
+    """im2col from x into cols or, going `back`, col2im from cols into x."""
+    cdef Py_ssize_t KD = axes[0, KERNEL], KH = axes[1, KERNEL], KW = axes[2, KERNEL]
     cdef Py_ssize_t OD = axes[0, OUTPUT], OH = axes[1, OUTPUT], OW = axes[2, OUTPUT]
-    cdef Py_ssize_t stride = axes[2, STRIDE]
-    cdef Py_ssize_t n, c, kd, kh, kw, od, oh, lo, hi, d, h, w, k = 0
-    cdef const real* row
+    cdef Py_ssize_t columns = shape[0] * OD * OH * OW
+    cdef Lines lines
+    cdef Read* d = <Read*>malloc((KD * OD + KH * OH) * sizeof(Read) + 4 * KW * sizeof(Py_ssize_t))
+    if d == NULL:
+        raise MemoryError("no memory for the reads of a tile")
+    cdef Read* h = d + KD * OD
+    lines.first = <Py_ssize_t*>(h + KH * OH)
+    lines.lo = lines.first + KW
+    lines.hi = lines.lo + KW
+    lines.run = lines.hi + KW
+    lay_lines(&axes[2, 0], &lines)
+    cdef real* line = <real*>malloc(lines.number * lines.length * sizeof(real))
+    if line == NULL:
+        free(d)
+        raise MemoryError("no memory for a padded row")
+    cdef Py_ssize_t n, c, d0, d1, h0, h1, i, j, kw
+    cdef real* run
+    cdef real* row
+    cdef bint inside
     with nogil:
-        for c in range(x.shape[1]):
-            for kd in range(axes[0, KERNEL]):
-                for kh in range(axes[1, KERNEL]):
-                    for kw in range(axes[2, KERNEL]):
-                        row = &cols[k, 0]
-                        k += 1
-                        w = kw * axes[2, DILATION] - axes[2, LOW]
-                        lo = min(OW, first_inside(w, 0, stride))
-                        hi = max(lo, min(OW, first_inside(w, axes[2, SIZE], stride)))
-                        if lo == hi:
-                            w = 0  # this tap reads padding only: form no pointer far outside
-                        for n in range(x.shape[0]):
-                            for od in range(OD):
-                                d = od * axes[0, STRIDE] - axes[0, LOW] + kd * axes[0, DILATION]
-                                for oh in range(OH):
-                                    h = oh * axes[1, STRIDE] - axes[1, LOW] + kh * axes[1, DILATION]
-                                    if 0 <= d < axes[0, SIZE] and 0 <= h < axes[1, SIZE]:
-                                        scatter(row, &x[n, c, d, h, 0] + w, lo, hi, stride)
-                                    row += OW
+        list_reads(&axes[0, 0], d)
+        list_reads(&axes[1, 0], h)
+        for c in range(shape[1]):
+            for n in range(shape[0]):
+                d0 = 0
+                while d0 < KD * OD:  # reads d0 to d1 are of the same plane, h0 to h1 of the same row
+                    d1 = d0 + 1
+                    while d1 < KD * OD and d[d1].cell == d[d0].cell:
+                        d1 += 1
+                    h0 = 0
+                    while h0 < KH * OH:
+                        h1 = h0 + 1
+                        while h1 < KH * OH and h[h1].cell == h[h0].cell:
+                            h1 += 1
+                        inside = 0 <= d[d0].cell < axes[0, SIZE] and 0 <= h[h0].cell < axes[1, SIZE]
+                        row = NULL
+                        if inside:
+                            row = <real*>(x + n * steps[0] + c * steps[1] + d[d0].cell * steps[2] + h[h0].cell * steps[3])
+                            if back:
+                                clear_run(line, lines.number * lines.length)
+                            else:
+                                read_row(row, line, &lines)
+                        for i in range(d0, d1):
+                            for j in range(h0, h1):
+                                run = cols + (((c * KD + d[i].tap) * KH + h[j].tap) * KW) * columns
+                                run += ((n * OD + d[i].out) * OH + h[j].out) * OW
+                                for kw in range(KW):
+                                    if back:
+                                        if inside:
+                                            add_run(run, line + lines.run[kw], OW)
+                                    elif inside:
+                                        copy_run(line + lines.run[kw], run, OW)
+                                    else:
+                                        clear_run(run, OW)
+                                    run += columns
+                        if back and inside:
+                            add_to_row(line, row, &lines)
+                        h0 = h1
+                    d0 = d1
+    free(line)
+    free(d)
+    return 0

@@ -348,7 +348,9 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None)
     check_filters(w.shape[0], w.shape[1], w.shape[2], w.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t step = w.strides[1] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, i, j, lane, lanes, chunk
+    cdef const real* tap
     cdef real[36 * LANES] v
     with nogil:
         zero(&v[0], 36 * LANES)
@@ -356,10 +358,11 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None)
             for chunk in range((w.shape[1] + LANES - 1) // LANES):
                 c = chunk * LANES
                 lanes = min(LANES, w.shape[1] - c)
-                for lane in range(lanes):
-                    for i in range(3):
-                        for j in range(3):
-                            v[(i * 6 + j) * LANES + lane] = w[f, c + lane, i, j]
+                for i in range(3):
+                    for j in range(3):
+                        tap = &w[f, c, i, j]
+                        for lane in range(lanes):
+                            v[(i * 6 + j) * LANES + lane] = tap[lane * step]
                 for i in range(3):
                     weight_1d(&v[i * 6 * LANES], LANES)
                 for i in range(6):
@@ -377,7 +380,9 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
     check_filters(dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t step = dw.strides[1] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, i, j, lane, lanes, chunk
+    cdef real* tap
     cdef real[36 * LANES] v
     with nogil:
         zero(&v[0], 36 * LANES)
@@ -390,10 +395,11 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
                     weight_grad_1d(&v[i * LANES], 6 * LANES)
                 for i in range(3):
                     weight_grad_1d(&v[i * 6 * LANES], LANES)
-                for lane in range(lanes):
-                    for i in range(3):
-                        for j in range(3):
-                            dw[f, c + lane, i, j] = v[(i * 6 + j) * LANES + lane]
+                for i in range(3):
+                    for j in range(3):
+                        tap = &dw[f, c, i, j]
+                        for lane in range(lanes):
+                            tap[lane * step] = v[(i * 6 + j) * LANES + lane]
 
 
 cdef inline void store_lanes(const real* v, real* u, Py_ssize_t plane_step) noexcept nogil:
