@@ -182,7 +182,7 @@ def im2col(
 
 
 def col2im(
-    real[:, ::1] cols not None,
+    const real[:, ::1] cols not None,
     real[:, :, :, :, :] x not None,
     const Py_ssize_t[:, ::1] axes not None,
 ):
@@ -193,7 +193,7 @@ def col2im(
     check_lowering(x_shape, cols_shape, axes)
     if x.strides[4] != sizeof(real) and x.shape[4] > 1:
         raise ValueError("x must be contiguous along its last axis")
-    lower(<char*>&x[0, 0, 0, 0, 0], x_shape, x.strides, &cols[0, 0], axes, True)
+    lower(<char*>&x[0, 0, 0, 0, 0], x_shape, x.strides, <real*>&cols[0, 0], axes, True)
 
 
 cdef int lower(
