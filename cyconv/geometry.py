@@ -12,6 +12,7 @@ import operator
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,14 +82,18 @@ def paddings(value: Any, rank: int) -> Pads:
     return tuple((low, high) for low, high in (integers("padding", e, 2, 0) for e in entries))
 
 
-def shape(name: str, value: Any, length: int | None = None) -> tuple[int, ...]:
+def shape(name: str, value: Any) -> tuple[int, ...]:
     """Return the shape given as an argument as a tuple of ints."""
+    plain = type(value) is tuple and value and _INT.issuperset(map(type, value))
+    if plain and min(value) >= 0 and max(value) <= LARGEST:  # as x.shape is: not worth a loop
+        return value  # type: ignore[no-any-return]
     entries = _sequence(name, value)
     if entries is None:
         raise TypeError(f"{name} must be a sequence of integers, not {value!r}")
-    if length is not None and len(entries) != length:
-        raise ValueError(f"{name} must have {length} entries, got {value!r}")
     return tuple(integer(name, entry, 0) for entry in entries)
+
+
+_INT = frozenset((int,))
 
 
 def check_countable(what: str, dims: Iterable[int]) -> None:
@@ -104,15 +109,15 @@ def as_triple(values: Sequence[int], filler: int) -> Triple:
     return a, b, c
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Geometry:
     """One convolution: what is read, with which step, and what comes out.
 
     Along each axis, output position o reads with tap k the input cell
-    ``o * stride - low + k * dilation``, a cell outside of ``[0, size)`` being zero. `high` is
-    the padding that is really read at the far end: it follows from the other numbers, and is
-    negative where the last cells are never read. A stride or dilation that makes no difference
-    (one output position, one tap) is 1, so that equal convolutions have equal geometries.
+    ``o * stride - low + k * dilation``, a cell outside of ``[0, size)`` being zero. (The high pads
+    follow from these numbers, and are negative where the last cells are never read.) A stride or
+    dilation that makes no difference (one output position, one tap) is 1, so that equal
+    convolutions have equal geometries.
     """
 
     rank: int
@@ -127,50 +132,37 @@ class Geometry:
     low: Triple
     output: Triple
 
-    @property
-    def high(self) -> Triple:
-        a, b, c = (
-            (o - 1) * s + (k - 1) * d + 1 - size - low
-            for size, k, s, d, low, o in zip(*self._columns(), strict=True)
-        )
-        return a, b, c
-
-    @property
+    @cached_property
     def taps(self) -> int:
         return math.prod(self.kernel)
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """Output positions of one image."""
         return math.prod(self.output)
 
-    @property
-    def cells(self) -> int:
-        """Input cells of one channel of one image."""
-        return math.prod(self.size)
-
-    @property
+    @cached_property
     def group_channels(self) -> int:
         return self.channels // self.groups
 
-    @property
+    @cached_property
     def group_filters(self) -> int:
         return self.filters // self.groups
 
-    @property
+    @cached_property
     def multiply_adds(self) -> int:
         return self.batch * self.positions * self.filters * self.group_channels * self.taps
 
     # Shapes with three spatial axes, as the algorithms see the arrays.
-    @property
+    @cached_property
     def x_shape(self) -> tuple[int, ...]:
         return (self.batch, self.channels, *self.size)
 
-    @property
+    @cached_property
     def w_shape(self) -> tuple[int, ...]:
         return (self.filters, self.group_channels, *self.kernel)
 
-    @property
+    @cached_property
     def y_shape(self) -> tuple[int, ...]:
         return (self.batch, self.filters, *self.output)
 

@@ -28,14 +28,20 @@ from cyconv.geometry import integer
 
 # Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
 # estimated) stays on the calling thread.
-SMALL = 2e-4
+SMALL = 1e-4
 # OpenBLAS itself runs products of at most this many multiply-adds on one thread.
 SMALL_PRODUCT = 262_144
 # How long a thread waits awake before it sleeps (nanoseconds): waking one that sleeps takes about
 # as long.
 AWAKE = 50_000
+# Whoever has waited awake comes a little later (nanoseconds), when the thread that gave the sign
+# has gone from Python into its next kernel: two that want the interpreter at the same time cost a
+# sleep, which is ten times as long.
+WORKER_AFTER = 6_000
+CALLER_AFTER = 2_000
 # A worker keeps its scratch memory for the next region up to this size (bytes, each slot).
 KEPT_SCRATCH = 32 << 20
+KEPT_ARRAYS = 64
 
 
 def available_cores() -> int:
@@ -191,7 +197,7 @@ class _Region:
         """Wait for the tiles that helpers are still computing: awake at first, then asleep."""
         while self.helpers:
             left = int(self._left[0])
-            if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE):
+            if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE, CALLER_AFTER):
                 continue
             with self._lock:
                 self._done = threading.Condition(self._lock)
@@ -256,7 +262,7 @@ class _Pool:
                 region.work()
                 self._end(region)
                 region.leave()
-            elif not kernels.wait_for_change(self._offers, offers, AWAKE):
+            elif not kernels.wait_for_change(self._offers, offers, AWAKE, WORKER_AFTER):
                 with self._lock:
                     if self._closed or int(self._offers[0]) != offers:
                         continue
@@ -304,19 +310,33 @@ def describe_blas() -> list[str]:
     return _blas.describe()
 
 
+class _Scratch(threading.local):
+    """The memory of one thread: a buffer a slot, and the arrays last made of them, since making
+    one takes half a microsecond."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[int, NDArray[np.uint8]] = {}
+        self.arrays: dict[tuple[int, tuple[int, ...], np.dtype[Any]], NDArray[Any]] = {}
+
+
 def scratch(slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return uninitialised memory that belongs to this thread until it asks for the slot again."""
-    try:
-        buffers: dict[int, NDArray[np.uint8]] = _local.buffers
-    except AttributeError:
-        buffers = _local.buffers = {}
+    key = (slot, shape, dtype)
+    array = _scratch.arrays.get(key)
+    if array is not None:
+        return array
     size = math.prod(shape) * dtype.itemsize
-    buffer = buffers.get(slot)
+    buffer = _scratch.buffers.get(slot)
     if buffer is None or buffer.nbytes < size:
         buffer = np.empty(size, np.uint8)
-        if size <= KEPT_SCRATCH:
-            buffers[slot] = buffer
-    return buffer[:size].view(dtype).reshape(shape)
+        if size > KEPT_SCRATCH:
+            return buffer.view(dtype).reshape(shape)
+        _scratch.buffers[slot] = buffer
+        _scratch.arrays.clear()  # some of them hold the smaller buffer
+    if len(_scratch.arrays) >= KEPT_ARRAYS:
+        _scratch.arrays.clear()
+    array = _scratch.arrays[key] = buffer[:size].view(dtype).reshape(shape)
+    return array
 
 
 def _after_fork() -> None:
@@ -329,7 +349,7 @@ def _after_fork() -> None:
 _num_threads = _initial_threads()
 _blas = _Blas()
 _pool = _Pool()
-_local = threading.local()
+_scratch = _Scratch()
 atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

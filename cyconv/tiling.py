@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from cyconv.geometry import Geometry, Triple
 # Work is cut into at least this many pieces, so that one image or a small batch occupies all cores,
 # but not into pieces of fewer multiply-adds: that is some 30 us, for which no thread is woken.
 PIECES = 8
-PIECE_WORK = 2_000_000
+PIECE_WORK = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,16 @@ class Tile:
     last: int
     span: slice
     axes: NDArray[np.intp]
+    images: slice = field(init=False)
+    single: bool = field(init=False)
+    # Output positions of the tile, over all of its images.
+    count: int = field(init=False)
 
-    @property
-    def images(self) -> slice:
-        return slice(self.first, self.last)
-
-    @property
-    def single(self) -> bool:
-        return self.last - self.first == 1
-
-    @property
-    def count(self) -> int:
-        """Output positions of the tile, over all of its images."""
-        length: int = self.span.stop - self.span.start
-        return (self.last - self.first) * length
+    def __post_init__(self) -> None:
+        number = self.last - self.first
+        object.__setattr__(self, "images", slice(self.first, self.last))
+        object.__setattr__(self, "single", number == 1)
+        object.__setattr__(self, "count", number * (self.span.stop - self.span.start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +55,54 @@ class Share:
 
 def cut(g: Geometry, limit: int) -> tuple[Tile, ...]:
     """Cut the output into tiles of about `limit` positions or fewer."""
-    pieces = max(1, min(PIECES, g.multiply_adds // PIECE_WORK))
-    limit = max(1, min(limit, -(-g.batch * g.positions // pieces)))
+    limit = max(1, min(limit, -(-g.batch * g.positions // wanted_pieces(g))))
     return tuple(tile for images in _cut_images(g, limit) for tile in images)
 
 
-def cut_images(g: Geometry, limit: int, channels: list[slice]) -> tuple[Share, ...]:
-    """One share for each image (or few small images) and block of channels: for sums over tiles
-    that overlap in x."""
-    return tuple(Share(block, images) for images in _cut_images(g, limit) for block in channels)
+def cut_overlapping(g: Geometry, limit: int) -> tuple[tuple[Share, ...], ...]:
+    """For sums over tiles that overlap in x: phases of shares, the shares of a phase apart.
+
+    Images are apart. Where there are too few of them, every other tile of an image is, if tiles are
+    as long as the overlap of windows, and else blocks of channels are.
+    """
+    everything = slice(0, g.channels)
+    images = list(_cut_images(g, limit))
+    lacking = -(-wanted_pieces(g) // max(1, len(images)))
+    if lacking == 1:
+        return (tuple(Share(everything, tiles) for tiles in images),)
+    images = list(_cut_images(g, min(limit, -(-g.positions // (2 * lacking)))))
+    tiles = images[0]
+    if len(tiles) > 1 and all(_apart(g, tile.axes) for tile in tiles):
+        return tuple(
+            tuple(Share(everything, (tile,)) for tiles in images for tile in tiles[odd::2])
+            for odd in range(2)
+        )
+    channels = channel_blocks(g, lacking)
+    rows = -(-limit * g.channels // len(channels))
+    return (tuple(Share(block, tiles) for tiles in _cut_images(g, rows) for block in channels),)
+
+
+def _apart(g: Geometry, axes: NDArray[np.intp]) -> bool:
+    """Whether the tiles before and after this one, in one row of tiles, read no common cell."""
+    cut = axes[:, 5] != g.output
+    outermost = next(a for a in range(3) if a == 2 or g.output[a] > 1)
+    _, kernel, stride, dilation, _, output = (int(number) for number in axes[outermost])
+    return (
+        bool(cut[outermost]) and cut.sum() == 1 and output * stride >= (kernel - 1) * dilation + 1
+    )
 
 
 def cut_sums(g: Geometry, limit: int, channels: list[slice]) -> tuple[tuple[Share, ...], ...]:
     """For sums over all positions: a few parts of the tiles, and for each a share a block of
     channels. Parts are summed in order by the caller."""
     tiles = [tile for images in _cut_images(g, limit) for tile in images]
-    parts = [tuple(tiles[part]) for part in pieces(len(tiles), PIECES // len(channels))]
+    parts = [tuple(tiles[part]) for part in pieces(len(tiles), wanted_pieces(g) // len(channels))]
     return tuple(tuple(Share(block, part) for block in channels) for part in parts)
+
+
+def wanted_pieces(g: Geometry) -> int:
+    """How many pieces the work should be cut into at least."""
+    return max(1, min(PIECES, g.multiply_adds // PIECE_WORK))
 
 
 def channel_blocks(g: Geometry, number: int) -> list[slice]:

@@ -29,7 +29,7 @@ from cyconv.algorithms.products import (
     take,
 )
 from cyconv.geometry import Geometry
-from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_images, cut_sums
+from cyconv.tiling import Share, Tile, channel_blocks, cut, cut_overlapping, cut_sums
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -41,7 +41,7 @@ Array = NDArray[Any]
 COLUMN_BYTES = 3 << 20
 # A sum over positions adds to an accumulator as large as dw after each tile, so its tiles are long
 # in positions, and rather narrow in channels.
-SUM_POSITIONS = 2048
+SUM_POSITIONS = 1024
 
 
 def serves(g: Geometry) -> bool:
@@ -49,7 +49,7 @@ def serves(g: Geometry) -> bool:
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
-    """What each pass goes through, in order: tiles, shares of images, or parts of a sum."""
+    """What each pass goes through, in order: tiles, phases of shares, or parts of a sum."""
     cells = COLUMN_BYTES // itemsize
     rows = g.channels * g.taps
     if pass_ == "forward":
@@ -57,8 +57,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
     if pass_ == "input_grad":
         if _flips(g):
             return tiles(g.flipped(), itemsize, "forward")
-        blocks = channel_blocks(g, -(-PIECES // max(1, g.batch)))
-        return cut_images(g, cells // -(-rows // len(blocks)), blocks)
+        return cut_overlapping(g, cells // rows)
     blocks = channel_blocks(g, -(-rows * min(SUM_POSITIONS, g.batch * g.positions) // cells))
     return cut_sums(g, cells // -(-rows // len(blocks)), blocks)
 
@@ -94,21 +93,31 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
         turned = by_tap[..., ::-1].swapaxes(1, 2).reshape(flipped.w_shape)
         _forward(plan, flipped, dy, as_matrices(turned, flipped), None, dx)
         return
-    matrices = as_matrices(w, g).swapaxes(1, 2)
+    matrices = as_matrices(w, g)
     flat = dy.reshape(g.batch, g.filters, g.positions)
+    if len(plan.tiles) > 1:
+        dx[...] = 0  # else each share clears what only it adds to
+    for shares in plan.tiles:
+        _add_back(plan, flat, matrices, dx, shares)
+
+
+def _add_back(plan: Plan, dy: Array, w: Array, dx: Array, shares: tuple[Share, ...]) -> None:
+    """Add to dx what comes back through some tiles of dy."""
+    g = plan.geometry
 
     def task(index: int) -> None:
-        share: Share = plan.tiles[index]
-        part = block_of(matrices.swapaxes(1, 2), share.channels, g).swapaxes(1, 2)
-        dx[share.tiles[0].images, share.channels] = 0
+        share = shares[index]
+        part = block_of(w, share.channels, g).swapaxes(1, 2)
+        if len(plan.tiles) == 1:
+            dx[share.tiles[0].images, share.channels] = 0
         for tile in share.tiles:
-            dy_tile = take(flat, filters_of(share.channels, g), tile, len(part))
-            rows = len(part) * part.shape[1]
-            cols = threads.scratch(COLS, (rows, tile.count), dx.dtype)
+            dy_tile = take(dy, filters_of(share.channels, g), tile, len(part))
+            cols = threads.scratch(COLS, (len(part) * part.shape[1], tile.count), dx.dtype)
             np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.count))
             plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
-    threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+    seconds = plan.seconds / len(plan.tiles)
+    threads.run(task, len(shares), seconds, blas=plan.large_products)
 
 
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:

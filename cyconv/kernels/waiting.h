@@ -32,21 +32,24 @@ static inline long long cyconv_clock(void)
     return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Wait until *word is no longer `seen`, at most about `nanoseconds`; return whether it changed. */
-static inline int cyconv_wait_for_change(const long long *word, long long seen, long long nanoseconds)
+/* Wait until *word is no longer `seen`, at most about `nanoseconds`, and then `after` more; return
+   whether it changed. */
+static inline int cyconv_wait_for_change(const long long *word, long long seen, long long nanoseconds,
+                                         long long after)
 {
-    long long start = cyconv_clock(), rounds = nanoseconds / 100 + 1;
-    for (; rounds > 0; rounds--) {
-        for (int i = 0; i < 16; i++) {
-            if (cyconv_read(word) != seen)
-                return 1;
-            cyconv_pause();
+    long long start = cyconv_clock(), now = start, until = start + nanoseconds;
+    int changed = 0;
+    for (long long rounds = (nanoseconds + after) / 20 + 2; rounds > 0; rounds--) {
+        if (!changed && cyconv_read(word) != seen) {
+            changed = 1;
+            until = now + after;
         }
-        long long passed = cyconv_clock() - start;
-        if (passed >= nanoseconds || passed < 0)
+        if (now >= until || now < start)
             break;
+        cyconv_pause();
+        now = cyconv_clock();
     }
-    return 0;
+    return changed;
 }
 
 #endif

@@ -6,6 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def wait_for_change(word: NDArray[np.longlong], seen: int, nanoseconds: int) -> bool:
+def wait_for_change(word: NDArray[np.longlong], seen: int, nanoseconds: int, after: int) -> bool:
     """Return whether word[0] is no longer `seen`."""
     return int(word[0]) != seen
