@@ -1,0 +1,199 @@
+"""The benchmark suite: its arithmetic, its reference, and one tiny case from end to end."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # last: an installed cyconv stays the one tested
+
+from benchmarks import __main__ as suite
+from benchmarks import layers, memory, summary, timing
+from benchmarks.contest import WrongResultError, contest, merge
+from benchmarks.layers import LATENCY, LAYERS, Layer, make_arrays
+from benchmarks.peers import Cyconv, Peer, Prepared, Run, available_peers
+from benchmarks.reference import expect, relative_error
+
+HURRIED = timing.Effort(rounds=2, most=3, block=0.002, budget=0.1, patience=0)
+TINY = Layer("tiny", 2, 4, 9, 8, 6, 3, stride=2, padding=1, groups=2)
+# A float32 sum is off by some 1e-7; a wrong tap or pad by 1e-1.
+CLOSE = 1e-5
+
+
+def test_geomean():
+    assert timing.geomean([2.0, 8.0]) == pytest.approx(4.0)
+    assert timing.geomean([0.5, 2.0]) == pytest.approx(1.0)
+    assert math.isnan(timing.geomean([]))
+
+
+def test_compare_finds_the_slower():
+    runs = {"fast": Run(lambda: sleep(0.001)), "slow": Run(lambda: sleep(0.004))}
+    found = timing.compare(runs, "fast", HURRIED)
+    assert found["fast"].ratio == 1
+    assert found["fast"].seconds >= 0.001
+    assert 1.5 < found["slow"].ratio < 8
+
+
+def test_compare_lets_go_of_a_run_that_spent_its_budget():
+    runs = {"fast": Run(lambda: None), "slow": Run(lambda: sleep(0.06)), "base": Run(lambda: None)}
+    found = timing.compare(runs, "base", timing.Effort(6, 6, 0.001, 0.1, 0))
+    assert found["slow"].rounds == 1
+    assert found["base"].rounds >= found["fast"].rounds > 1
+
+
+def test_disturbed_blocks_are_set_aside():
+    base = {0: timing.Block(1.0, True), 1: timing.Block(1.0, True)}
+    mine = {0: timing.Block(2.0, True), 1: timing.Block(50.0, False)}
+    assert timing.settle(mine, base) == timing.Timing(2.0, 2.0, rounds=2, quiet=1)
+    alone = {1: timing.Block(50.0, False)}
+    assert timing.settle(alone, base) == timing.Timing(50.0, 50.0, rounds=1, quiet=0)
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, *LATENCY], ids=lambda layer: layer.name)
+def test_layers_are_sane(layer):
+    assert layer.C % layer.groups == 0 == layer.F % layer.groups
+    assert min(*layer.x_shape, *layer.w_shape, *layer.y_shape, layer.stride) >= 1
+    assert layer.batch(1).y_shape == (1, *layer.y_shape[1:])
+    assert any(belongs(layer) for belongs in layers.SETS.values())
+
+
+def test_sets_name_layers_that_exist():
+    names = [layer.name for layer in LAYERS]
+    assert len(names) == len(set(names)) == 22
+    assert set(names) >= layers.FLOAT64 | layers.MEMORY | layers.BATCH
+    chosen = layers.SETS["3x3 stride 1, 32 channels or more"]
+    assert {layer.name for layer in LAYERS if chosen(layer)} == {
+        *("cifar", "vgg1_2", "vgg3_2", "vgg5"),
+        *("r50_56_3x3", "r50_28_3x3", "r50_14_3x3", "r50_7_3x3"),
+    }
+
+
+def test_reference_on_a_sum_done_by_hand():
+    layer = Layer("by hand", 1, 1, 3, 3, 1, 3, padding=1)
+    ones = layers.Arrays(
+        np.ones(layer.x_shape), np.ones(layer.w_shape), np.ones(1), np.ones(layer.y_shape)
+    )
+    inside = np.array([[4.0, 6, 4], [6, 9, 6], [4, 6, 4]])  # cells that each window covers
+    expected = expect(layer, ones)
+    np.testing.assert_array_equal(expected.y[0, 0], inside + 1)
+    np.testing.assert_array_equal(expected.dx[0, 0], inside)
+    np.testing.assert_array_equal(expected.dw[0, 0], inside)
+    np.testing.assert_array_equal(expected.db, [9.0])
+
+
+def test_relative_error():
+    assert relative_error(np.array([1.0, 4.0]), np.array([2.0, 4.0])) == 0.25
+    assert relative_error(np.array([np.nan, 4.0]), np.array([2.0, 4.0])) == math.inf
+    with pytest.raises(ValueError, match="shape"):
+        relative_error(np.zeros(2), np.zeros((2, 1)))
+
+
+@pytest.mark.filterwarnings("ignore")  # other projects' warnings are not ours to fail on
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_every_peer_computes_the_same(groups):
+    layer = Layer("same", 2, 4, 9, 9, 8, 3, stride=2, padding=1, groups=groups)
+    arrays = make_arrays(layer)
+    expected = expect(layer, arrays)
+    for peer in [Cyconv(1), *available_peers(1)]:
+        for mode in ("forward", "train"):
+            if peer.supports(layer, np.float32) and (mode == "forward" or peer.trains):
+                row = contest(layer, arrays, expected, mode, [peer], HURRIED)
+                assert row[peer.name]["error"] < CLOSE, (peer.name, mode)
+                assert row[peer.name]["ms"] > 0
+
+
+class Liar(Peer):
+    """An engine that returns zeros."""
+
+    name = "liar"
+    modules = ()
+
+    def prepare(self, layer, arrays):
+        return Prepared(Run(lambda: np.zeros(layer.y_shape)))
+
+
+def test_a_wrong_peer_is_not_timed():
+    arrays = make_arrays(TINY)
+    row = contest(TINY, arrays, expect(TINY, arrays), "forward", [Cyconv(1), Liar()], HURRIED)
+    assert "ms" in row["cyconv"]
+    assert "ms" not in row["liar"]
+    assert row["liar"]["error"] > 0.5
+
+
+def test_a_wrong_cyconv_ends_the_run(monkeypatch):
+    monkeypatch.setattr(Cyconv, "prepare", Liar.prepare)
+    arrays = make_arrays(TINY)
+    with pytest.raises(WrongResultError, match="tiny"):
+        contest(TINY, arrays, expect(TINY, arrays), "forward", [Cyconv(1)], HURRIED)
+
+
+def test_summary_names_the_mean_and_the_worst():
+    rows = {
+        "cifar": {"cyconv": {"ratio": 1.0}, "a": {"ratio": 4.0}, "b": {"ratio": 2.0}},
+        "vgg5": {"cyconv": {"ratio": 1.0}, "a": {"ratio": 1.0}},
+    }
+    assert summary.mean_of(rows, "a") == summary.Mean(2.0, 1.0, "vgg5", 2, 2)
+    assert summary.mean_of(rows, summary.BEST).mean == pytest.approx(math.sqrt(2))
+    assert summary.mean_of(rows, "a", "1x1") is None
+
+
+def test_summary_leaves_out_what_was_disturbed_throughout():
+    rows = {
+        "cifar": {"a": {"ratio": 2.0, "rounds": 3, "quiet": 1}},
+        "vgg5": {"a": {"ratio": 900.0, "rounds": 3, "quiet": 0}},
+    }
+    assert summary.mean_of(rows, "a") == summary.Mean(2.0, 2.0, "cifar", 1, 2)
+    del rows["cifar"]
+    assert summary.mean_of(rows, "a").mean == pytest.approx(900.0)
+    assert summary.mean_of(rows, "a").count == "1 of 1~"
+    assert summary.disturbed({"forward": rows}) == 1.0
+
+
+def test_merge_joins_columns():
+    tables = {"builds": {"cifar": {"portable": {"ms": 1.0}}}}
+    merge(tables, {"builds": {"cifar": {"avx2": {"ms": 0.5}}}})
+    assert tables == {"builds": {"cifar": {"portable": {"ms": 1.0}, "avx2": {"ms": 0.5}}}}
+
+
+def test_extra_memory_sees_a_large_temporary():
+    class Wasteful(Liar):
+        def prepare(self, layer, arrays):
+            def forward():
+                return np.ones((64, 1 << 20), np.float32)[0, :1]  # 256 MiB for one number
+
+            return Prepared(Run(forward))
+
+    assert 200 < memory.extra_memory(Wasteful(), TINY, "forward") < 300
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quick_run_from_end_to_end(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(suite, "QUICK", HURRIED)
+    path = tmp_path / "results.json"
+    sections = ("forward", "image", "train", "accuracy", "latency")
+    only = ("--only", "lenet1", "1x1x10x10")
+    suite.main([*sections, "--quick", *only, "--threads", "1", "--json", str(path)])
+    printed = capsys.readouterr().out
+    tables = json.loads(path.read_text())["tables"]
+    assert set(tables) == set(sections)
+    assert tables["forward"]["lenet1"]["cyconv"]["ratio"] == 1
+    assert max(tables["accuracy"]["lenet1"]["cyconv"].values()) < 5e-6
+    assert "| lenet1 |" in printed
+    assert "| lenet1 |" in path.with_suffix(".md").read_text()
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    if importlib.util.find_spec("torch"):
+        assert "forward, geometric mean" in printed
+
+
+@pytest.mark.parametrize("wrong", [["sideways"], ["--only", "vgg99"], ["--redraw"]])
+def test_wrong_arguments_are_explained(wrong, capsys):
+    with pytest.raises(SystemExit):
+        suite.main(wrong)
+    assert "error:" in capsys.readouterr().err
