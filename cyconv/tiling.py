@@ -53,9 +53,9 @@ class Share:
     tiles: tuple[Tile, ...]
 
 
-def cut(g: Geometry, limit: int) -> tuple[Tile, ...]:
-    """Cut the output into tiles of about `limit` positions or fewer."""
-    limit = max(1, min(limit, -(-g.batch * g.positions // wanted_pieces(g))))
+def cut(g: Geometry, limit: int, number: int) -> tuple[Tile, ...]:
+    """Cut the output into at least `number` tiles of about `limit` positions or fewer."""
+    limit = max(1, min(limit, -(-g.batch * g.positions // number)))
     return tuple(tile for images in _cut_images(g, limit) for tile in images)
 
 
@@ -119,7 +119,7 @@ def pieces(size: int, number: int, unit: int = 1) -> list[slice]:
 def _cut_images(g: Geometry, limit: int) -> Iterator[tuple[Tile, ...]]:
     """Yield the tiles of each image, or one tile of several small images."""
     axes = g.axes()
-    if limit >= 2 * g.positions:
+    if limit >= 2 * g.positions or limit >= g.batch * g.positions:
         whole = slice(0, g.positions)
         for images in blocks(g.batch, limit // g.positions):
             yield (Tile(images.start, images.stop, whole, axes),)

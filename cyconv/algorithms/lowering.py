@@ -13,6 +13,7 @@ in the backward pass: that is cheaper than keeping them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,17 @@ from cyconv.algorithms.products import (
     take,
 )
 from cyconv.geometry import Geometry
-from cyconv.tiling import Share, Tile, channel_blocks, cut, cut_overlapping, cut_sums
+from cyconv.tiling import (
+    PIECES,
+    Share,
+    Tile,
+    channel_blocks,
+    cut,
+    cut_overlapping,
+    cut_sums,
+    pieces,
+    wanted_pieces,
+)
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -44,8 +55,25 @@ COLUMN_BYTES = 3 << 20
 SUM_POSITIONS = 1024
 
 
+# Where there are more filters than positions, the columns are made whole, and what is handed out
+# are blocks of at least this many filters: each tile would read all of the weights again.
+BLOCK_FILTERS = 16
+# What it takes to copy a weight flipped, to lower a cell, and to add one back, in like units: which
+# way an input gradient with stride 1 goes.
+FLIP_COST, LOWER_COST, ADD_COST = 2.0, 0.15, 0.3
+
+
 def serves(g: Geometry) -> bool:
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class ByFilter:
+    """One tile of everything, lowered by blocks of channels and multiplied by blocks of filters."""
+
+    tile: Tile
+    channels: tuple[slice, ...]
+    filters: tuple[slice, ...]
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
@@ -53,7 +81,13 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
     cells = COLUMN_BYTES // itemsize
     rows = g.channels * g.taps
     if pass_ == "forward":
-        return cut(g, cells // rows)
+        if g.filters > g.batch * g.positions and g.groups == 1 and wanted_pieces(g) > 1:
+            (tile,) = cut(g, g.batch * g.positions, 1)
+            number = min(wanted_pieces(g), -(-g.filters // BLOCK_FILTERS))
+            return ByFilter(
+                tile, tuple(channel_blocks(g, PIECES)), tuple(pieces(g.filters, number))
+            )
+        return cut(g, cells // rows, wanted_pieces(g))
     if pass_ == "input_grad":
         if _flips(g):
             return tiles(g.flipped(), itemsize, "forward")
@@ -64,8 +98,10 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
 
 def _flips(g: Geometry) -> bool:
     """Whether the input gradient is the forward pass of the flipped convolution: with stride 1,
-    unless dy has far more channels to lower than x has."""
-    return g.stride == (1, 1, 1) and g.filters <= 2 * g.channels
+    unless there is much more to flip and to lower than there would be to add back."""
+    positions = g.batch * g.positions
+    flip = g.filters * (FLIP_COST * g.group_channels + LOWER_COST * positions)
+    return g.stride == (1, 1, 1) and flip <= ADD_COST * g.channels * positions
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -76,12 +112,33 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
 
 def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     flat = y.reshape(g.batch, g.filters, g.positions)
+    if isinstance(plan.tiles, ByFilter):
+        _by_filter(plan, x, w, b, flat)
+        return
 
     def task(index: int) -> None:
         tile = plan.tiles[index]
         multiply(w, _columns(plan, g, x, slice(0, g.channels), tile), b, flat, tile)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+
+
+def _by_filter(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    cut: ByFilter = plan.tiles
+    taps = w.shape[2] // x.shape[1]
+    cols = threads.scratch(COLS, (w.shape[2], cut.tile.count), x.dtype)
+
+    def lower(index: int) -> None:
+        part = cut.channels[index]
+        rows = cols[part.start * taps : part.stop * taps]
+        plan.kernels.im2col(x[:, part], rows, cut.tile.axes)
+
+    def task(index: int) -> None:
+        part = cut.filters[index]
+        multiply(w[:, part], cols[None], None if b is None else b[part], y[:, part], cut.tile)
+
+    threads.run(lower, len(cut.channels), cols.size * 2e-10, blas=False)
+    threads.run(task, len(cut.filters), plan.seconds, blas=plan.large_products)
 
 
 def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.products import COLS, as_matrices, multiply, sum_products, take
 from cyconv.geometry import Geometry
-from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_sums
+from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_sums, wanted_pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -45,7 +45,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
     if pass_ == "weight_grad":
         number = -(-PIECES * g.filters * g.group_channels * itemsize // SUM_BYTES)
         return cut_sums(g, limit, channel_blocks(g, min(number, PIECES // 2)))
-    return cut(g, limit)
+    return cut(g, limit, wanted_pieces(g))
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:

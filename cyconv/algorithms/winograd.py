@@ -60,16 +60,21 @@ def serves(g: Geometry) -> bool:
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether Winograd beats lowering, and keeps float32 within the promised error.
 
-    Measured: it does from sqrt(C * F) * tiles of 6000 on with 32 channels and filters, of 20000
-    with 16. Its error grows with the number of channels summed over, to 4.4e-6 of the largest
-    value at 512.
+    Measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters, from 20000 on with
+    16; a weight gradient from 8000 on or, where it is summed by tiles, 30000. The error grows with
+    the number of channels summed over, to 4.4e-6 of the largest value at 512.
     """
     if not serves(g):
         return False
-    fewest, size = min(g.channels, g.filters), (g.channels * g.filters) ** 0.5 * count_tiles(g)
+    fewest, weights = min(g.channels, g.filters), g.channels * g.filters
     summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
-    exact = itemsize == 8 or summed <= 512
-    return exact and size >= (6000 if fewest >= 32 else 20000) and fewest >= 16
+    if fewest < 16 or (itemsize == 4 and summed > 512):
+        return False
+    if pass_ == "weight_grad":
+        enough = 8000 if weights >= LARGE_SUM else 30000
+    else:
+        enough = 4000
+    return weights**0.5 * count_tiles(g) >= (enough if fewest >= 32 else max(enough, 20000))
 
 
 def count_tiles(g: Geometry) -> int:

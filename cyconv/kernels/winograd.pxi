@@ -390,7 +390,10 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
             for chunk in range((dw.shape[1] + LANES - 1) // LANES):
                 c = chunk * LANES
                 lanes = min(LANES, dw.shape[1] - c)
-                load_lanes(&u[0, f, c], v, plane_step, lanes)
+                if lanes == LANES:  # a constant, which vectorises
+                    load_lanes(&u[0, f, c], v, plane_step, LANES)
+                else:
+                    load_lanes(&u[0, f, c], v, plane_step, lanes)
                 for i in range(6):
                     weight_grad_1d(&v[i * LANES], 6 * LANES)
                 for i in range(3):
