@@ -31,20 +31,21 @@ class Prepared:
 
     def run(self, arrays: tuple[Array | None, ...], out: Array | None) -> Array:
         """Compute into `out`, or into a new array."""
-        dtype = self.plan.dtype
+        plan = self.plan
+        dtype = plan.dtype
         if out is None:
             result = np.empty(self.out_shape, dtype)
         else:
             _check_out(out, self.out_shape, dtype, arrays)
             result = np.asarray(out) if out.flags.aligned else np.empty(self.out_shape, dtype)
-        if self.plan.geometry.batch == 0:
+        if plan.geometry.batch == 0:
             result[...] = 0  # nothing, or a sum of nothing
         else:
-            full = [
-                None if a is None else native(a, dtype).reshape(s)
-                for a, s in zip(arrays, self.shapes, strict=False)
+            full: list[Array | None] = [
+                a if a is None else native(a, dtype).reshape(shape)
+                for a, shape in zip(arrays, self.shapes, strict=False)
             ]
-            self.plan.run(self.plan, *full, result.reshape(self.shapes[-1]))
+            plan.run(plan, *full, result.reshape(self.shapes[-1]))
         if out is None:
             return result
         if not out.flags.aligned:

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cyconv import threads
 from cyconv.arguments import Array, array, check_dy, compute_dtype, native, prepare
 from cyconv.geometry import shape
+from cyconv.tiling import PIECES, pieces
+
+# A sum over fewer bytes is not cut into parts.
+SMALL_SUM = 1 << 20
 
 
 def conv(
@@ -214,6 +219,9 @@ def conv_weight_grad(
     return made.run((dy, x), out)
 
 
+GRADIENTS = ("X", "W", "b")
+
+
 @dataclass(frozen=True, slots=True)
 class Cache:
     """What a backward pass needs: the inputs themselves, and the options."""
@@ -282,7 +290,7 @@ def conv_forward(
 
 
 def conv_backward(
-    dout: ArrayLike, cache: Cache, *, need: Iterable[str] = ("X", "W", "b")
+    dout: ArrayLike, cache: Cache, *, need: Iterable[str] = GRADIENTS
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Compute the gradients of a convolution from that of its output.
 
@@ -320,12 +328,13 @@ def conv_backward(
     """
     if not isinstance(cache, Cache):
         raise TypeError(f"cache must be what conv_forward returned, not {type(cache).__name__}")
-    try:
-        need = frozenset(need)
-    except TypeError:
-        raise TypeError(f"need must be an iterable of names, not {need!r}") from None
-    if unknown := need - {"X", "W", "b"}:
-        raise ValueError(f'need must name "X", "W" or "b", got {sorted(map(repr, unknown))}')
+    if need is not GRADIENTS:
+        try:
+            need = frozenset(need)
+        except TypeError:
+            raise TypeError(f"need must be an iterable of names, not {need!r}") from None
+        if unknown := need.difference(GRADIENTS):
+            raise ValueError(f'need must name "X", "W" or "b", got {sorted(map(repr, unknown))}')
     X, W, dtype = cache.X, cache.W, cache.dtype
     dy = array("dout", dout)
     compute_dtype(("dout",), (dy.dtype,))
@@ -344,6 +353,16 @@ def conv_backward(
 def _bias_grad(dy: Array) -> Array:
     """Sum dy (N, F, *output) to (F,). NumPy's pairwise sums are accurate along the last axis only,
     so the sum over the batch is made in float64."""
-    by_image: Array = dy.reshape(*dy.shape[:2], math.prod(dy.shape[2:])).sum(axis=2)
-    db: Array = by_image.sum(axis=0, dtype=np.float64).astype(dy.dtype)
+    n, f = dy.shape[:2]
+    rows = dy.reshape(n * f, math.prod(dy.shape[2:]))
+    sums = np.empty(n * f, dy.dtype)
+    parts = [slice(0, n * f)] if dy.nbytes < SMALL_SUM else pieces(n * f, PIECES)
+
+    def task(index: int) -> None:
+        np.add.reduce(rows[parts[index]], axis=1, out=sums[parts[index]])
+
+    threads.run(task, len(parts), dy.nbytes * 2e-10, blas=False)
+    if n == 1:
+        return sums
+    db: Array = np.add.reduce(sums.reshape(n, f), axis=0, dtype=np.float64).astype(dy.dtype)
     return db

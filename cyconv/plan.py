@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cyconv import kernels, threads
-from cyconv.algorithms import lowering, pointwise, winograd
+from cyconv.algorithms import depthwise, lowering, pointwise, winograd
 from cyconv.geometry import Geometry
 
 Condition = Callable[[Geometry, str, int], bool]
@@ -35,11 +35,13 @@ def _compiled(pays: Condition) -> Condition:
 # with the algorithm.
 TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
     "auto": (
+        (depthwise, _compiled(depthwise.pays)),
         (pointwise, _serves(pointwise)),
         (winograd, _compiled(winograd.pays)),
         (lowering, _serves(lowering)),
     ),
     "gemm": ((pointwise, _serves(pointwise)), (lowering, _serves(lowering))),
+    "direct": ((depthwise, _serves(depthwise)),),
     "winograd": ((winograd, _serves(winograd)),),
 }
 

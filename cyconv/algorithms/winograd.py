@@ -16,6 +16,7 @@ many it is the other way round: the tiles are transformed once, and the filters 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +71,10 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
     if fewest < 16 or (itemsize == 4 and summed > 512):
         return False
+    enough = 4000.0
     if pass_ == "weight_grad":
-        enough = 8000 if weights >= LARGE_SUM else 30000
-    else:
-        enough = 4000
-    return weights**0.5 * count_tiles(g) >= (enough if fewest >= 32 else max(enough, 20000))
+        enough = 8000.0 if weights >= LARGE_SUM else 30000.0
+    return math.sqrt(weights) * count_tiles(g) >= (enough if fewest >= 32 else max(enough, 20000))
 
 
 def count_tiles(g: Geometry) -> int:

@@ -32,6 +32,9 @@ wait_for_change = _build.wait_for_change
 
 _NAMES = (
     "col2im",
+    "depthwise_forward",
+    "depthwise_pair",
+    "depthwise_weight_grad",
     "im2col",
     "winograd_input",
     "winograd_output",

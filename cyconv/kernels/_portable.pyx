@@ -7,4 +7,5 @@ ctypedef fused real:
 
 include "lowering.pxi"
 include "winograd.pxi"
+include "depthwise.pxi"
 include "waiting.pxi"

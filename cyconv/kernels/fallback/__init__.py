@@ -1,5 +1,10 @@
 """The kernels in NumPy: same names, same arguments, short enough to read as the definition."""
 
+from cyconv.kernels.fallback.depthwise import (
+    depthwise_forward,
+    depthwise_pair,
+    depthwise_weight_grad,
+)
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.waiting import wait_for_change
 from cyconv.kernels.fallback.winograd import (
@@ -12,6 +17,9 @@ from cyconv.kernels.fallback.winograd import (
 
 __all__ = [
     "col2im",
+    "depthwise_forward",
+    "depthwise_pair",
+    "depthwise_weight_grad",
     "im2col",
     "wait_for_change",
     "winograd_input",

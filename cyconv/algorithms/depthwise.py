@@ -1,0 +1,315 @@
+"""Depthwise: one or few channels a group, computed in place.
+
+With few channels a group there is nothing for a matrix product to win: its columns would cost more
+than it. So compiled loops go through the taps of the kernel, over rows of x as they lie, or over a
+padded copy of the channels of one group (kernels/depthwise.pxi). Any geometry is served.
+
+    forward       y   = sum over taps of w * x          straight into y
+    input_grad    dx  = the same over dy, the kernel flipped and its channel axes swapped: with
+                  stride s, s interleaved parts an axis, each by the taps that reach it
+    weight_grad   dw  = sum over positions of dy * x    parts summed in a fixed order
+
+Work is cut into images, groups and, where those are few, boxes of the output.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.geometry import Geometry
+from cyconv.tiling import PIECES, pieces
+
+if TYPE_CHECKING:
+    from cyconv.plan import Plan
+
+Array = NDArray[Any]
+Box = tuple[slice, slice, slice]
+
+# Work is cut into PIECES tasks or about as many, but not into shorter ones than this (seconds).
+TASK_SECONDS = 2e-5
+# The padded copy of a group, in bytes, stays well within a core's second cache.
+BAND_BYTES = 512 << 10
+# What a multiply-add, and a cell that comes from or goes to memory, took on one core (seconds).
+PER_MULTIPLY_ADD = 4e-11
+PER_CELL = 1.5e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A convolution by some taps of the kernel; `out` are the cells of the result that it fills."""
+
+    axes: NDArray[np.intp]
+    out: Box
+    taps: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A convolution that is part of the whole: which cells of the result it fills (those of dx, for
+    the input gradient), its axes, and which phase of the kernel is its own. There may be two, for
+    the even and the odd columns of the cells."""
+
+    out: Box
+    axes: tuple[NDArray[np.intp], ...]
+    phases: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Pieces, of some images and groups; `part` is the accumulator of a sum that they belong to."""
+
+    images: slice
+    channels: slice
+    filters: slice
+    pieces: tuple[Piece, ...]
+    part: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """The tasks of a pass, an estimate of their seconds on one thread, the taps of each phase of
+    the kernel, and whether there are cells of dx that no tap reaches."""
+
+    tasks: tuple[Task, ...]
+    seconds: float
+    parts: int
+    phases: tuple[Box, ...]
+    gaps: bool
+
+    @cached_property
+    def single(self) -> NDArray[np.intp] | None:
+        """The axes, if the whole is one call: small ones are all call, so it is a plain one."""
+        pieces = [piece for task in self.tasks for piece in task.pieces]
+        return pieces[0].axes[0] if len(pieces) == len(pieces[0].axes) == 1 else None
+
+
+def serves(g: Geometry) -> bool:
+    return True
+
+
+def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
+    """Whether this is faster than lowering. Measured on one core, against lowering with AVX-512
+    BLAS, it is with up to three filters a group, however many channels they read (1.5 times with
+    two of each, 2.5 to 8 with one). With four it is on small planes (1.2 times on 14x14, 0.9 on
+    56x56), and with up to six where these read, or write, one channel only (1.2 to 1.6). For the
+    input gradient lowering is about as fast either way round, so the larger of the two counts. With
+    one tap there is little to win: one channel a group took a sixth of pointwise's time, but its
+    sums for dw, and two channels, longer than that."""
+    c, f = g.group_channels, g.group_filters
+    if g.taps == 1:
+        return c == f == 1 and pass_ != "weight_grad"
+    few = max(c, f) if pass_ == "input_grad" else f
+    return few <= 3 or (few == 4 and g.positions <= 256) or (few <= 6 and min(c, f) == 1)
+
+
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
+    """What a pass goes through."""
+    cells = g.batch * (g.channels * math.prod(g.size) + g.filters * g.positions)
+    seconds = g.multiply_adds * PER_MULTIPLY_ADD + cells * PER_CELL
+    number = max(1, min(PIECES, int(seconds / TASK_SECONDS)))
+    images, groups = _images_and_groups(g, pass_, number)
+    phases, gaps = _phases(g) if pass_ == "input_grad" else ([_whole(g)], False)
+    wholes = _pairs(phases, g) if pass_ == "input_grad" else _singles(phases)
+    channels = g.group_filters if pass_ == "input_grad" else g.group_channels
+    number = -(-number // (len(images) * len(groups)))
+    # Phases interleave in dx: if there are tasks enough, one has all, while dx is in cache.
+    together = number == 1
+    number = -(-number // max(1, len(wholes)))
+    boxes = [box for whole in wholes for box in _boxes(whole, channels, itemsize, number)]
+    batches = [tuple(boxes)] if together and pass_ == "input_grad" else [(box,) for box in boxes]
+    tasks = [
+        Task(n, c, f, batch, i * len(batches) + j)
+        for i, n in enumerate(images)
+        for j, batch in enumerate(batches)
+        for c, f in groups
+    ]
+    return Work(
+        tasks=tuple(tasks),
+        seconds=seconds,
+        parts=len(images) * len(batches),
+        phases=tuple(phase.taps for phase in phases),
+        gaps=gaps,
+    )
+
+
+def _images_and_groups(
+    g: Geometry, pass_: str, number: int
+) -> tuple[list[slice], list[tuple[slice, slice]]]:
+    """About `number` blocks of images, and of groups as (channels, filters). A sum over images is
+    in one part if there are groups enough."""
+    summed = pass_ == "weight_grad" and g.groups >= number
+    images = pieces(g.batch, 1 if summed else number)
+    c, f = g.group_channels, g.group_filters
+    return images, [
+        (slice(part.start * c, part.stop * c), slice(part.start * f, part.stop * f))
+        for part in pieces(g.groups, -(-number // len(images)))
+    ]
+
+
+def _whole(g: Geometry) -> Phase:
+    d, h, w = (slice(0, size) for size in g.output)
+    return Phase(g.axes(), (d, h, w), (slice(None),) * 3)
+
+
+def _singles(phases: list[Phase]) -> list[Piece]:
+    return [Piece(phase.out, (phase.axes,), (i,)) for i, phase in enumerate(phases)]
+
+
+def _pairs(phases: list[Phase], g: Geometry) -> list[Piece]:
+    """Where the stride along W is 2, join each phase of the even columns of dx to its neighbour of
+    the odd ones: they are written together, row by row. (One long row is better cut into boxes.)"""
+    columns = len({phase.out[2].start for phase in phases})
+    if g.stride[2] != 2 or columns != 2 or g.size[0] * g.size[1] == 1:
+        return _singles(phases)
+    pairs = []
+    for i in range(0, len(phases), 2):
+        even, odd = phases[i], phases[i + 1]
+        out = (even.out[0], even.out[1], slice(0, g.size[2]))
+        pairs.append(Piece(out, (even.axes, odd.axes), (i, i + 1)))
+    return pairs
+
+
+def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[Piece]:
+    """Cut a piece into about `number` boxes, or more so that the copy of a group stays small; but
+    pairs of columns not along W."""
+    first = whole.axes[0]
+    output = [int(size) for size in first[:, 5]]
+    positions = math.prod(output)
+    cells = channels * math.prod(min(int(k), int(s)) for k, s in first[:, 1:3])
+    number = max(number, positions * cells * itemsize // BAND_BYTES)
+    cuts = []
+    for size in output[: 3 if len(whole.axes) == 1 else 2]:
+        cuts.append(pieces(size, min(size, number)))
+        number = -(-number // len(cuts[-1]))
+    for box in itertools.product(*cuts):
+        start = np.array([b.start for b in box])
+        parts = [axes.copy() for axes in whole.axes]
+        for part in parts:
+            part[: len(box), 4] -= start * part[: len(box), 2]
+            part[: len(box), 5] = [b.stop - b.start for b in box]
+        out = list(whole.out)
+        for axis, b in enumerate(box):
+            o = out[axis]
+            step = o.step or 1
+            out[axis] = slice(o.start + b.start * step, o.start + (b.stop - 1) * step + 1, step)
+        yield Piece((out[0], out[1], out[2]), tuple(parts), whole.phases)
+
+
+def _phases(g: Geometry) -> tuple[list[Phase], bool]:
+    """The input gradient as convolutions of stride 1 over dy, one for each remainder of the
+    positions of dx by the stride; and whether some remainders are reached by no tap.
+
+    Along an axis, position i * stride + p of dx is reached by the taps k for which
+    p + low - k * dilation is a multiple of the stride, from output i + that multiple. They are
+    every (stride / gcd)-th tap, and read, from last to first, every (dilation / gcd)-th output.
+    """
+    by_axis = []
+    gaps = False
+    for size, kernel, stride, dilation, low, output in g.axes().tolist():
+        common = math.gcd(stride, dilation)
+        step = stride // common
+        rows = []
+        for first in range(min(step, kernel)):
+            p = (first * dilation - low) % stride
+            if p < size:
+                last = first + (kernel - 1 - first) // step * step
+                shift = (p + low - last * dilation) // stride
+                count = (size - 1 - p) // stride + 1
+                taps = slice(last, first - 1 if first else None, -step)
+                number = (last - first) // step + 1
+                row = [output, number, 1, dilation // common if number > 1 else 1, -shift, count]
+                rows.append((row, slice(p, size, stride), taps))
+        rows.sort(key=lambda row: row[1].start)
+        gaps = gaps or len(rows) < min(stride, size)
+        by_axis.append(rows)
+    phases = []
+    for (ad, od, td), (ah, oh, th), (aw, ow, tw) in itertools.product(*by_axis):
+        phases.append(Phase(np.array([ad, ah, aw], np.intp), (od, oh, ow), (td, th, tw)))
+    return phases, gaps
+
+
+def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
+    work: Work = plan.tiles
+    if not work:
+        return
+    if work.single is not None:
+        plan.kernels.depthwise_forward(x, w, b, y, work.single)
+        return
+
+    def task(index: int) -> None:
+        t = work.tasks[index]
+        (piece,) = t.pieces
+        part = y[t.images, t.filters, *piece.out]
+        bias = None if b is None else b[t.filters]
+        plan.kernels.depthwise_forward(
+            x[t.images, t.channels], w[t.filters], bias, part, piece.axes[0]
+        )
+
+    threads.run(task, len(work.tasks), work.seconds, blas=False)
+
+
+def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+    """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
+    g = plan.geometry
+    work: Work = plan.tiles
+    if not work:
+        return
+    by_group = w.reshape(g.groups, g.group_filters, g.group_channels, *g.kernel).swapaxes(1, 2)
+    turned = []
+    for taps in work.phases:
+        phase = np.ascontiguousarray(by_group[:, :, :, *taps])
+        turned.append(phase.reshape(g.channels, g.group_filters, *phase.shape[3:]))
+    if work.gaps:
+        dx[:] = 0
+    elif work.single is not None:
+        plan.kernels.depthwise_forward(dy, turned[0], None, dx, work.single)
+        return
+
+    def task(index: int) -> None:
+        t = work.tasks[index]
+        part = dy[t.images, t.filters]
+        for piece in t.pieces:
+            out = dx[t.images, t.channels, *piece.out]
+            weights = [turned[phase][t.channels] for phase in piece.phases]
+            if len(weights) == 1:
+                plan.kernels.depthwise_forward(part, *weights, None, out, *piece.axes)
+            else:
+                plan.kernels.depthwise_pair(part, *weights, out, *piece.axes)
+
+    threads.run(task, len(work.tasks), work.seconds, blas=False)
+
+
+def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
+    work: Work = plan.tiles
+    if not work:
+        dw[:] = 0
+        return
+    if work.single is not None:
+        plan.kernels.depthwise_weight_grad(dy, x, dw, work.single)
+        return
+    parts = dw[None] if work.parts == 1 else np.empty((work.parts, *dw.shape), dw.dtype)
+
+    def task(index: int) -> None:
+        t = work.tasks[index]
+        (piece,) = t.pieces
+        plan.kernels.depthwise_weight_grad(
+            dy[t.images, t.filters, *piece.out],
+            x[t.images, t.channels],
+            parts[t.part, t.filters],
+            piece.axes[0],
+        )
+
+    threads.run(task, len(work.tasks), work.seconds, blas=False)
+    if work.parts > 1:
+        np.sum(parts, axis=0, out=dw)

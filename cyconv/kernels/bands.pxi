@@ -1,0 +1,265 @@
+# Bands: the channels of a group, copied so that taps of the kernel read runs of cells.
+#
+# For all positions of a run of the output, a tap reads a run of cells at a constant offset. For that
+# the axes of x, padded, are cut into sheets. An axis is cut by phase, a sheet a remainder of the
+# padded position by the stride (with stride 1 that is a padded copy); or by tap, where a sheet holds,
+# output by output, what its tap reads. A band that is cut by tap along W has no margins there, so
+# that whole planes of the output are one run: that suits narrow planes. In a band lie, one after the
+# other, channels; in each the sheets of D, in each those of H, in each those of W; in each of these
+# the positions. Margins are zeroed once a call, since all images and channels leave them alone.
+#
+# No band is needed where the runs are rows of x itself ("in place", see depthwise.pxi).
+
+cdef extern from "rows.h" nogil:
+    void split_row_float(const float* cells, float* even, float* odd, Py_ssize_t n)
+    void split_row_double(const double* cells, double* even, double* odd, Py_ssize_t n)
+    void copy_row_float(const float* cells, float* row, Py_ssize_t n)
+    void copy_row_double(const double* cells, double* row, Py_ssize_t n)
+
+
+cdef enum:
+    # Rows of at least this many positions are read in place if some of their outputs touch the
+    # padding: a 3x3 kernel took 0.60 us on 28x28 so and 0.45 in a band, but 4.7 and 6.3 on 112x112.
+    LONG_ROW = 32
+    # Planes narrower than this are one run, cut by tap along W, if that makes few copies: 14x14 took
+    # 0.12 us so and 0.15 row by row, 28x28 the same either way.
+    NARROW = 20
+    FEW_TAPS = 5
+
+
+cdef struct Run:
+    Py_ssize_t lo, hi  # these positions of the sheet
+    Py_ssize_t cell  # of x, at position lo
+
+
+cdef struct Axis:
+    Py_ssize_t size, kernel, stride, dilation, low, output
+    bint by_tap
+    bint split  # in two phases
+    Py_ssize_t sheets  # into which the band cuts this axis
+    Py_ssize_t length  # positions of a sheet along this axis
+    Py_ssize_t sheet_step, step  # from a sheet, and from a position, to the next
+    Run* runs  # of each sheet: the positions that hold cells of x
+
+
+cdef struct Layout:
+    Axis[3] axes
+    Py_ssize_t channels, taps  # of a group; taps over its channels
+    Py_ssize_t cells  # of the band, a channel
+    Py_ssize_t left, right  # in place: the outputs of a row whose taps are all inside x
+    bint in_place, flat  # flat: rows of the output follow each other in the band without a gap
+    Py_ssize_t* offsets  # of each tap: in the band, or in place in the rows being worked on
+    Py_ssize_t* places  # in place: which tap that is
+    # (Twice as many as there are taps: see list_end.)
+
+
+cdef struct Source:
+    # Where the channels of a group lie in x, in items.
+    Py_ssize_t channel_step, depth_step, height_step
+
+
+cdef inline Py_ssize_t offset_of(const Axis* a, Py_ssize_t tap) noexcept nogil:
+    """Where in the band this tap's run for output 0 begins, along one axis."""
+    if a.by_tap:
+        return tap * a.sheet_step
+    return tap * a.dilation % a.stride * a.sheet_step + tap * a.dilation // a.stride * a.step
+
+
+cdef inline Run run_of(const Axis* a, Py_ssize_t sheet) noexcept nogil:
+    """The positions of a sheet that hold cells of x. These are a stride apart, and divisions are
+    slow, so this is done once a call."""
+    cdef Py_ssize_t start = sheet * (a.dilation if a.by_tap else 1) - a.low
+    cdef Run run
+    run.lo = min(a.length, first_inside(start, 0, a.stride))
+    run.hi = max(run.lo, min(a.length, first_inside(start, a.size, a.stride)))
+    run.cell = start + run.lo * a.stride if run.lo < run.hi else 0
+    return run
+
+
+cdef inline void taps_inside(
+    const Axis* a, Py_ssize_t output, Py_ssize_t* lo, Py_ssize_t* hi
+) noexcept nogil:
+    """Which taps are inside of x at one output position."""
+    cdef Py_ssize_t cell = output * a.stride - a.low
+    lo[0] = min(a.kernel, first_inside(cell, 0, a.dilation))
+    hi[0] = max(lo[0], min(a.kernel, first_inside(cell, a.size, a.dilation)))
+
+
+cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) noexcept nogil:
+    """The outputs all of whose taps are inside of x."""
+    lo[0] = min(a.output, first_inside(-a.low, 0, a.stride))
+    hi[0] = max(lo[0], min(a.output, first_inside((a.kernel - 1) * a.dilation - a.low, a.size, a.stride)))
+
+
+cdef int lay_out(
+    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters
+) except -1 nogil:
+    """Decide how x is read; allocates the tables."""
+    cdef Axis* a
+    cdef Run* runs
+    cdef Py_ssize_t i, extent, kd, kh, kw, c, k = 0, sheets = 0
+    cdef double cells = 1
+    for i in range(3):
+        a = &g.axes[i]
+        a.size, a.kernel, a.stride = axes[i, SIZE], axes[i, KERNEL], axes[i, STRIDE]
+        a.dilation, a.low, a.output = axes[i, DILATION], axes[i, LOW], axes[i, OUTPUT]
+        extent = (a.kernel - 1) * a.dilation
+        a.sheets = min(a.stride, extent + 1)
+        a.length = a.output + extent // a.stride
+        # By tap also where phases hold more: most of them, or of their cells, are never read.
+        a.by_tap = (
+            a.kernel * <double>a.output <= a.sheets * <double>a.length
+            or i == 2 and a.output < NARROW and a.kernel <= FEW_TAPS and a.stride == 1
+            and g.axes[0].output * g.axes[1].output > 1
+        )
+        if a.by_tap:
+            a.sheets, a.length = a.kernel, a.output
+        a.split = not a.by_tap and a.stride == 2 and a.sheets == 2
+        cells *= a.sheets * <double>a.length
+    g.channels = channels
+    g.taps = channels * g.axes[0].kernel * g.axes[1].kernel * g.axes[2].kernel
+    a = &g.axes[2]
+    outputs_inside(a, &g.left, &g.right)
+    if g.left == 0 and g.right == a.output:
+        g.in_place = a.stride == 1 and a.output >= NARROW
+    else:
+        g.in_place = (
+            a.stride == 1 and a.output >= LONG_ROW and 8 * (g.right - g.left) >= 7 * a.output
+            and filters == 1 and g.taps <= 9 * channels
+        )
+    g.flat = a.length == a.output and not g.in_place
+    a.step = 1
+    g.axes[1].step = a.length
+    g.axes[0].step = a.length * g.axes[1].length
+    for i in range(3):
+        sheets += g.axes[i].sheets
+    g.offsets = <Py_ssize_t*>malloc(4 * g.taps * sizeof(Py_ssize_t) + sheets * sizeof(Run))
+    # More cells than this are more bytes than a Py_ssize_t counts, or memory holds.
+    if g.offsets == NULL or cells * channels > 1e17:
+        free(g.offsets)
+        with gil:
+            raise MemoryError
+    g.places = g.offsets + 2 * g.taps
+    if g.in_place:
+        return 0
+    runs = <Run*>(g.places + 2 * g.taps)
+    for i in range(3):
+        g.axes[i].runs = runs
+        for c in range(g.axes[i].sheets):
+            runs[c] = run_of(&g.axes[i], c)
+        runs += g.axes[i].sheets
+    a.sheet_step = g.axes[0].step * g.axes[0].length
+    g.axes[1].sheet_step = a.sheet_step * a.sheets
+    g.axes[0].sheet_step = g.axes[1].sheet_step * g.axes[1].sheets
+    g.cells = g.axes[0].sheet_step * g.axes[0].sheets
+    for c in range(channels):
+        for kd in range(g.axes[0].kernel):
+            for kh in range(g.axes[1].kernel):
+                for kw in range(a.kernel):
+                    g.offsets[k] = (
+                        c * g.cells + offset_of(&g.axes[0], kd) + offset_of(&g.axes[1], kh) + offset_of(a, kw)
+                    )
+                    k += 1
+    return 0
+
+
+cdef inline void copy_cells(
+    const real* cells, real* row, Py_ssize_t count, Py_ssize_t stride
+) noexcept nogil:
+    """row[i] = cells[i * stride]."""
+    cdef Py_ssize_t i
+    if stride == 1:
+        if real is float:
+            copy_row_float(cells, row, count)
+        else:
+            copy_row_double(cells, row, count)
+    elif stride == 2:
+        for i in range(count):
+            row[i] = cells[2 * i]
+    else:
+        for i in range(count):
+            row[i] = cells[i * stride]
+
+
+cdef void fill_row(const Layout* g, const real* cells, real* row) noexcept nogil:
+    """Copy a row of x into the sheets of a row of the band."""
+    cdef const Axis* a = &g.axes[2]
+    cdef Run run, odd
+    cdef Py_ssize_t sheet, pairs
+    if a.split:
+        # Both phases in one go, from where both are inside of x to where one of them is not.
+        run, odd = a.runs[0], a.runs[1]
+        if odd.lo < run.lo:
+            row[a.sheet_step + odd.lo] = cells[odd.cell]
+        pairs = min(run.hi, odd.hi) - run.lo
+        if pairs > 0:
+            if real is float:
+                split_row_float(cells + run.cell, row + run.lo, row + a.sheet_step + run.lo, pairs)
+            else:
+                split_row_double(cells + run.cell, row + run.lo, row + a.sheet_step + run.lo, pairs)
+        if run.hi > run.lo and run.hi > odd.hi:
+            row[run.hi - 1] = cells[run.cell + 2 * (run.hi - 1 - run.lo)]
+        return
+    for sheet in range(a.sheets):
+        run = a.runs[sheet]
+        copy_cells(cells + run.cell, row + sheet * a.sheet_step + run.lo, run.hi - run.lo, a.stride)
+
+
+cdef void fill_plane(const Layout* g, const real* cells, real* plane, Py_ssize_t rows) noexcept nogil:
+    """Copy `rows` whole rows of x, at stride 1 and as long as the output's, into the sheets by tap of
+    W: a plane at a time, and then zeros to where a shifted row ran into the next."""
+    cdef const Axis* a = &g.axes[2]
+    cdef Run run
+    cdef Py_ssize_t sheet, r, j, count
+    cdef real* to
+    for sheet in range(a.sheets):
+        run = a.runs[sheet]
+        if run.lo == run.hi:
+            continue
+        to = plane + sheet * a.sheet_step
+        # One of these is 0: either the first outputs of a row are in the padding, or the last.
+        count = rows * a.size - run.lo - run.cell
+        copy_cells(cells + run.cell, to + run.lo, count, 1)
+        for j in range(run.lo):
+            for r in range(rows):
+                to[r * a.size + j] = 0
+        for j in range(run.hi, a.length):
+            for r in range(rows):
+                to[r * a.size + j] = 0
+
+
+cdef void fill(const Layout* g, const real* x, const Source* s, real* band) noexcept nogil:
+    """Copy the channels of a group into the band, but for its margins."""
+    cdef const Axis* depth = &g.axes[0]
+    cdef const Axis* height = &g.axes[1]
+    cdef const Axis* width = &g.axes[2]
+    cdef Py_ssize_t c, sd, sh, d, h
+    cdef Run deep, high
+    cdef const real* cells
+    cdef real* plane
+    cdef bint planes = (
+        width.by_tap and width.stride == 1 and width.size == width.output
+        and height.stride == 1 and s.height_step == width.size
+    )
+    for c in range(g.channels):
+        for sd in range(depth.sheets):
+            deep = depth.runs[sd]
+            for sh in range(height.sheets):
+                high = height.runs[sh]
+                for d in range(deep.hi - deep.lo):
+                    cells = (
+                        x + c * s.channel_step + (deep.cell + d * depth.stride) * s.depth_step
+                        + high.cell * s.height_step
+                    )
+                    plane = (
+                        band + c * g.cells + sd * depth.sheet_step + sh * height.sheet_step
+                        + (deep.lo + d) * depth.step + high.lo * height.step
+                    )
+                    if planes:
+                        fill_plane(g, cells, plane, high.hi - high.lo)
+                    else:
+                        for h in range(high.hi - high.lo):
+                            fill_row(g, cells, plane)
+                            if h + 1 < high.hi - high.lo:
+                                cells += height.stride * s.height_step
+                                plane += height.step

@@ -1,0 +1,459 @@
+# Convolutions with one or few channels a group, in place: no columns, no matrix products.
+#
+# For all positions of a run of the output, a tap of the kernel reads a run of cells at a constant
+# offset; rows.h goes through runs, nine taps at once. Where rows are long, stride along W is 1 and
+# few outputs touch the padding, runs are rows of x itself, and the outputs at their ends are done
+# one by one. Else runs are from a band (bands.pxi).
+
+from libc.stdlib cimport calloc, free, malloc
+
+include "bands.pxi"
+
+cdef extern from "rows.h" nogil:
+    void sum_taps_float(
+        const float* x, Py_ssize_t x_step, const Py_ssize_t* offsets, const float* weights,
+        Py_ssize_t taps, float* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, float bias)
+    void sum_taps_double(
+        const double* x, Py_ssize_t x_step, const Py_ssize_t* offsets, const double* weights,
+        Py_ssize_t taps, double* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, double bias)
+    void dot_taps_float(
+        const float* dy, Py_ssize_t dy_step, const float* x, Py_ssize_t x_step,
+        const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, double* sums)
+    void dot_taps_double(
+        const double* dy, Py_ssize_t dy_step, const double* x, Py_ssize_t x_step,
+        const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, double* sums)
+    void join_row_float(const float* even, const float* odd, float* cells, Py_ssize_t n)
+    void join_row_double(const double* even, const double* odd, double* cells, Py_ssize_t n)
+
+
+cdef enum:
+    # Positions that all taps go through before the next ones: x and y of them stay in the nearest
+    # cache, and the float32 sums of products are short.
+    BLOCK = 2048
+
+
+cdef inline void sum_block(
+    const real* x, Py_ssize_t x_step, const Py_ssize_t* offsets, const real* weights, Py_ssize_t taps,
+    real* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, real bias
+) noexcept nogil:
+    """y[r, j] = bias + the sum over taps t of weights[t] * x[r, offsets[t] + j]."""
+    cdef Py_ssize_t j = 0, count
+    while j < n:
+        count = min(n - j, <Py_ssize_t>BLOCK)
+        if real is float:
+            sum_taps_float(x + j, x_step, offsets, weights, taps, y + j, y_step, rows, count, bias)
+        else:
+            sum_taps_double(x + j, x_step, offsets, weights, taps, y + j, y_step, rows, count, bias)
+        j += count
+
+
+cdef inline void dot_block(
+    const real* dy, Py_ssize_t dy_step, const real* x, Py_ssize_t x_step, const Py_ssize_t* offsets,
+    Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, double* sums
+) noexcept nogil:
+    """sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + j]."""
+    cdef Py_ssize_t j = 0, count
+    while j < n:
+        count = min(n - j, <Py_ssize_t>BLOCK)
+        if real is float:
+            dot_taps_float(dy + j, dy_step, x + j, x_step, offsets, taps, rows, count, sums)
+        else:
+            dot_taps_double(dy + j, dy_step, x + j, x_step, offsets, taps, rows, count, sums)
+        j += count
+
+
+cdef Py_ssize_t list_taps(
+    const Layout* g, Py_ssize_t od, Py_ssize_t oh, const Source* s
+) noexcept nogil:
+    """In place: list the taps that are inside of x in a row of the output, with all taps along W;
+    their offsets are from the first cell of the group to the one read by output (od, oh, left)."""
+    cdef const Axis* depth = &g.axes[0]
+    cdef const Axis* height = &g.axes[1]
+    cdef const Axis* width = &g.axes[2]
+    cdef Py_ssize_t c, kd, kh, kw, d0, d1, h0, h1, d, h, count = 0
+    taps_inside(depth, od, &d0, &d1)
+    taps_inside(height, oh, &h0, &h1)
+    for c in range(g.channels):
+        for kd in range(d0, d1):
+            d = od * depth.stride - depth.low + kd * depth.dilation
+            for kh in range(h0, h1):
+                h = oh * height.stride - height.low + kh * height.dilation
+                for kw in range(width.kernel):
+                    g.offsets[count] = (
+                        c * s.channel_step + d * s.depth_step + h * s.height_step
+                        + g.left + kw * width.dilation - width.low
+                    )
+                    g.places[count] = (
+                        (c * depth.kernel + kd) * height.kernel + kh
+                    ) * width.kernel + kw
+                    count += 1
+    return count
+
+
+cdef inline Py_ssize_t list_end(const Layout* g, Py_ssize_t taps, Py_ssize_t ow) noexcept nogil:
+    """In place: list, after the taps of a row, those which are inside of x along W at output ow, an
+    end of the row. Their places are in the list of the row."""
+    cdef Py_ssize_t t = 0, k, k0, k1, count = taps
+    taps_inside(&g.axes[2], ow, &k0, &k1)
+    while t < taps:
+        for k in range(t + k0, t + k1):
+            g.offsets[count] = g.offsets[k] + ow - g.left
+            g.places[count] = k
+            count += 1
+        t += g.axes[2].kernel
+    return count - taps
+
+
+cdef inline Py_ssize_t next_end(const Layout* g, Py_ssize_t ow) noexcept nogil:
+    """In place: the next output that is not in the middle of a row, after ow."""
+    return ow + 1 if ow + 1 != g.left else g.right
+
+
+cdef void sum_in_place(
+    const Layout* g, Py_ssize_t od, const real* x, const Source* s, const real* w, real* weights,
+    real bias, real* y, Py_ssize_t y_step
+) noexcept nogil:
+    """Fill one plane of y, at depth od, reading x where it lies."""
+    cdef const Axis* height = &g.axes[1]
+    cdef Py_ssize_t top, bottom, oh = 0, ow, rows, done, t, taps, count, x_step
+    cdef Py_ssize_t block = max(<Py_ssize_t>1, BLOCK // g.axes[2].output)
+    outputs_inside(height, &top, &bottom)
+    while oh < height.output:
+        rows = bottom - oh if top <= oh < bottom else 1
+        x_step = height.stride * s.height_step if rows > 1 else 0
+        taps = list_taps(g, od, oh, s)
+        for t in range(taps):
+            weights[t] = w[g.places[t]]
+        done = 0
+        while done < rows:
+            sum_block(
+                x + done * x_step, x_step, g.offsets, weights, taps, y + done * y_step + g.left, y_step,
+                min(block, rows - done), g.right - g.left, bias,
+            )
+            done += block
+        ow = next_end(g, -1)
+        while ow < g.axes[2].output:
+            count = list_end(g, taps, ow)
+            for t in range(taps, taps + count):
+                weights[t] = weights[g.places[t]]
+            sum_block(
+                x, x_step, g.offsets + taps, weights + taps, count, y + ow, y_step, rows, 1, bias
+            )
+            ow = next_end(g, ow)
+        oh += rows
+        y += rows * y_step
+
+
+cdef void dot_in_place(
+    const Layout* g, Py_ssize_t od, const real* dy, Py_ssize_t dy_step, const real* x,
+    const Source* s, double* sums, double* totals
+) noexcept nogil:
+    """Add to each tap's total the products of one plane of dy with the cells that it reads."""
+    cdef const Axis* height = &g.axes[1]
+    cdef Py_ssize_t top, bottom, oh = 0, ow, rows, done, t, taps, count, x_step
+    cdef Py_ssize_t block = max(<Py_ssize_t>1, BLOCK // g.axes[2].output)
+    outputs_inside(height, &top, &bottom)
+    while oh < height.output:
+        rows = bottom - oh if top <= oh < bottom else 1
+        x_step = height.stride * s.height_step if rows > 1 else 0
+        taps = list_taps(g, od, oh, s)
+        for t in range(2 * taps):
+            sums[t] = 0
+        done = 0
+        while done < rows:
+            dot_block(
+                dy + done * dy_step + g.left, dy_step, x + done * x_step, x_step, g.offsets, taps,
+                min(block, rows - done), g.right - g.left, sums,
+            )
+            done += block
+        ow = next_end(g, -1)
+        while ow < g.axes[2].output:
+            count = list_end(g, taps, ow)
+            dot_block(dy + ow, dy_step, x, x_step, g.offsets + taps, count, rows, 1, sums + taps)
+            for t in range(taps, taps + count):
+                sums[g.places[t]] += sums[t]
+                sums[t] = 0
+            ow = next_end(g, ow)
+        for t in range(taps):
+            totals[g.places[t]] += sums[t]
+        oh += rows
+        dy += rows * dy_step
+
+
+cdef inline void plane_blocks(
+    const Layout* g, Py_ssize_t y_step, Py_ssize_t* rows, Py_ssize_t* n, Py_ssize_t* block
+) noexcept nogil:
+    """Rows of a plane of y or dy and their length, one where they lie as in the band; and how many
+    rows make a block."""
+    rows[0], n[0] = g.axes[1].output, g.axes[2].output
+    if g.flat and y_step == n[0]:
+        rows[0], n[0] = 1, rows[0] * n[0]
+    block[0] = max(<Py_ssize_t>1, BLOCK // n[0])
+
+
+cdef void sum_in_band(
+    const Layout* g, const real* band, const real* w, real bias, real* y, Py_ssize_t y_step
+) noexcept nogil:
+    """Fill one plane of y, from where the band begins for its depth."""
+    cdef Py_ssize_t rows, n, block
+    plane_blocks(g, y_step, &rows, &n, &block)
+    while rows > 0:
+        sum_block(band, g.axes[1].step, g.offsets, w, g.taps, y, y_step, min(block, rows), n, bias)
+        rows -= block
+        if rows > 0:
+            band += block * g.axes[1].step
+            y += block * y_step
+
+
+cdef void dot_in_band(
+    const Layout* g, const real* dy, Py_ssize_t dy_step, const real* band, double* totals
+) noexcept nogil:
+    """Add to each tap's total the products of one plane of dy with the cells that it reads."""
+    cdef Py_ssize_t rows, n, block
+    plane_blocks(g, dy_step, &rows, &n, &block)
+    while rows > 0:
+        dot_block(dy, dy_step, band, g.axes[1].step, g.offsets, g.taps, min(block, rows), n, totals)
+        rows -= block
+        if rows > 0:
+            band += block * g.axes[1].step
+            dy += block * dy_step
+
+
+cdef inline void join_row(
+    const real* even, const real* odd, real* cells, Py_ssize_t n
+) noexcept nogil:
+    if real is float:
+        join_row_float(even, odd, cells, n)
+    else:
+        join_row_double(even, odd, cells, n)
+
+
+cdef inline Py_ssize_t workspace(const Layout* g) noexcept nogil:
+    """Items of memory that sum_plane needs: the band, or in place the weights of listed taps."""
+    return 2 * g.taps if g.in_place else g.cells * g.channels
+
+
+cdef inline void sum_plane(
+    const Layout* g, Py_ssize_t od, const real* x, const Source* s, const real* w, real bias,
+    real* memory, real* y, Py_ssize_t y_step
+) noexcept nogil:
+    """Fill the plane of y at depth od; the band has been filled."""
+    if g.in_place:
+        sum_in_place(g, od, x, s, w, memory, bias, y, y_step)
+    else:
+        sum_in_band(g, memory + od * g.axes[0].step, w, bias, y, y_step)
+
+
+cdef int check_depthwise(
+    Py_ssize_t[5] x, Py_ssize_t[5] w, Py_ssize_t[5] y, const Py_ssize_t[:, ::1] axes
+) except -1:
+    """The cheap part of what the public face has checked, for those who call the kernels."""
+    if axes.shape[0] != 3 or axes.shape[1] != 6:
+        raise ValueError("axes must have shape (3, 6)")
+    cdef Py_ssize_t a
+    for a in range(3):
+        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
+            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
+        if (x[2 + a], w[2 + a], y[2 + a]) != (axes[a, SIZE], axes[a, KERNEL], axes[a, OUTPUT]):
+            raise ValueError(f"x, w and y do not have the sizes of axes along spatial axis {a}")
+    if x[0] != y[0] or w[0] != y[1]:
+        raise ValueError(f"{x[0]} images and {w[0]} filters, but y is for {y[0]} and {y[1]}")
+    if w[1] < 1 or x[1] < 1 or x[1] % w[1] or w[0] % (x[1] // w[1]):
+        raise ValueError(f"{x[1]} channels and {w[0]} filters do not make groups of {w[1]} channels")
+    return 0
+
+
+cdef int check_contiguous(const real[:, :, :, :, :] x, name) except -1:
+    if x.strides[4] != sizeof(real) and x.shape[4] > 1:
+        raise ValueError(f"{name} must be contiguous along its last axis")
+    return 0
+
+
+def depthwise_forward(
+    const real[:, :, :, :, :] x not None,
+    const real[:, :, :, :, ::1] w not None,
+    const real[::1] b,
+    real[:, :, :, :, :] y not None,
+    const Py_ssize_t[:, ::1] axes not None,
+):
+    """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
+    None."""
+    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
+    cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
+    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
+    check_depthwise(x_shape, w_shape, y_shape, axes)
+    check_contiguous(x, "x")
+    if b is not None and b.shape[0] != w.shape[0]:
+        raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
+    cdef Py_ssize_t size = sizeof(real), channels = w.shape[1]
+    cdef Py_ssize_t groups = x.shape[1] // channels, filters = w.shape[0] // groups
+    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Py_ssize_t OH = y.shape[3], OW = y.shape[4], y_step = y.strides[3] // size
+    cdef Py_ssize_t w_step = y.strides[4] // size
+    cdef Py_ssize_t n, group, f, od, oh, ow
+    cdef bint scattered = w_step != 1 and OW > 1, biased = b is not None
+    cdef Layout g
+    cdef real* memory
+    cdef real* plane
+    cdef real* to
+    cdef const real* cells
+    cdef real bias = 0
+    with nogil:
+        lay_out(&g, axes, channels, filters)
+        memory = <real*>calloc(workspace(&g) + (OH * OW if scattered else 0), size)
+        if memory == NULL:
+            free(g.offsets)
+            with gil:
+                raise MemoryError
+        plane = memory + workspace(&g)
+        for n in range(x.shape[0]):
+            for group in range(groups):
+                cells = &x[n, group * channels, 0, 0, 0]
+                if not g.in_place:
+                    fill(&g, cells, &source, memory)
+                for f in range(group * filters, (group + 1) * filters):
+                    if biased:
+                        bias = b[f]
+                    for od in range(y.shape[2]):
+                        to = &y[n, f, od, 0, 0]
+                        if not scattered:
+                            sum_plane(&g, od, cells, &source, &w[f, 0, 0, 0, 0], bias, memory, to, y_step)
+                            continue
+                        sum_plane(&g, od, cells, &source, &w[f, 0, 0, 0, 0], bias, memory, plane, OW)
+                        for oh in range(OH):
+                            for ow in range(OW):
+                                to[oh * y_step + ow * w_step] = plane[oh * OW + ow]
+        free(memory)
+        free(g.offsets)
+
+
+def depthwise_pair(
+    const real[:, :, :, :, :] x not None,
+    const real[:, :, :, :, ::1] even_w not None,
+    const real[:, :, :, :, ::1] odd_w not None,
+    real[:, :, :, :, :] y not None,
+    const Py_ssize_t[:, ::1] even_axes not None,
+    const Py_ssize_t[:, ::1] odd_axes not None,
+):
+    """Two convolutions of x (n, C, d, h, w), one into the even columns of y (n, F, od, oh, ow), one
+    into the odd ones: the input gradient where the stride is 2, written row by row."""
+    cdef Py_ssize_t OH = y.shape[3], EVEN = (y.shape[4] + 1) // 2, ODD = y.shape[4] // 2
+    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
+    cdef Py_ssize_t[5] w_shape = [
+        even_w.shape[0], even_w.shape[1], even_w.shape[2], even_w.shape[3], even_w.shape[4]
+    ]
+    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], OH, EVEN]
+    check_depthwise(x_shape, w_shape, y_shape, even_axes)
+    w_shape = [odd_w.shape[0], odd_w.shape[1], odd_w.shape[2], odd_w.shape[3], odd_w.shape[4]]
+    y_shape[4] = ODD
+    check_depthwise(x_shape, w_shape, y_shape, odd_axes)
+    check_contiguous(x, "x")
+    check_contiguous(y, "y")
+    if even_w.shape[1] != odd_w.shape[1]:
+        raise ValueError("both convolutions must have the same groups")
+    cdef Py_ssize_t size = sizeof(real), channels = even_w.shape[1]
+    cdef Py_ssize_t groups = x.shape[1] // channels, filters = even_w.shape[0] // groups
+    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Py_ssize_t n, group, f, od, oh
+    cdef Layout even, odd
+    cdef real* memory
+    cdef real* even_memory
+    cdef real* odd_memory
+    cdef const real* cells
+    cdef real* to
+    with nogil:
+        lay_out(&even, even_axes, channels, filters)
+        odd.offsets = NULL
+        memory = NULL
+        try:
+            lay_out(&odd, odd_axes, channels, filters)
+            memory = <real*>calloc(workspace(&even) + workspace(&odd) + OH * y.shape[4], size)
+            if memory == NULL:
+                with gil:
+                    raise MemoryError
+            even_memory = memory + OH * y.shape[4]
+            odd_memory = even_memory + workspace(&even)
+            for n in range(x.shape[0]):
+                for group in range(groups):
+                    cells = &x[n, group * channels, 0, 0, 0]
+                    if not even.in_place:
+                        fill(&even, cells, &source, even_memory)
+                    if not odd.in_place:
+                        fill(&odd, cells, &source, odd_memory)
+                    for f in range(group * filters, (group + 1) * filters):
+                        for od in range(y.shape[2]):
+                            sum_plane(
+                                &even, od, cells, &source, &even_w[f, 0, 0, 0, 0], <real>0, even_memory,
+                                memory, EVEN,
+                            )
+                            sum_plane(
+                                &odd, od, cells, &source, &odd_w[f, 0, 0, 0, 0], <real>0, odd_memory,
+                                memory + OH * EVEN, ODD,
+                            )
+                            for oh in range(OH):
+                                to = &y[n, f, od, oh, 0]
+                                join_row(memory + oh * EVEN, memory + OH * EVEN + oh * ODD, to, ODD)
+                                if EVEN > ODD:
+                                    to[2 * ODD] = memory[oh * EVEN + ODD]
+        finally:
+            free(memory)
+            free(even.offsets)
+            free(odd.offsets)
+
+
+def depthwise_weight_grad(
+    const real[:, :, :, :, :] dy not None,
+    const real[:, :, :, :, :] x not None,
+    real[:, :, :, :, ::1] dw not None,
+    const Py_ssize_t[:, ::1] axes not None,
+):
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w). Products
+    are summed in float64 across blocks, so that the error does not grow with the batch."""
+    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
+    cdef Py_ssize_t[5] w_shape = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
+    cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
+    check_depthwise(x_shape, w_shape, y_shape, axes)
+    check_contiguous(x, "x")
+    check_contiguous(dy, "dy")
+    cdef Py_ssize_t size = sizeof(real), channels = dw.shape[1]
+    cdef Py_ssize_t groups = x.shape[1] // channels, filters = dw.shape[0] // groups
+    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Py_ssize_t dy_step = dy.strides[3] // size
+    cdef Py_ssize_t n, group, f, od, t
+    cdef Layout g
+    cdef real* band = NULL
+    cdef double* sums  # of each tap, in place; then the totals of each filter and tap
+    cdef double* totals
+    cdef const real* cells
+    cdef real* to
+    with nogil:
+        lay_out(&g, axes, channels, filters)
+        sums = <double*>calloc((dw.shape[0] + 2) * g.taps, sizeof(double))
+        if not g.in_place:
+            band = <real*>calloc(g.cells * channels, size)
+        if sums == NULL or (band == NULL and not g.in_place):
+            free(sums)
+            free(band)
+            free(g.offsets)
+            with gil:
+                raise MemoryError
+        for n in range(x.shape[0]):
+            for group in range(groups):
+                cells = &x[n, group * channels, 0, 0, 0]
+                if not g.in_place:
+                    fill(&g, cells, &source, band)
+                for f in range(group * filters, (group + 1) * filters):
+                    totals = sums + (f + 2) * g.taps
+                    for od in range(dy.shape[2]):
+                        if g.in_place:
+                            dot_in_place(
+                                &g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, sums, totals,
+                            )
+                        else:
+                            dot_in_band(&g, &dy[n, f, od, 0, 0], dy_step, band + od * g.axes[0].step, totals)
+        to = &dw[0, 0, 0, 0, 0]
+        for t in range(dw.shape[0] * g.taps):
+            to[t] = <real>sums[2 * g.taps + t]
+        free(sums)
+        free(band)
+        free(g.offsets)

@@ -1,0 +1,58 @@
+"""Depthwise and grouped convolution in NumPy: the definition of the compiled kernels.
+
+The loop goes over taps only: for one tap, the cells read by all positions are a strided slice of x.
+Channels are seen as (group, channel of the group), so that one product serves all groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv.kernels.fallback.lowering import each_tap
+
+Array = NDArray[Any]
+
+
+def depthwise_forward(
+    x: Array, w: Array, b: Array | None, y: Array, axes: NDArray[np.intp]
+) -> None:
+    """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
+    None."""
+    groups = x.shape[1] // w.shape[1]
+    y[:] = 0 if b is None else b.reshape(-1, 1, 1, 1)
+    for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
+        weights = w[:, :, *tap].reshape(groups, -1, w.shape[1])
+        read = _by_group(x[cells], groups)
+        products = np.einsum("gfc,ngcdhw->ngfdhw", weights, read)
+        y[:, :, od, oh, ow] += products.reshape(y[:, :, od, oh, ow].shape)
+
+
+def depthwise_pair(
+    x: Array,
+    even_w: Array,
+    odd_w: Array,
+    y: Array,
+    even_axes: NDArray[np.intp],
+    odd_axes: NDArray[np.intp],
+) -> None:
+    """Two convolutions of x (n, C, d, h, w), one into the even columns of y (n, F, od, oh, ow), one
+    into the odd ones."""
+    depthwise_forward(x, even_w, None, y[..., ::2], even_axes)
+    depthwise_forward(x, odd_w, None, y[..., 1::2], odd_axes)
+
+
+def depthwise_weight_grad(dy: Array, x: Array, dw: Array, axes: NDArray[np.intp]) -> None:
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w)."""
+    groups = x.shape[1] // dw.shape[1]
+    for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
+        step = _by_group(dy[:, :, od, oh, ow], groups)
+        sums = np.einsum("ngfdhw,ngcdhw->gfc", step, _by_group(x[cells], groups))
+        dw[:, :, *tap] = sums.reshape(dw.shape[:2])
+
+
+def _by_group(a: Array, groups: int) -> Array:
+    """(n, C, d, h, w) as (n, groups, C/groups, d, h, w)."""
+    return a.reshape(a.shape[0], groups, a.shape[1] // groups, *a.shape[2:])

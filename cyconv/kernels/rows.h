@@ -1,0 +1,259 @@
+/* The innermost loops of depthwise.pxi: runs of output positions, a few taps of the kernel at once.
+
+   A tap reads, for all positions of a run, a run of cells at a constant offset. Up to MOST_TAPS
+   taps go through one loop, their weights or sums in registers: 9 is a 3x3 kernel, and what the 16
+   registers of baseline x86 hold beside the cells. Loops are plain C that compilers vectorise as it
+   stands; only sums over positions need help, since without -ffast-math a compiler must not reorder
+   them: they keep a sum a lane, in the vector type of GCC and Clang or a small array.
+
+   The file includes itself once for float and once for double; NAME(f) is f_float or f_double. */
+
+#ifndef REAL
+
+#ifndef CYCONV_ROWS_H
+#define CYCONV_ROWS_H
+
+#include <stddef.h>
+#include <string.h>
+
+#define MOST_TAPS 9
+
+#define EACH1(DO) DO(0)
+#define EACH2(DO) EACH1(DO) DO(1)
+#define EACH3(DO) EACH2(DO) DO(2)
+#define EACH4(DO) EACH3(DO) DO(3)
+#define EACH5(DO) EACH4(DO) DO(4)
+#define EACH6(DO) EACH5(DO) DO(5)
+#define EACH7(DO) EACH6(DO) DO(6)
+#define EACH8(DO) EACH7(DO) DO(7)
+#define EACH9(DO) EACH8(DO) DO(8)
+
+#define FOR_EACH_COUNT(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9)
+
+#define VECTOR_BYTES 16
+
+#define REAL float
+#define NAME(function) function##_float
+#define VECTOR vector_float
+#include "rows.h"
+#undef REAL
+#undef NAME
+#undef VECTOR
+
+#define REAL double
+#define NAME(function) function##_double
+#define VECTOR vector_double
+#include "rows.h"
+#undef REAL
+#undef NAME
+#undef VECTOR
+
+#endif
+
+#else /* REAL: once for each type */
+
+#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(REAL)))
+
+#if defined(__GNUC__)
+typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES)));
+#define LANE(v, i) (v)[i]
+static inline VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) { return sum + a * b; }
+#else
+typedef struct { REAL lanes[VECTOR_BYTES / sizeof(REAL)]; } VECTOR;
+#define LANE(v, i) (v).lanes[i]
+static inline VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
+    for (ptrdiff_t i = 0; i < LANES; i++) sum.lanes[i] += a.lanes[i] * b.lanes[i];
+    return sum;
+}
+#endif
+
+static inline VECTOR NAME(load)(const REAL *cells) {
+    VECTOR v;
+    memcpy(&v, cells, sizeof v);
+    return v;
+}
+
+static inline VECTOR NAME(spread)(REAL value) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = value;
+    return v;
+}
+
+/* y[r, j] = start + the sum over taps t of weights[t] * x[r, offsets[t] + j], where start is
+   `bias`, or what y holds where `add` is set. Rows of fewer than LANES positions do not come here.
+   What is left of a row after whole vectors is its last vector again; where it adds to y it has
+   read y before. */
+#define WEIGHT(t) const VECTOR w##t = NAME(spread)(weights[t]);
+#define CELLS(t) const REAL *x##t = x + offsets[t];
+#define ADD_TAP(t) sum = NAME(multiply_add)(sum, w##t, NAME(load)(x##t + j));
+#define DEFINE_SUM_TAPS(T)                                                                       \
+    static void NAME(sum_taps_##T)(                                                              \
+        const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets, const REAL *weights,          \
+        REAL *y, ptrdiff_t y_step, ptrdiff_t rows, ptrdiff_t n, REAL bias, int add) {            \
+        const VECTOR start = NAME(spread)(bias);                                                 \
+        const ptrdiff_t whole = n - n % LANES;                                                   \
+        EACH##T(WEIGHT)                                                                          \
+        for (ptrdiff_t r = 0; r < rows; r++, x += x_step, y += y_step) {                         \
+            EACH##T(CELLS)                                                                       \
+            const VECTOR last = add ? NAME(load)(y + n - LANES) : start;                         \
+            ptrdiff_t j = 0;                                                                     \
+            for (; j < whole; j += LANES) {                                                      \
+                VECTOR sum = add ? NAME(load)(y + j) : start;                                    \
+                EACH##T(ADD_TAP)                                                                 \
+                memcpy(y + j, &sum, sizeof sum);                                                 \
+            }                                                                                    \
+            if (j < n) {                                                                         \
+                VECTOR sum = last;                                                               \
+                j = n - LANES;                                                                   \
+                EACH##T(ADD_TAP)                                                                 \
+                memcpy(y + j, &sum, sizeof sum);                                                 \
+            }                                                                                    \
+        }                                                                                        \
+    }
+FOR_EACH_COUNT(DEFINE_SUM_TAPS)
+
+/* The same for one position a row, row after row: the ends of rows, and short rows. */
+#define ONE_WEIGHT(t) const REAL w##t = weights[t];
+#define ADD_ONE(t) sum += w##t * x##t[r * x_step];
+#define DEFINE_SUM_COLUMN(T)                                                                     \
+    static void NAME(sum_column_##T)(                                                            \
+        const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets, const REAL *weights,          \
+        REAL *y, ptrdiff_t y_step, ptrdiff_t rows, REAL bias, int add) {                         \
+        EACH##T(ONE_WEIGHT)                                                                      \
+        EACH##T(CELLS)                                                                           \
+        for (ptrdiff_t r = 0; r < rows; r++) {                                                   \
+            REAL sum = add ? y[r * y_step] : bias;                                               \
+            EACH##T(ADD_ONE)                                                                     \
+            y[r * y_step] = sum;                                                                 \
+        }                                                                                        \
+    }
+FOR_EACH_COUNT(DEFINE_SUM_COLUMN)
+
+/* The same for any number of taps, in even parts of at most MOST_TAPS, and any length of rows. */
+static void NAME(sum_taps)(
+    const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets, const REAL *weights, ptrdiff_t taps,
+    REAL *y, ptrdiff_t y_step, ptrdiff_t rows, ptrdiff_t n, REAL bias) {
+    ptrdiff_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS, done = 0;
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        ptrdiff_t end = taps * (part + 1) / parts;
+        const ptrdiff_t *cells = offsets + done;
+        const REAL *w = weights + done;
+        switch (end - done) {
+#define CASE(T)                                                                                  \
+    case T:                                                                                      \
+        if (n >= LANES)                                                                          \
+            NAME(sum_taps_##T)(x, x_step, cells, w, y, y_step, rows, n, bias, part > 0);         \
+        else                                                                                     \
+            for (ptrdiff_t j = 0; j < n; j++)                                                    \
+                NAME(sum_column_##T)(x + j, x_step, cells, w, y + j, y_step, rows, bias,         \
+                                     part > 0);                                                  \
+        break;
+            FOR_EACH_COUNT(CASE)
+#undef CASE
+        }
+        done = end;
+    }
+    if (taps == 0) /* all of them in the padding */
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (ptrdiff_t j = 0; j < n; j++) y[r * y_step + j] = bias;
+}
+
+/* sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + j]. */
+#define ZERO(t) VECTOR s##t = zero; REAL rest##t = 0;
+#define ADD_PRODUCT(t) s##t = NAME(multiply_add)(s##t, d, NAME(load)(x##t + j));
+#define ADD_REST(t) rest##t += dy[j] * x##t[j];
+#define ADD_TOTAL(t)                                                                             \
+    total = rest##t;                                                                             \
+    for (ptrdiff_t i = 0; i < LANES; i++) total += LANE(s##t, i);                                \
+    sums[t] += total;
+#define DEFINE_DOT_TAPS(T)                                                                       \
+    static void NAME(dot_taps_##T)(                                                              \
+        const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step,                      \
+        const ptrdiff_t *offsets, ptrdiff_t rows, ptrdiff_t n, double *sums) {                   \
+        const VECTOR zero = NAME(spread)(0);                                                     \
+        const ptrdiff_t whole = n - n % LANES;                                                   \
+        EACH##T(ZERO)                                                                            \
+        for (ptrdiff_t r = 0; r < rows; r++, x += x_step, dy += dy_step) {                       \
+            EACH##T(CELLS)                                                                       \
+            ptrdiff_t j = 0;                                                                     \
+            for (; j < whole; j += LANES) {                                                      \
+                VECTOR d = NAME(load)(dy + j);                                                   \
+                EACH##T(ADD_PRODUCT)                                                             \
+            }                                                                                    \
+            for (; j < n; j++) {                                                                 \
+                EACH##T(ADD_REST)                                                                \
+            }                                                                                    \
+        }                                                                                        \
+        double total;                                                                            \
+        EACH##T(ADD_TOTAL)                                                                       \
+    }
+FOR_EACH_COUNT(DEFINE_DOT_TAPS)
+
+/* The same for any number of taps, in even parts of at most MOST_TAPS. */
+static void NAME(dot_taps)(
+    const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets,
+    ptrdiff_t taps, ptrdiff_t rows, ptrdiff_t n, double *sums) {
+    ptrdiff_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS, done = 0;
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        ptrdiff_t end = taps * (part + 1) / parts;
+        switch (end - done) {
+#define CASE(T)                                                                                  \
+    case T:                                                                                      \
+        NAME(dot_taps_##T)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);        \
+        break;
+            FOR_EACH_COUNT(CASE)
+#undef CASE
+        }
+        done = end;
+    }
+}
+
+/* row[j] = cells[j], without the call that compilers make of a plain loop: rows are short. */
+static void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
+    ptrdiff_t j = 0;
+    if (n < LANES) {
+        for (; j < n; j++) row[j] = cells[j];
+        return;
+    }
+    for (; j < n - LANES; j += LANES) {
+        VECTOR v = NAME(load)(cells + j);
+        memcpy(row + j, &v, sizeof v);
+    }
+    VECTOR last = NAME(load)(cells + n - LANES);
+    memcpy(row + n - LANES, &last, sizeof last);
+}
+
+/* The even and the odd cells of a row, apart and together again: even[j] = cells[2 * j] and
+   odd[j] = cells[2 * j + 1]. */
+static void NAME(split_row)(
+    const REAL *__restrict cells, REAL *__restrict even, REAL *__restrict odd, ptrdiff_t n) {
+    for (ptrdiff_t j = 0; j < n; j++) {
+        even[j] = cells[2 * j];
+        odd[j] = cells[2 * j + 1];
+    }
+}
+
+static void NAME(join_row)(
+    const REAL *__restrict even, const REAL *__restrict odd, REAL *__restrict cells, ptrdiff_t n) {
+    for (ptrdiff_t j = 0; j < n; j++) {
+        cells[2 * j] = even[j];
+        cells[2 * j + 1] = odd[j];
+    }
+}
+
+#undef LANES
+#undef LANE
+#undef WEIGHT
+#undef CELLS
+#undef ADD_TAP
+#undef DEFINE_SUM_TAPS
+#undef ONE_WEIGHT
+#undef ADD_ONE
+#undef DEFINE_SUM_COLUMN
+#undef ZERO
+#undef ADD_PRODUCT
+#undef ADD_REST
+#undef ADD_TOTAL
+#undef DEFINE_DOT_TAPS
+
+#endif

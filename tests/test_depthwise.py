@@ -1,0 +1,288 @@
+"""The depthwise kernels, compiled and in NumPy, and algorithm="direct" through the public face.
+
+Kernels get buffers whose surroundings are NaN: what they read beside an array spoils a result, and
+what they write beside one is seen.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Case, cases
+
+import cyconv
+from cyconv import kernels
+from cyconv.algorithms import depthwise
+from cyconv.geometry import geometry
+from cyconv.kernels import fallback
+
+DTYPES = [np.float32, np.float64]
+GUARD = 64
+
+# Each way through the kernel: rows in place with and without ends, bands cut by phase and by tap,
+# split in two and not, planes copied whole; and what is ragged in them.
+CASES = {
+    "tiny": Case((1, 1, 10, 10), (1, 1, 3, 3), padding=1),
+    "one cell": Case((1, 1, 1, 1), (1, 1, 3, 3), padding=1),
+    "in place": Case((2, 3, 9, 47), (3, 1, 3, 3), padding=1, groups=3),
+    "in place, no ends": Case((2, 2, 6, 40), (2, 1, 3, 2), padding=(1, 0), groups=2),
+    "in place, far ends": Case((1, 2, 5, 90), (2, 1, 2, 3), padding=(2, 3), dilation=3, groups=2),
+    "in place, rows apart": Case((1, 2, 11, 45), (2, 1, 3, 3), (3, 1), 1, (2, 1), groups=2),
+    "in place, long": Case((2, 1, 5000), (1, 1, 9), padding=4),
+    "in place, volume": Case((1, 2, 4, 5, 41), (2, 1, 3, 2, 3), 1, 1, groups=2),
+    "in place, all rows in the padding": Case((1, 1, 1, 40), (1, 1, 2, 1), padding=((4, 4), 0)),
+    "groups": Case((2, 8, 6, 45), (12, 2, 3, 3), padding=1, groups=4),
+    "narrow": Case((3, 4, 14, 14), (4, 1, 3, 3), padding=1, groups=4),
+    "narrow, uneven": Case((2, 2, 7, 5), (2, 1, 4, 4), padding=((1, 2), (2, 1)), groups=2),
+    "narrow, valid": Case((2, 2, 9, 8), (2, 1, 3, 3), groups=2),
+    "narrow, volume": Case((2, 2, 4, 6, 7), (2, 1, 3, 3, 3), padding=1, groups=2),
+    "stride 2": Case((2, 3, 28, 28), (3, 1, 3, 3), 2, 1, groups=3),
+    "stride 2, odd": Case((2, 3, 13, 57), (3, 1, 3, 3), 2, ((0, 1), (2, 0)), groups=3),
+    "stride 2, dilated": Case((2, 2, 13, 31), (2, 1, 3, 4), 2, 3, (2, 3), groups=2),
+    "stride 2, one row": Case((2, 2, 301), (2, 1, 5), 2, 2, groups=2),
+    "stride 3": Case((2, 2, 17, 40), (2, 1, 4, 5), (2, 3), 2, groups=2),
+    "stride over kernel": Case((2, 2, 17, 23), (2, 1, 2, 2), (5, 3), 1, groups=2),
+    "wide kernel": Case((1, 2, 9, 33), (2, 1, 5, 11), padding=(2, 5), groups=2),
+    "pointwise": Case((2, 6, 5, 7), (4, 3, 1, 1), groups=2),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=["compiled", "fallback"])
+def build(request, dtype):
+    if request.param == "compiled" and kernels.BUILD is None:
+        pytest.skip("no compiled kernels here")
+    return kernels.of[dtype] if request.param == "compiled" else fallback
+
+
+def guarded(array, step=1):
+    """A copy whose surroundings, also between its channels and rows, are NaN: rows are contiguous
+    but do not follow each other. With `step`, its columns lie apart too."""
+    n, c, d, h, w = array.shape
+    memory = np.full((n, c + 1, d, h, w * step + 3), np.nan, array.dtype)
+    view = np.full(memory.size + 2 * GUARD, np.nan, array.dtype)[GUARD:-GUARD]
+    view = view.reshape(memory.shape)[:, :c, :, :, : w * step : step]
+    view[:] = array
+    return view
+
+
+def packed(array):
+    """A C-contiguous copy whose surroundings are NaN."""
+    view = np.full(array.size + 2 * GUARD, np.nan, array.dtype)[GUARD:-GUARD].reshape(array.shape)
+    view[:] = array
+    return view
+
+
+def written(view):
+    """How many numbers are in the memory of a guarded array."""
+    base = view
+    while base.base is not None:
+        base = base.base
+    return np.count_nonzero(~np.isnan(base))
+
+
+def described(case):
+    g = geometry(case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups)
+    x, w, b, dy = case.integers()
+    return g, x.reshape(g.x_shape), w.reshape(g.w_shape), b, dy.reshape(g.y_shape)
+
+
+def check_forward(build, case, dtype):
+    g, x, w, b, _ = described(case)
+    wanted = reference.conv(*case.integers()[:3], **case.options).reshape(g.y_shape)
+    x, w, b = guarded(x.astype(dtype)), packed(w.astype(dtype)), packed(b.astype(dtype))
+    for arrange in (packed, guarded, lambda y: guarded(y, 2), lambda y: guarded(y, 3)):
+        for bias in (b, None):
+            y = arrange(np.full(g.y_shape, np.nan, dtype))
+            build.depthwise_forward(x, w, bias, y, g.axes())
+            without = 0 if bias is not None else b.reshape(-1, 1, 1, 1)
+            np.testing.assert_array_equal(y, wanted - without)
+            assert written(y) == y.size
+
+
+def check_weight_grad(build, case, dtype):
+    g, x, _, _, dy = described(case)
+    inputs = case.integers()
+    wanted = reference.conv_weight_grad(inputs[3], inputs[0], case.w_shape, **case.options)
+    for arrange in (packed, guarded):
+        dw = packed(np.full(g.w_shape, np.nan, dtype))
+        build.depthwise_weight_grad(
+            arrange(dy.astype(dtype)), arrange(x.astype(dtype)), dw, g.axes()
+        )
+        np.testing.assert_array_equal(dw, wanted.reshape(g.w_shape))
+        assert written(dw) == dw.size
+
+
+def test_forward(build, case, dtype):
+    check_forward(build, case, dtype)
+
+
+def test_weight_grad(build, case, dtype):
+    check_weight_grad(build, case, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["compiled", "fallback"])
+@given(case=cases())
+def test_any_geometry(name, dtype, case):
+    if name == "compiled" and kernels.BUILD is None:
+        pytest.skip("no compiled kernels here")
+    build = kernels.of[np.dtype(dtype)] if name == "compiled" else fallback
+    check_forward(build, case, np.dtype(dtype))
+    check_weight_grad(build, case, np.dtype(dtype))
+
+
+def test_boxes_are_convolutions_of_their_own(build, dtype):
+    """A box of the output has another low pad, which is negative inside of the image."""
+    g, x, w, b, _ = described(CASES["stride 3"])
+    x, w, b = (a.astype(dtype) for a in (x, w, b))
+    whole = np.empty(g.y_shape, dtype)
+    build.depthwise_forward(x, w, b, whole, g.axes())
+    for top, left in itertools.product(range(0, g.output[1], 2), range(0, g.output[2], 5)):
+        box = whole[:, :, :, top : top + 2, left : left + 5]
+        axes = g.axes()
+        axes[1:, 4] -= np.array([top, left]) * axes[1:, 2]
+        axes[:, 5] = box.shape[2:]
+        y = guarded(np.full(box.shape, np.nan, dtype))
+        build.depthwise_forward(guarded(x), w, b, y, axes)
+        np.testing.assert_array_equal(y, box)
+
+
+def test_huge_steps(build, dtype):
+    """Two outputs, or taps, as far apart as can be: nothing overflows, and no memory is taken."""
+    far = 2**61
+    stride = [[1, 1, 1, 1, 0, 1], [1, 1, 1, 1, 0, 1], [5, 2, far, 1, 1, 2]]
+    dilation = [[1, 1, 1, 1, 0, 1], [1, 1, 1, 1, 0, 1], [5, 2, 1, far, 1, 3]]
+    x = np.arange(1, 6, dtype=dtype).reshape(1, 1, 1, 1, 5)
+    w = np.array([2, 3], dtype).reshape(1, 1, 1, 1, 2)
+    for axes, wanted in ((stride, [3, 0]), (dilation, [0, 2, 4])):
+        y = np.full((1, 1, 1, 1, len(wanted)), np.nan, dtype)
+        build.depthwise_forward(guarded(x), w, None, y, np.array(axes, np.intp))
+        np.testing.assert_array_equal(y.ravel(), wanted)
+
+
+def test_shapes_are_checked(dtype):
+    """Cheap checks, in compiled code: a wrong call must not reach foreign memory."""
+    if kernels.BUILD is None:
+        pytest.skip("no compiled kernels here")
+    build, axes = kernels.of[dtype], described(CASES["narrow"])[0].axes()
+    x, w, b, y = (np.zeros(s, dtype) for s in ((3, 4, 1, 14, 14), (4, 1, 1, 3, 3), (4,), 0))
+    y = np.zeros_like(x)
+    forward, weight_grad = build.depthwise_forward, build.depthwise_weight_grad
+    forward(x, w, b, y, axes)
+    for wrong in (
+        lambda: forward(x[:2], w, b, y, axes),
+        lambda: forward(x[:, :3], w, b, y, axes),
+        lambda: forward(x, w[:3], b, y, axes),
+        lambda: forward(x, w, b[:3], y, axes),
+        lambda: forward(x, w, b, y[:, :, :, 1:], axes),
+        lambda: forward(x[..., ::-1], w, b, y, axes),
+        lambda: forward(x, w, b, y, axes[:2]),
+        lambda: forward(x, w, b, y, axes * 0),
+        lambda: weight_grad(y[:, 1:], x, w, axes),
+        lambda: weight_grad(y[..., ::-1], x, w, axes),
+        lambda: weight_grad(y, x, w[:, :, :, :2].copy(), axes),
+        lambda: build.depthwise_pair(x, w, w, y, axes, axes),
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011
+            wrong()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("small", [False, True], ids=["many tasks", "few tasks"])
+def test_direct_is_exact(monkeypatch, case, dtype, threads, small):
+    """Through the public face, cut into one task and into as many as there can be."""
+    if not small:
+        monkeypatch.setattr(depthwise, "TASK_SECONDS", 1e-12)
+        monkeypatch.setattr(depthwise, "BAND_BYTES", 256)
+        monkeypatch.setattr("cyconv.threads.SMALL", 0)
+    before = cyconv.get_num_threads()
+    cyconv.set_num_threads(threads)
+    cyconv.plan.plan.cache_clear()
+    try:
+        assert_direct(case, dtype)
+    finally:
+        cyconv.plan.plan.cache_clear()
+        cyconv.set_num_threads(before)
+
+
+@given(case=cases(), dtype=st.sampled_from(DTYPES))
+def test_direct_on_any_geometry(case, dtype):
+    assert_direct(case, dtype)
+
+
+def assert_direct(case, dtype):
+    x, w, b, dy = case.integers(dtype)
+    results = {
+        "conv": ((x, w, b), dy.shape),
+        "conv_input_grad": ((dy, w, x.shape), x.shape),
+        "conv_weight_grad": ((dy, x, w.shape), w.shape),
+    }
+    for name, (arguments, shape) in results.items():
+        out = np.full(shape, np.nan, dtype)
+        got = getattr(cyconv, name)(*arguments, algorithm="direct", out=out, **case.options)
+        wanted = getattr(reference, name)(*arguments, **case.options)
+        np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_bad_cell_stays_in_its_windows(case, dtype, value):
+    """Also not where rows, planes or the phases of a stride follow each other in memory."""
+    x, w, b, dy = (np.where(a == 0, 1, a) for a in case.integers(dtype))
+    for position in (0, 0.3, 0.7, 1):
+        for array in (x, dy):
+            cell = round(position * (array.size - 1))
+            keep, array.flat[cell] = array.flat[cell], value
+            for name, arguments in {
+                "conv": (x, w, b),
+                "conv_input_grad": (dy, w, x.shape),
+                "conv_weight_grad": (dy, x, w.shape),
+            }.items():
+                with np.errstate(invalid="ignore"):
+                    got = getattr(cyconv, name)(*arguments, algorithm="direct", **case.options)
+                    wanted = getattr(reference, name)(*arguments, **case.options)
+                if name == "conv_weight_grad" and array is dy:
+                    # Where padding meets a NaN or Inf, it may make NaN of it, as the reference
+                    # does; or be left out, as in the fallback.
+                    may_be_nan, wanted = np.isnan(wanted), without_padding(case, dy, x)
+                    got = np.where(np.isnan(got) & may_be_nan, wanted, got)
+                np.testing.assert_array_equal(got, wanted, err_msg=name)
+            array.flat[cell] = keep
+
+
+def without_padding(case, dy, x):
+    g = described(case)[0]
+    dw = np.empty(g.w_shape, x.dtype)
+    with np.errstate(invalid="ignore"):
+        fallback.depthwise_weight_grad(dy.reshape(g.y_shape), x.reshape(g.x_shape), dw, g.axes())
+    return dw.reshape(case.w_shape)
+
+
+def test_sums_over_long_batches_stay_exact(dtype):
+    """Products are summed in float64 across blocks: the error does not grow with the batch."""
+    rng = np.random.default_rng(3)
+    x, dy = (rng.uniform(1, 2, (16, 1, 64, 64)).astype(dtype) for _ in range(2))
+    dw = cyconv.conv_weight_grad(dy, x, (1, 1, 3, 3), padding=1, algorithm="direct")
+    wanted = reference.conv_weight_grad(dy, x, (1, 1, 3, 3), padding=1)
+    assert np.max(abs(dw - wanted) / wanted) < (2e-6 if dtype == np.float32 else 1e-14)
+
+
+def test_pays_is_for_few_channels():
+    """What auto asks; nothing here is about speed."""
+    depthwise_case = described(CASES["narrow"])[0]
+    dense = geometry((1, 64, 14, 14), (64, 64, 3, 3), 1, 1, 1, 1)
+    for pass_ in ("forward", "input_grad", "weight_grad"):
+        assert depthwise.pays(depthwise_case, pass_, 4)
+        assert not depthwise.pays(dense, pass_, 4)
