@@ -28,6 +28,8 @@ class Prepared:
     shapes: tuple[tuple[int, ...], ...]
     out_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
+    # For small work on arrays of the very dtype that is computed in: one call does it all.
+    whole: tuple[Any, ...] | None
 
     def run(self, arrays: tuple[Array | None, ...], out: Array | None) -> Array:
         """Compute into `out`, or into a new array."""
@@ -35,6 +37,8 @@ class Prepared:
         dtype = plan.dtype
         if out is None:
             result = np.empty(self.out_shape, dtype)
+            if self.whole and plan.kernels.depthwise_whole(*arrays, result, *self.whole):
+                return result
         else:
             _check_out(out, self.out_shape, dtype, arrays)
             result = np.asarray(out) if out.flags.aligned else np.empty(self.out_shape, dtype)
@@ -97,11 +101,13 @@ def _prepare(
         "input_grad": (y, w, x),
         "weight_grad": (y, x, w),
     }
+    made = plan(g, dtype, pass_, check_algorithm(algorithm))
     return Prepared(
-        plan=plan(g, dtype, pass_, check_algorithm(algorithm)),
+        plan=made,
         shapes=full[pass_],
         out_shape=g.public(full[pass_][-1]),
         y_shape=g.public(y),
+        whole=made.whole if all(d is None or d == dtype for d in dtypes) else None,
     )
 
 

@@ -355,13 +355,16 @@ def _bias_grad(dy: Array) -> Array:
     so the sum over the batch is made in float64."""
     n, f = dy.shape[:2]
     rows = dy.reshape(n * f, math.prod(dy.shape[2:]))
-    sums = np.empty(n * f, dy.dtype)
-    parts = [slice(0, n * f)] if dy.nbytes < SMALL_SUM else pieces(n * f, PIECES)
+    if dy.nbytes < SMALL_SUM:
+        sums: Array = np.add.reduce(rows, axis=1)
+    else:
+        sums = np.empty(n * f, dy.dtype)
+        parts = pieces(n * f, PIECES)
 
-    def task(index: int) -> None:
-        np.add.reduce(rows[parts[index]], axis=1, out=sums[parts[index]])
+        def task(index: int) -> None:
+            np.add.reduce(rows[parts[index]], axis=1, out=sums[parts[index]])
 
-    threads.run(task, len(parts), dy.nbytes * 2e-10, blas=False)
+        threads.run(task, len(parts), dy.nbytes * 2e-10, blas=False)
     if n == 1:
         return sums
     db: Array = np.add.reduce(sums.reshape(n, f), axis=0, dtype=np.float64).astype(dy.dtype)

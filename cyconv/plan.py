@@ -64,6 +64,8 @@ class Plan:
     # for this dtype.
     run: Callable[..., None]
     kernels: Any
+    # For a forward pass that is a single call of kernels.depthwise_whole: what follows the arrays.
+    whole: tuple[Any, ...] | None
 
 
 @lru_cache(maxsize=1024)
@@ -77,16 +79,19 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
             f"algorithm {algorithm!r} cannot serve this convolution: kernel {geometry.kernel}, "
             f"stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
         )
+    tiles = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
+    small = chosen is depthwise and pass_ == "forward"
     return Plan(
         geometry=geometry,
         dtype=dtype,
         pass_=pass_,
         algorithm=chosen,
-        tiles=chosen.tiles(geometry, itemsize, pass_) if geometry.batch else (),
+        tiles=tiles,
         seconds=geometry.multiply_adds / MULTIPLY_ADDS,
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
         kernels=kernels.of[dtype],
+        whole=depthwise.whole(geometry, tiles) if small else None,
     )
 
 

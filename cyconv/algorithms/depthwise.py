@@ -97,18 +97,22 @@ def serves(g: Geometry) -> bool:
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
-    """Whether this is faster than lowering. Measured on one core, against lowering with AVX-512
-    BLAS, it is with up to three filters a group, however many channels they read (1.5 times with
-    two of each, 2.5 to 8 with one). With four it is on small planes (1.2 times on 14x14, 0.9 on
-    56x56), and with up to six where these read, or write, one channel only (1.2 to 1.6). For the
-    input gradient lowering is about as fast either way round, so the larger of the two counts. With
-    one tap there is little to win: one channel a group took a sixth of pointwise's time, but its
-    sums for dw, and two channels, longer than that."""
+    """Whether this is faster than lowering, measured against it with AVX-512 BLAS.
+
+    It is with up to three filters a group, however many channels they read: 1.5 times with two of
+    each, 2.5 to 8 with one. With four it is 1.0 to 1.3 times on two threads (it needs less memory),
+    but for dw only on small planes or with few channels in all; with six, 1.2 to 1.6 in one group
+    of one channel. For the input gradient lowering is about as fast either way round, so the larger
+    of the two counts. With one tap there is little to win: one channel a group took a sixth of
+    pointwise's time, but its sums for dw, and two channels, took longer than that.
+    """
     c, f = g.group_channels, g.group_filters
     if g.taps == 1:
         return c == f == 1 and pass_ != "weight_grad"
     few = max(c, f) if pass_ == "input_grad" else f
-    return few <= 3 or (few == 4 and g.positions <= 256) or (few <= 6 and min(c, f) == 1)
+    if few == 4 and pass_ == "weight_grad":
+        return g.positions <= 256 or c == 1 or g.groups == 1
+    return few <= 4 or (few <= 6 and g.groups == min(c, f) == 1)
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
@@ -139,6 +143,13 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
         phases=tuple(phase.taps for phase in phases),
         gaps=gaps,
     )
+
+
+def whole(g: Geometry, work: Any) -> tuple[Any, ...] | None:
+    """What depthwise_whole takes after the arrays, where the forward pass is a single call."""
+    if not work or work.single is None:
+        return None
+    return work.single, g.batch, g.groups, g.group_channels, g.group_filters
 
 
 def _images_and_groups(

@@ -35,6 +35,7 @@ _NAMES = (
     "depthwise_forward",
     "depthwise_pair",
     "depthwise_weight_grad",
+    "depthwise_whole",
     "im2col",
     "winograd_input",
     "winograd_output",

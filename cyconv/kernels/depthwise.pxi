@@ -5,6 +5,7 @@
 # few outputs touch the padding, runs are rows of x itself, and the outputs at their ends are done
 # one by one. Else runs are from a band (bands.pxi).
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport calloc, free, malloc
 
 include "bands.pxi"
@@ -254,7 +255,7 @@ cdef int check_depthwise(
     for a in range(3):
         if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
             raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
-        if (x[2 + a], w[2 + a], y[2 + a]) != (axes[a, SIZE], axes[a, KERNEL], axes[a, OUTPUT]):
+        if x[2 + a] != axes[a, SIZE] or w[2 + a] != axes[a, KERNEL] or y[2 + a] != axes[a, OUTPUT]:
             raise ValueError(f"x, w and y do not have the sizes of axes along spatial axis {a}")
     if x[0] != y[0] or w[0] != y[1]:
         raise ValueError(f"{x[0]} images and {w[0]} filters, but y is for {y[0]} and {y[1]}")
@@ -266,6 +267,51 @@ cdef int check_depthwise(
 cdef int check_contiguous(const real[:, :, :, :, :] x, name) except -1:
     if x.strides[4] != sizeof(real) and x.shape[4] > 1:
         raise ValueError(f"{name} must be contiguous along its last axis")
+    return 0
+
+
+cdef int sum_groups(
+    const real* x, Py_ssize_t x_step, const Source* source, const real* w, const real* b,
+    real* y, const Py_ssize_t* y_steps, Py_ssize_t images, Py_ssize_t groups,
+    Py_ssize_t channels, Py_ssize_t filters, const Py_ssize_t[:, ::1] axes
+) except -1 nogil:
+    """Fill y, whose steps along its five axes are y_steps."""
+    cdef Py_ssize_t OD = axes[0, OUTPUT], OH = axes[1, OUTPUT], OW = axes[2, OUTPUT]
+    cdef Py_ssize_t taps = channels * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    cdef Py_ssize_t n, group, f, od, oh, ow
+    cdef bint scattered = y_steps[4] != 1 and OW > 1
+    cdef Layout g
+    cdef real* memory
+    cdef real* plane
+    cdef real* to
+    cdef const real* cells
+    cdef real bias = 0
+    lay_out(&g, axes, channels, filters)
+    memory = <real*>calloc(workspace(&g) + (OH * OW if scattered else 0), sizeof(real))
+    if memory == NULL:
+        free(g.offsets)
+        with gil:
+            raise MemoryError("no memory for a copy of the channels of a group")
+    plane = memory + workspace(&g)
+    for n in range(images):
+        for group in range(groups):
+            cells = x + n * x_step + group * channels * source.channel_step
+            if not g.in_place:
+                fill(&g, cells, source, memory)
+            for f in range(group * filters, (group + 1) * filters):
+                if b != NULL:
+                    bias = b[f]
+                for od in range(OD):
+                    to = y + n * y_steps[0] + f * y_steps[1] + od * y_steps[2]
+                    if not scattered:
+                        sum_plane(&g, od, cells, source, w + f * taps, bias, memory, to, y_steps[3])
+                        continue
+                    sum_plane(&g, od, cells, source, w + f * taps, bias, memory, plane, OW)
+                    for oh in range(OH):
+                        for ow in range(OW):
+                            to[oh * y_steps[3] + ow * y_steps[4]] = plane[oh * OW + ow]
+    free(memory)
+    free(g.offsets)
     return 0
 
 
@@ -285,46 +331,64 @@ def depthwise_forward(
     check_contiguous(x, "x")
     if b is not None and b.shape[0] != w.shape[0]:
         raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
-    cdef Py_ssize_t size = sizeof(real), channels = w.shape[1]
-    cdef Py_ssize_t groups = x.shape[1] // channels, filters = w.shape[0] // groups
+    cdef Py_ssize_t size = sizeof(real), a
+    cdef Py_ssize_t groups = x.shape[1] // w.shape[1], filters = w.shape[0] // groups
     cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
-    cdef Py_ssize_t OH = y.shape[3], OW = y.shape[4], y_step = y.strides[3] // size
-    cdef Py_ssize_t w_step = y.strides[4] // size
-    cdef Py_ssize_t n, group, f, od, oh, ow
-    cdef bint scattered = w_step != 1 and OW > 1, biased = b is not None
-    cdef Layout g
-    cdef real* memory
-    cdef real* plane
-    cdef real* to
-    cdef const real* cells
-    cdef real bias = 0
+    cdef Py_ssize_t[5] y_steps
+    for a in range(5):
+        y_steps[a] = y.strides[a] // size
     with nogil:
-        lay_out(&g, axes, channels, filters)
-        memory = <real*>calloc(workspace(&g) + (OH * OW if scattered else 0), size)
-        if memory == NULL:
-            free(g.offsets)
-            with gil:
-                raise MemoryError
-        plane = memory + workspace(&g)
-        for n in range(x.shape[0]):
-            for group in range(groups):
-                cells = &x[n, group * channels, 0, 0, 0]
-                if not g.in_place:
-                    fill(&g, cells, &source, memory)
-                for f in range(group * filters, (group + 1) * filters):
-                    if biased:
-                        bias = b[f]
-                    for od in range(y.shape[2]):
-                        to = &y[n, f, od, 0, 0]
-                        if not scattered:
-                            sum_plane(&g, od, cells, &source, &w[f, 0, 0, 0, 0], bias, memory, to, y_step)
-                            continue
-                        sum_plane(&g, od, cells, &source, &w[f, 0, 0, 0, 0], bias, memory, plane, OW)
-                        for oh in range(OH):
-                            for ow in range(OW):
-                                to[oh * y_step + ow * w_step] = plane[oh * OW + ow]
-        free(memory)
-        free(g.offsets)
+        sum_groups(
+            &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0, 0, 0, 0, 0],
+            &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps,
+            x.shape[0], groups, w.shape[1], filters, axes,
+        )
+
+
+def depthwise_whole(
+    x not None, w not None, const real[:] b, y not None, const Py_ssize_t[:, ::1] axes not None,
+    Py_ssize_t images, Py_ssize_t groups, Py_ssize_t channels, Py_ssize_t filters,
+):
+    """depthwise_forward for arrays of any number of axes, with `channels` and `filters` a group.
+
+    Small convolutions are most of all calls; this one takes half as long to begin. Returns False,
+    and does nothing, where an array is not C-contiguous and aligned, or has another size.
+    """
+    cdef Py_ssize_t taps = channels * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    cdef Py_ssize_t cells = axes[0, SIZE] * axes[1, SIZE] * axes[2, SIZE]
+    cdef Py_ssize_t positions = axes[0, OUTPUT] * axes[1, OUTPUT] * axes[2, OUTPUT]
+    cdef Py_ssize_t plane = axes[1, OUTPUT] * axes[2, OUTPUT]
+    cdef Py_ssize_t[5] y_steps = [groups * filters * positions, positions, plane, axes[2, OUTPUT], 1]
+    cdef Source source
+    source.channel_step, source.depth_step, source.height_step = cells, axes[1, SIZE] * axes[2, SIZE], axes[2, SIZE]
+    if b is not None and (b.shape[0] != groups * filters or b.strides[0] != sizeof(real)):
+        return False
+    cdef Py_buffer[3] buffers
+    cdef Py_ssize_t[3] sizes = [
+        images * groups * channels * cells, groups * filters * taps, images * groups * filters * positions
+    ]
+    cdef int held = 0, i
+    cdef bint fits = True
+    try:
+        for array in (x, w, y):
+            PyObject_GetBuffer(array, &buffers[held], PyBUF_WRITABLE if held == 2 else PyBUF_SIMPLE)
+            held += 1
+            i = held - 1
+            if buffers[i].len != sizes[i] * <Py_ssize_t>sizeof(real) or <size_t>buffers[i].buf % sizeof(real):
+                fits = False
+        if fits:
+            with nogil:
+                sum_groups(
+                    <const real*>buffers[0].buf, groups * channels * cells, &source,
+                    <const real*>buffers[1].buf, &b[0] if b is not None else NULL,
+                    <real*>buffers[2].buf, y_steps, images, groups, channels, filters, axes,
+                )
+    except (BufferError, ValueError):  # not contiguous
+        fits = False
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&buffers[i])
+    return fits
 
 
 def depthwise_pair(

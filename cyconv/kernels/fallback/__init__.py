@@ -4,6 +4,7 @@ from cyconv.kernels.fallback.depthwise import (
     depthwise_forward,
     depthwise_pair,
     depthwise_weight_grad,
+    depthwise_whole,
 )
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.waiting import wait_for_change
@@ -20,6 +21,7 @@ __all__ = [
     "depthwise_forward",
     "depthwise_pair",
     "depthwise_weight_grad",
+    "depthwise_whole",
     "im2col",
     "wait_for_change",
     "winograd_input",
