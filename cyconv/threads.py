@@ -215,12 +215,14 @@ class _Pool:
         self._offers = np.zeros(1, np.longlong)
         self._sleepers: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
+        self._avoided = -1
         self._closed = False
 
     def run(self, region: _Region, helpers: int) -> None:
         """Work on the region, with up to `helpers` workers beside the caller."""
         with self._lock:
             self._grow(helpers)
+            self._keep_off(kernels.current_core())
             self._open.append(region)
             self._wake(helpers)
         try:
@@ -228,6 +230,17 @@ class _Pool:
         finally:
             self._end(region)
             region.wait()
+
+    def _keep_off(self, core: int) -> None:
+        """Keep the workers off the core of the caller, where the system likes to wake them: there
+        they would wait for it, while another core idles."""
+        if core == self._avoided or core < 0:
+            return
+        others = os.sched_getaffinity(0) - {core}
+        for worker in self._workers:
+            if others and worker.native_id is not None:
+                os.sched_setaffinity(worker.native_id, others)
+        self._avoided = core
 
     def _wake(self, number: int) -> None:
         self._offers += 1
@@ -248,6 +261,7 @@ class _Pool:
             except RuntimeError:  # no threads on this platform, or no more of them
                 return
             self._workers.append(worker)
+            self._avoided = -1
 
     def _serve(self) -> None:
         alarm = threading.Lock()

@@ -28,6 +28,7 @@ if WHY_FALLBACK:
 BUILD = None if WHY_FALLBACK else "portable"
 backend = "numpy" if WHY_FALLBACK else "cython"
 
+current_core = _build.current_core
 wait_for_change = _build.wait_for_change
 
 _NAMES = (

@@ -1,9 +1,16 @@
-/* What a short wait for another thread needs and Cython has no words for: an atomic read, a pause
-   that spares the other thread of the core, and a clock. */
+/* What working together with another thread needs and Cython has no words for: an atomic read, a
+   pause that spares the other thread of the core, a clock, and on which core we are. */
 #ifndef CYCONV_WAITING_H
 #define CYCONV_WAITING_H
 
 #include <time.h>
+
+#if defined(__linux__)
+extern int sched_getcpu(void); /* in sched.h only with _GNU_SOURCE, which Python.h may not set */
+#define cyconv_current_core() sched_getcpu()
+#else
+#define cyconv_current_core() (-1)
+#endif
 
 #if defined(_MSC_VER)
 #include <intrin.h>

@@ -1,9 +1,15 @@
-# A short wait for another thread, without the GIL: see threads.py.
+# Where this thread runs, and a short wait for another one, without the GIL: see threads.py.
 
 cdef extern from "waiting.h" nogil:
     bint cyconv_wait_for_change(
         const long long* word, long long seen, long long nanoseconds, long long after
     )
+    int cyconv_current_core()
+
+
+def current_core():
+    """The core that this thread runs on, or -1 where the platform does not say."""
+    return cyconv_current_core()
 
 
 def wait_for_change(

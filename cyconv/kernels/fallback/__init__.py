@@ -7,7 +7,7 @@ from cyconv.kernels.fallback.depthwise import (
     depthwise_whole,
 )
 from cyconv.kernels.fallback.lowering import col2im, im2col
-from cyconv.kernels.fallback.waiting import wait_for_change
+from cyconv.kernels.fallback.waiting import current_core, wait_for_change
 from cyconv.kernels.fallback.winograd import (
     winograd_input,
     winograd_output,
@@ -18,6 +18,7 @@ from cyconv.kernels.fallback.winograd import (
 
 __all__ = [
     "col2im",
+    "current_core",
     "depthwise_forward",
     "depthwise_pair",
     "depthwise_weight_grad",
