@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.products import COLS, as_matrices, multiply, sum_products, take
 from cyconv.geometry import Geometry
-from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_sums, wanted_pieces
+from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_sums, pieces, wanted_pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -38,14 +38,19 @@ def serves(g: Geometry) -> bool:
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
-    """What each pass goes through, in order: tiles, or parts of a sum."""
+    """What each pass goes through, in order: tiles of some filters, or parts of a sum."""
+    made = g.channels if pass_ == "input_grad" else g.filters
+    if pass_ != "weight_grad" and g.groups == 1 and made > g.batch * g.positions:
+        # The weights are larger than the arrays: each piece reads a part of them, and all of x.
+        (tile,) = cut(g, g.batch * g.positions, 1)
+        return [(tile, part) for part in pieces(made, wanted_pieces(g))]
     limit = max(SMALL_IMAGE, TILE_BYTES // itemsize // (g.channels + g.filters))
     if g.positions >= SMALL_IMAGE:
         limit = min(limit, g.positions)
     if pass_ == "weight_grad":
         number = -(-PIECES * g.filters * g.group_channels * itemsize // SUM_BYTES)
         return cut_sums(g, limit, channel_blocks(g, min(number, PIECES // 2)))
-    return cut(g, limit, wanted_pieces(g))
+    return [(tile, slice(0, made)) for tile in cut(g, limit, wanted_pieces(g))]
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -64,8 +69,10 @@ def _multiply_all(plan: Plan, w: Array, x: Array, b: Array | None, y: Array) -> 
     y = y.reshape(g.batch, -1, g.positions)
 
     def task(index: int) -> None:
-        tile: Tile = plan.tiles[index]
-        multiply(w, take(x, slice(None), tile, g.groups), b, y, tile)
+        tile, part = plan.tiles[index]
+        rows = w if len(w) > 1 else w[:, part]
+        bias = None if b is None else b[part]
+        multiply(rows, take(x, slice(None), tile, g.groups), bias, y[:, part], tile)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
