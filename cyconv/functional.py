@@ -49,8 +49,11 @@ def conv(
         How many zeros to put at the ends of each axis.
     groups : int
         Filters are split into this many groups, each of which reads its own C/groups channels.
-    algorithm : {"auto", "gemm"}
-        How to compute; "auto" chooses. "gemm" lowers x to columns and multiplies matrices.
+    algorithm : {"auto", "gemm", "direct", "winograd"}
+        How to compute; "auto" chooses by measured thresholds. "gemm" lowers x to columns and
+        multiplies matrices; "direct" goes through the taps in place, best with one or few channels
+        a group; "winograd" takes 36 products for 144, for 3x3 kernels with stride, dilation and
+        groups of 1. (There a NaN or Inf may also mark the other cells of its tile of 4x4 outputs.)
     out : array, optional
         Where to put the result: exactly its shape and dtype, C-contiguous, writeable, sharing no
         memory with an input.
@@ -66,13 +69,14 @@ def conv(
     TypeError
         Where an array is not of real numbers of at most 64 bits, or an integer is not one.
     ValueError
-        Where sizes, channels, groups, padding, `algorithm` or `out` do not fit; the message names
-        the argument.
+        Where sizes, channels, groups, padding or `out` do not fit, or the algorithm asked for
+        cannot serve them; the message names the argument.
 
     References
     ----------
     Chellapilla, Puri, Simard: High Performance Convolutional Neural Networks for Document
-    Processing (2006), section 4.1: convolution as a matrix product.
+    Processing (2006), section 4.1: convolution as a matrix product. Lavin, Gray: Fast Algorithms
+    for Convolutional Neural Networks (2015), section 4.1: Winograd's.
 
     Examples
     --------

@@ -61,14 +61,17 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> No
     groups, filters, _ = w.shape
     if tile.single:
         out = y[tile.first].reshape(groups, filters, -1)[:, :, tile.span]
-    else:
-        out = threads.scratch(PRODUCT, (groups, filters, tile.count), y.dtype)
+        np.matmul(w, cols, out=out)
+        if b is not None:
+            out += b.reshape(groups, filters, 1)
+        return
+    out = threads.scratch(PRODUCT, (groups, filters, tile.count), y.dtype)
     np.matmul(w, cols, out=out)
-    if b is not None:
-        out += b.reshape(groups, filters, 1)
-    if not tile.single:
-        images = out.reshape(groups * filters, tile.last - tile.first, -1)
-        y[tile.images] = images.swapaxes(0, 1)
+    images = out.reshape(groups * filters, tile.last - tile.first, -1).swapaxes(0, 1)
+    if b is None:
+        y[tile.images] = images
+    else:
+        np.add(images, b.reshape(-1, 1), out=y[tile.images])
 
 
 def take(y: Array, channels: slice, tile: Tile, groups: int, slot: int = IMAGES) -> Array:
