@@ -66,7 +66,7 @@ def cut_overlapping(g: Geometry, limit: int) -> tuple[tuple[Share, ...], ...]:
     as long as the overlap of windows, and else blocks of channels are.
     """
     everything = slice(0, g.channels)
-    images = list(_cut_images(g, limit))
+    images = list(_cut_images(g, _share_images(g, limit)))
     lacking = -(-wanted_pieces(g) // max(1, len(images)))
     if lacking == 1:
         return (tuple(Share(everything, tiles) for tiles in images),)
@@ -92,12 +92,21 @@ def _apart(g: Geometry, axes: NDArray[np.intp]) -> bool:
     )
 
 
-def cut_sums(g: Geometry, limit: int, channels: list[slice]) -> tuple[tuple[Share, ...], ...]:
+def cut_sums(g: Geometry, limit: int, number: int) -> tuple[tuple[Share, ...], ...]:
     """For sums over all positions: a few parts of the tiles, and for each a share a block of
-    channels. Parts are summed in order by the caller."""
-    tiles = [tile for images in _cut_images(g, limit) for tile in images]
-    parts = [tuple(tiles[part]) for part in pieces(len(tiles), wanted_pieces(g) // len(channels))]
+    channels. Parts are summed in order by the caller; there are at least `number` blocks, and more
+    where there are few tiles."""
+    tiles = [tile for images in _cut_images(g, _share_images(g, limit)) for tile in images]
+    wanted = wanted_pieces(g)
+    channels = channel_blocks(g, max(number, -(-wanted // len(tiles))))
+    parts = [tuple(tiles[part]) for part in pieces(len(tiles), wanted // len(channels))]
     return tuple(tuple(Share(block, part) for block in channels) for part in parts)
+
+
+def _share_images(g: Geometry, limit: int) -> int:
+    """Lower the limit so that there are pieces enough, as far as whole images allow."""
+    share = -(-g.batch * g.positions // wanted_pieces(g))
+    return min(limit, max(g.positions, share))
 
 
 def wanted_pieces(g: Geometry) -> int:

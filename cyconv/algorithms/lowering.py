@@ -92,8 +92,9 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
         if _flips(g):
             return tiles(g.flipped(), itemsize, "forward")
         return cut_overlapping(g, cells // rows)
-    blocks = channel_blocks(g, -(-rows * min(SUM_POSITIONS, g.batch * g.positions) // cells))
-    return cut_sums(g, cells // -(-rows // len(blocks)), blocks)
+    positions = g.batch * g.positions
+    number = -(-rows * min(SUM_POSITIONS, positions) // cells)
+    return cut_sums(g, cells // -(-rows // number), number)
 
 
 def _flips(g: Geometry) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.products import COLS, as_matrices, multiply, sum_products, take
 from cyconv.geometry import Geometry
-from cyconv.tiling import PIECES, Share, Tile, channel_blocks, cut, cut_sums, pieces, wanted_pieces
+from cyconv.tiling import PIECES, Share, Tile, cut, cut_sums, pieces, wanted_pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -49,7 +49,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
         limit = min(limit, g.positions)
     if pass_ == "weight_grad":
         number = -(-PIECES * g.filters * g.group_channels * itemsize // SUM_BYTES)
-        return cut_sums(g, limit, channel_blocks(g, min(number, PIECES // 2)))
+        return cut_sums(g, limit, min(number, PIECES // 2))
     return [(tile, slice(0, made)) for tile in cut(g, limit, wanted_pieces(g))]
 
 

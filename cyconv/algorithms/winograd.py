@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
-from cyconv.tiling import blocks, pieces
+from cyconv.tiling import PIECES, blocks, pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -48,6 +48,10 @@ BLOCK_FILTERS = 64
 LARGE_SUM = 96**2
 CHUNK_BYTES = 24 << 20
 SUM_PARTS = 8
+# What it takes to transform a tile of a channel, and a weight (seconds); a share of such work
+# should be this long, or the workers wait for each other more than they work.
+PER_TILE, PER_WEIGHT = 1.5e-8, 6e-9
+SHARE_SECONDS = 1e-4
 
 
 def serves(g: Geometry) -> bool:
@@ -89,6 +93,7 @@ class Blocks:
     tiles: tuple[slice, ...]
     channels: tuple[slice, ...]
     filters: tuple[slice, ...]
+    weights: tuple[slice, ...]  # filters again, to be transformed by themselves
     axes: NDArray[np.intp]
 
 
@@ -106,10 +111,16 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks:
     return Blocks(
         few=few,
         tiles=tuple(blocks(total, limit, LANES)),
-        channels=tuple(blocks(g.channels, max(8, g.channels // 8))),
-        filters=tuple(blocks(g.filters, BLOCK_FILTERS if few else max(8, g.filters // 8))),
+        channels=_shares(g.channels, total * PER_TILE),
+        filters=tuple(blocks(g.filters, BLOCK_FILTERS)),
+        weights=_shares(g.filters, g.channels * PER_WEIGHT),
         axes=g.axes(),
     )
+
+
+def _shares(size: int, seconds: float) -> tuple[slice, ...]:
+    """Cut what takes `seconds` each into shares that are worth handing out."""
+    return tuple(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS)))))
 
 
 def _length(part: slice) -> int:
@@ -150,7 +161,7 @@ def _tiles_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) 
     v = _planes(FILTERS, filters, channels, y.dtype)
 
     def transform(index: int) -> None:
-        part = cut.filters[index]
+        part = cut.weights[index]
         plan.kernels.winograd_weight(w[part], v[:, part])
 
     def convolve(index: int) -> None:
@@ -162,7 +173,7 @@ def _tiles_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) 
         np.matmul(v, u, out=m)
         plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
-    threads.run(transform, len(cut.filters), filters * channels * 2e-8, blas=False)
+    threads.run(transform, len(cut.weights), filters * channels * PER_WEIGHT, blas=False)
     threads.run(convolve, len(cut.tiles), plan.seconds, blas=True)
 
 
@@ -185,7 +196,7 @@ def _filters_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array
         bias = None if b is None else b[part]
         plan.kernels.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
 
-    threads.run(transform, len(cut.channels), channels * count * 2e-8, blas=False)
+    threads.run(transform, len(cut.channels), channels * count * PER_TILE, blas=False)
     threads.run(convolve, len(cut.filters), plan.seconds, blas=True)
 
 
@@ -239,8 +250,8 @@ def _add_chunk(
         elif total is not None:
             total[:, part] = product
 
-    pieces = len(cut.channels) + len(cut.filters)
-    threads.run(transform, pieces, (channels + dy.shape[1]) * count * 2e-8, blas=False)
+    number = len(cut.channels) + len(cut.filters)
+    threads.run(transform, number, (channels + dy.shape[1]) * count * PER_TILE, blas=False)
     threads.run(add, len(cut.filters), plan.seconds / len(cut.tiles), blas=True)
 
 
