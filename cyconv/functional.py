@@ -359,17 +359,20 @@ def _bias_grad(dy: Array) -> Array:
     so the sum over the batch is made in float64."""
     n, f = dy.shape[:2]
     rows = dy.reshape(n * f, math.prod(dy.shape[2:]))
-    if dy.nbytes < SMALL_SUM:
-        sums: Array = np.add.reduce(rows, axis=1)
-    else:
-        sums = np.empty(n * f, dy.dtype)
-        parts = pieces(n * f, PIECES)
+    with threads.quiet():
+        sums = np.add.reduce(rows, axis=1) if dy.nbytes < SMALL_SUM else _row_sums(rows)
+        if n == 1:
+            return sums
+        db: Array = np.add.reduce(sums.reshape(n, f), axis=0, dtype=np.float64).astype(dy.dtype)
+        return db
 
-        def task(index: int) -> None:
-            np.add.reduce(rows[parts[index]], axis=1, out=sums[parts[index]])
 
-        threads.run(task, len(parts), dy.nbytes * 2e-10, blas=False)
-    if n == 1:
-        return sums
-    db: Array = np.add.reduce(sums.reshape(n, f), axis=0, dtype=np.float64).astype(dy.dtype)
-    return db
+def _row_sums(rows: Array) -> Array:
+    sums = np.empty(len(rows), rows.dtype)
+    parts = pieces(len(rows), PIECES)
+
+    def task(index: int) -> None:
+        np.add.reduce(rows[parts[index]], axis=1, out=sums[parts[index]])
+
+    threads.run(task, len(parts), rows.nbytes * 2e-10, blas=False)
+    return sums

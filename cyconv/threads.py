@@ -13,6 +13,7 @@ so results are the same to the bit for any number of threads.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import math
 import os
 import threading
@@ -125,36 +126,47 @@ class _Blas:
         with self._lock:
             if self._holders == 0:
                 self._before = [library.get_num_threads() for library in self.libraries]
-                for library in self.libraries:
-                    library.set_num_threads(1)
+                self._set([1] * len(self._before))
             self._holders += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._holders -= 1
             if self._holders == 0:
-                self._restore()
+                self._set(self._before)
 
-    def _restore(self) -> None:
-        for library, threads in zip(self.libraries, self._before, strict=True):
-            library.set_num_threads(threads)
+    def _set(self, numbers: list[int]) -> None:
+        for library, number in zip(self.libraries, numbers, strict=True):
+            library.set_num_threads(number)
+            if library.get_num_threads() != number:
+                # From 3.8 on, threadpoolctl listens only to the first thread that sets a limit,
+                # unless told that it no longer controls. Here it is the lock that keeps order.
+                library.clear_controlling_thread(force=True)
+                library.set_num_threads(number)
 
     def after_fork(self) -> None:
         """In the child no region is under way, whatever the parent's other threads were doing."""
         self._lock = threading.Lock()
         if self._holders:
             self._holders = 0
-            self._restore()
+            self._set(self._before)
+
+
+def quiet() -> np.errstate:
+    """Where Inf and NaN go is the definition's affair: nobody is warned of it. (Which thread would
+    warn depends on who took which tile, and NumPy's settings are each thread's own.)"""
+    return np.errstate(all="ignore")
 
 
 class _Region:
     """The tiles of one convolution, and who is at work on them."""
 
-    __slots__ = ("_done", "_left", "_lock", "_next", "count", "error", "helpers", "task")
+    __slots__ = ("_done", "_left", "_lock", "_next", "count", "error", "helpers", "places", "task")
 
     def __init__(self, task: Callable[[int], None], count: int) -> None:
         self.task = task
         self.count = count
+        self.places = 0  # for helpers who may still join
         self.error: BaseException | None = None
         self.helpers = 0
         self._next = 0
@@ -165,9 +177,7 @@ class _Region:
     def work(self) -> None:
         """Compute tiles until there are none left to take; after an error there are none."""
         try:
-            # Where Inf or NaN go is the definition's affair; a warning from one thread or another
-            # would depend on who took which tile.
-            with np.errstate(all="ignore"):
+            with quiet():
                 while (tile := self._take()) is not None:
                     self.task(tile)
         except BaseException as error:
@@ -185,6 +195,7 @@ class _Region:
     def join(self) -> None:
         with self._lock:
             self.helpers += 1
+            self.places -= 1
 
     def leave(self) -> None:
         with self._lock:
@@ -194,14 +205,24 @@ class _Region:
                 self._done.notify()
 
     def wait(self) -> None:
-        """Wait for the tiles that helpers are still computing: awake at first, then asleep."""
+        """Wait for the tiles that helpers are still computing, come what may: they write into
+        arrays of the caller's. A signal's exception is raised after that."""
+        interruption: BaseException | None = None
         while self.helpers:
-            left = int(self._left[0])
-            if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE, CALLER_AFTER):
-                continue
-            with self._lock:
-                self._done = threading.Condition(self._lock)
-                self._done.wait_for(lambda: self.helpers == 0)
+            try:
+                self._wait()
+            except BaseException as signal:
+                interruption = signal
+        if interruption is not None:
+            raise interruption
+
+    def _wait(self) -> None:
+        left = int(self._left[0])
+        if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE, CALLER_AFTER):
+            return
+        with self._lock:
+            self._done = threading.Condition(self._lock)
+            self._done.wait_for(lambda: self.helpers == 0)
 
 
 class _Pool:
@@ -220,6 +241,7 @@ class _Pool:
 
     def run(self, region: _Region, helpers: int) -> None:
         """Work on the region, with up to `helpers` workers beside the caller."""
+        region.places = helpers
         with self._lock:
             self._grow(helpers)
             self._keep_off(kernels.current_core())
@@ -236,11 +258,12 @@ class _Pool:
         they would wait for it, while another core idles."""
         if core == self._avoided or core < 0:
             return
-        others = os.sched_getaffinity(0) - {core}
-        for worker in self._workers:
-            if others and worker.native_id is not None:
-                os.sched_setaffinity(worker.native_id, others)
         self._avoided = core
+        with contextlib.suppress(OSError):  # not allowed here, or the worker has ended: no harm
+            others = os.sched_getaffinity(0) - {core}
+            for worker in self._workers:
+                if others and worker.native_id is not None:
+                    os.sched_setaffinity(worker.native_id, others)
 
     def _wake(self, number: int) -> None:
         self._offers += 1
@@ -268,7 +291,7 @@ class _Pool:
         alarm.acquire()
         while not self._closed:
             with self._lock:
-                region = self._open[0] if self._open else None
+                region = next((r for r in self._open if r.places), None)
                 offers = int(self._offers[0])
                 if region is not None:
                     region.join()
@@ -309,7 +332,7 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
 def _run(task: Callable[[int], None], count: int, seconds: float, may_share: bool) -> None:
     helpers = min(_num_threads, count) - 1
     if helpers < 1 or seconds < SMALL or not may_share:
-        with np.errstate(all="ignore"):
+        with quiet():
             for tile in range(count):
                 task(tile)
         return

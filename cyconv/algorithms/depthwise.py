@@ -323,4 +323,5 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
 
     threads.run(task, len(work.tasks), work.seconds, blas=False)
     if work.parts > 1:
-        np.sum(parts, axis=0, out=dw)
+        with threads.quiet():
+            np.sum(parts, axis=0, out=dw)

@@ -113,6 +113,7 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
                 out += np.matmul(left, right, out=threads.scratch(PRODUCT, out.shape, out.dtype))
 
     threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
-    for part in sums[1:]:
-        sums[0] += part
+    with threads.quiet():
+        for part in sums[1:]:
+            sums[0] += part
     dw.reshape(shape)[...] = by_filter[0]

@@ -277,6 +277,7 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
                 total += np.matmul(d, u.swapaxes(1, 2), out=product)
 
     threads.run(add, len(parts), plan.seconds, blas=True)
-    for part in sums[1:]:
-        sums[0] += part
+    with threads.quiet():
+        for part in sums[1:]:
+            sums[0] += part
     plan.kernels.winograd_weight_grad(sums[0], dw)
