@@ -346,9 +346,9 @@ def conv_backward(
     dy = native(dy, dtype)
     dX = dW = db = None
     if "X" in need:
-        dX = conv_input_grad(dy, native(W, dtype), X.shape, **cache.options)
+        dX = conv_input_grad(dy, W.astype(dtype, copy=False), X.shape, **cache.options)
     if "W" in need:
-        dW = conv_weight_grad(dy, native(X, dtype), W.shape, **cache.options)
+        dW = conv_weight_grad(dy, X.astype(dtype, copy=False), W.shape, **cache.options)
     if "b" in need and cache.b_shape is not None:
         db = _bias_grad(dy).reshape(cache.b_shape)
     return dX, dW, db

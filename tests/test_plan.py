@@ -1,0 +1,199 @@
+"""The plan: which algorithm computes what, made once for each convolution."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from strategies import Case
+
+import cyconv
+from cyconv import arguments, kernels
+from cyconv.algorithms import depthwise, lowering, pointwise, winograd
+from cyconv.geometry import geometry
+from cyconv.plan import TABLE, check_algorithm, plan
+
+sys.path.append(str(Path(__file__).parents[1]))  # last: an installed cyconv stays the one tested
+
+from benchmarks.layers import BY_NAME, LAYERS
+
+PASSES = ["forward", "input_grad", "weight_grad"]
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+COMPILED = kernels.BUILD is not None
+needs_kernels = pytest.mark.skipif(not COMPILED, reason="without compiled kernels auto is gemm")
+
+
+def described(case):
+    return geometry(
+        case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups
+    )
+
+
+def of_layer(layer):
+    return geometry(layer.x_shape, layer.w_shape, layer.stride, layer.padding, 1, layer.groups)
+
+
+def chosen(g, pass_="forward", algorithm="auto", dtype=FLOAT32):
+    return plan(g, dtype, pass_, algorithm).algorithm
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("pass_", PASSES)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_auto_on_the_layers_of_the_benchmark(layer, pass_, dtype):
+    found = chosen(of_layer(layer), pass_, dtype=dtype)
+    kind = layer.kernel, layer.stride, layer.groups
+    if kind == (1, 1, 1):
+        assert found is pointwise
+    elif layer.kernel == 1 or not COMPILED:
+        assert found is lowering
+    elif layer.groups == layer.C:
+        assert found is depthwise
+    elif layer.groups > 1:
+        assert found in (depthwise, lowering)
+    elif kind == (3, 1, 1) and min(layer.C, layer.F) >= 32:
+        assert found is winograd
+    elif (kind, layer.C) == ((5, 1, 1), 1):  # few filters of one channel
+        assert found in (depthwise, lowering)
+    else:
+        assert found is lowering
+
+
+def test_the_layers_are_of_every_kind():
+    assert len(LAYERS) == 22
+    found = {chosen(of_layer(layer), pass_) for layer in LAYERS for pass_ in PASSES}
+    kinds = {pointwise, lowering}
+    assert found == (kinds | {winograd, depthwise} if COMPILED else kinds)
+
+
+@needs_kernels
+@pytest.mark.parametrize("pass_", PASSES)
+def test_auto_does_not_waste(pass_):
+    """Small or narrow convolutions, for which the transforms would cost more than they save."""
+    for case in (
+        Case((1, 64, 8, 8), (64, 64, 3, 3), padding=1),
+        Case((8, 3, 64, 64), (64, 3, 3, 3), padding=1),
+        Case((8, 64, 64, 64), (8, 64, 3, 3), padding=1),
+        Case((8, 64, 56, 56), (64, 64, 3, 3), stride=2, padding=1),
+        Case((8, 64, 56, 56), (64, 64, 3, 3), dilation=2),
+        Case((8, 64, 56, 56), (64, 64, 5, 5)),
+        Case((8, 64, 3136), (64, 64, 3)),
+        Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 3)),
+    ):
+        assert chosen(described(case), pass_) is lowering, case
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_what_each_name_gives(pass_):
+    wide = described(Case((2, 64, 56, 56), (64, 64, 3, 3), padding=1))
+    one_tap = described(Case((2, 64, 56, 56), (64, 64, 1, 1)))
+    thin = described(Case((2, 8, 28, 28), (8, 1, 3, 3), groups=8))
+    for g in (wide, thin):
+        assert chosen(g, pass_, "gemm") is lowering
+        assert chosen(g, pass_, "direct") is depthwise
+    assert chosen(one_tap, pass_, "gemm") is pointwise
+    assert chosen(one_tap, pass_, "direct") is depthwise
+    assert chosen(wide, pass_, "winograd") is winograd
+    for other in (one_tap, thin):
+        with pytest.raises(ValueError, match="winograd"):
+            plan(other, FLOAT32, pass_, "winograd")
+    for padded in (((0, 0), (0, 1)), ((1, 0), (0, 0))):  # not the image as it is
+        g = described(Case((2, 64, 9, 9), (64, 64, 1, 1), padding=padded))
+        assert chosen(g, pass_, "gemm") is lowering
+
+
+def test_a_plan_has_what_its_pass_needs():
+    for layer in (BY_NAME["cifar"], BY_NAME["r50_28_3x3s2"], BY_NAME["mbv2_dw14"]):
+        for pass_ in PASSES:
+            g = of_layer(layer)
+            made = plan(g, FLOAT32, pass_, "auto")
+            assert (made.geometry, made.dtype, made.pass_) == (g, FLOAT32, pass_)
+            assert made.run is getattr(made.algorithm, pass_)
+            assert made.kernels is kernels.of[FLOAT32]
+            assert made.seconds > 0
+
+
+def test_small_forward_passes_are_one_call():
+    """Only direct ones, of a single task."""
+    small = Case((1, 1, 10, 10), (1, 1, 3, 3), padding=1)
+    assert plan(described(small), FLOAT32, "forward", "direct").whole is not None
+    assert plan(described(small), FLOAT32, "input_grad", "direct").whole is None
+    assert plan(described(small), FLOAT32, "forward", "gemm").whole is None
+    assert plan(of_layer(BY_NAME["mbv2_dw112"]), FLOAT32, "forward", "direct").whole is None
+
+
+def test_a_plan_is_made_once():
+    g = described(Case((2, 4, 9, 8), (6, 4, 3, 3), padding=1))
+    same = described(Case((2, 4, 9, 8), (6, 4, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)))
+    made = plan(g, FLOAT32, "forward", "auto")
+    assert plan(same, FLOAT32, "forward", "auto") is made
+    assert plan(g, FLOAT64, "forward", "auto") is not made
+    assert plan(g, FLOAT32, "weight_grad", "auto") is not made
+
+
+def test_a_call_is_prepared_once():
+    def prepared(stride=1, padding=1, x=(2, 4, 9, 8), dtype=FLOAT32, algorithm="auto"):
+        options = (stride, padding, 1, 1, algorithm)
+        shapes = (x, (6, 4, 3, 3))
+        return arguments.prepare("forward", shapes, options, ("x", "w", "b"), (dtype, dtype, None))
+
+    made = prepared()
+    assert prepared() is made
+    for changes in (
+        {"stride": 2},
+        {"padding": ((1, 1), (1, 2))},
+        {"x": (3, 4, 9, 8)},
+        {"dtype": FLOAT64},
+        {"algorithm": "gemm"},
+    ):
+        assert prepared(**changes) is not made
+        assert prepared(**changes) is prepared(**changes)
+    # Equal to 1, hence the same key in a dict, but they are no integers.
+    for wrong in (True, 1.0, np.True_, (1, True), (1, 1.0)):
+        prepared(stride=(1, 1))
+        with pytest.raises(TypeError, match="stride"):
+            prepared(stride=wrong)
+    assert prepared(stride=np.int64(1)).plan is made.plan
+    assert prepared(padding=[1, 1]).plan is made.plan
+    assert prepared(padding=np.array([[1, 1], [1, 1]])).plan is made.plan
+
+
+def test_what_is_kept_is_bounded():
+    for cache in (plan, arguments._prepare_once):
+        assert cache.cache_info().maxsize is not None
+
+
+def test_an_error_is_not_kept():
+    """The same wrong call fails again, and does not spoil the right one."""
+    x, w = np.ones((1, 2, 5, 5)), np.ones((2, 2, 5, 5))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="winograd"):
+            cyconv.conv(x, w, algorithm="winograd")
+        assert cyconv.conv(x, w).shape == (1, 2, 1, 1)
+
+
+def test_unknown_algorithms():
+    for wrong in ("fft", "", "AUTO", "gemm "):
+        with pytest.raises(ValueError, match=r"algorithm must be one of 'auto', 'gemm'"):
+            check_algorithm(wrong)
+    for wrong in (None, 1, ["auto"], b"auto"):
+        with pytest.raises(TypeError, match="algorithm"):
+            check_algorithm(wrong)
+    for name in TABLE:
+        assert check_algorithm(name) == name
+
+
+def test_the_documented_names():
+    """The docstring of conv names the algorithms of the table, no more and no fewer."""
+    (listed,) = re.findall(r"algorithm : \{(.*?)\}", cyconv.conv.__doc__, re.DOTALL)
+    assert sorted(re.findall(r'"(\w+)"', listed)) == sorted(TABLE)
+
+
+def test_auto_always_finds_one():
+    """The last way of the table serves everything, and each name has what it promises."""
+    odd = described(Case((1, 6, 2, 3, 4), (3, 2, 2, 1, 3), (2, 1, 1), 1, (1, 3, 1), groups=3))
+    for pass_ in PASSES:
+        assert chosen(odd, pass_) in (lowering, depthwise)
+        assert chosen(odd, pass_, "gemm") is lowering
+        assert chosen(odd, pass_, "direct") is depthwise

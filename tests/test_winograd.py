@@ -1,0 +1,417 @@
+"""Winograd: the transforms, compiled and in NumPy, and algorithm="winograd" as a whole.
+
+The transforms are checked against their matrices, and the matrices against the definition. Kernels
+get arrays whose surroundings are NaN: what they read beside one spoils a result, and what they
+write beside one is seen.
+"""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import Case
+
+import cyconv
+from cyconv import kernels
+from cyconv.algorithms import winograd
+from cyconv.geometry import geometry
+from cyconv.kernels import fallback
+from cyconv.kernels.fallback.winograd import BT, A, G
+from cyconv.plan import plan
+
+DTYPES = [np.float32, np.float64]
+BUILDS = ["compiled", "fallback"]
+LANES = 16
+CLOSE = {np.float32: 1e-5, np.float64: 1e-13}  # a transform, relative to its largest value
+TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}  # a convolution
+
+
+def kernels_of(build, dtype):
+    if build == "fallback":
+        return fallback
+    if kernels.BUILD is None:
+        pytest.skip("no compiled kernels here")
+    return kernels.of[np.dtype(dtype)]
+
+
+def around(shape, dtype, inner=3):
+    """An array of NaN with memory on all sides of it, and between its rows."""
+    memory = np.full((*(size + 2 for size in shape[:-1]), shape[-1] + inner + 2), np.nan, dtype)
+    return memory[tuple(slice(1, 1 + size) for size in shape)], memory
+
+
+def fill(values, dtype):
+    view, _ = around(values.shape, dtype)
+    view[:] = values
+    return view
+
+
+def assert_filled(view, memory, wanted, dtype):
+    """The view has the wanted values, and nothing else was written."""
+    assert abs(view - wanted).max() <= CLOSE[dtype] * max(1e-30, abs(wanted).max())
+    assert np.count_nonzero(~np.isnan(memory)) == view.size
+
+
+@st.composite
+def planes(draw):
+    """A geometry that Winograd serves or, for its input gradient, one with negative low pads; and
+    some of its tiles."""
+    h, w = draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    pads = [(draw(st.integers(0, 6)), draw(st.integers(0, 6))) for _ in range(2)]
+    pads = [
+        (low, high + max(0, 3 - n - low - high))
+        for n, (low, high) in zip((h, w), pads, strict=True)
+    ]
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    g = geometry((n, c, h, w), (f, c, 3, 3), 1, tuple(pads), 1, 1)
+    if draw(st.booleans()):
+        g = g.flipped()
+    first = draw(st.integers(0, winograd.count_tiles(g) - 1))
+    tiles = draw(st.integers(0, winograd.count_tiles(g) - first))
+    spare = draw(st.integers(0, 1))
+    columns = max(1, -(-tiles // LANES) + spare) * LANES
+    return SimpleNamespace(g=g, first=first, tiles=tiles, columns=columns)
+
+
+def places(p):
+    """Of each tile: its lane, its image, and its first row and column."""
+    down, across = (-(-size // 4) for size in p.g.output[1:])
+    for lane in range(p.tiles):
+        n, row, column = np.unravel_index(p.first + lane, (p.g.batch, down, across))
+        yield lane, n, 4 * row, 4 * column
+
+
+def cut_out(plane, top, left, size):
+    """size x size cells, zero where there are none."""
+    rows, columns = (np.arange(start, start + size) for start in (top, left))
+    inside = np.logical_and.outer(
+        (rows >= 0) & (rows < plane.shape[-2]), (columns >= 0) & (columns < plane.shape[-1])
+    )
+    cells = plane[:, rows.clip(0, plane.shape[-2] - 1)][..., columns.clip(0, plane.shape[-1] - 1)]
+    return np.where(inside, cells, 0)
+
+
+def both(matrix, tiles):
+    """matrix @ tile @ matrix.T, with its elements in front: (rows * rows, ...)."""
+    done = matrix @ tiles @ matrix.T
+    return np.moveaxis(done.reshape(*done.shape[:-2], -1), -1, 0)
+
+
+def test_matrices():
+    """A^T [(G w G^T) * (B^T x B)] A is the correlation of a tile; its adjoints are the others."""
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal((size, size)) for size in (6, 3, 4))
+    y = A.T @ ((G @ w @ G.T) * (BT @ x @ BT.T)) @ A
+    dw = G.T @ ((A @ dy @ A.T) * (BT @ x @ BT.T)) @ G
+    wanted_y, wanted_dw = (
+        sum(b[i, j] * x[i : i + n, j : j + n] for i in range(len(b)) for j in range(len(b)))
+        for b, n in ((w, 4), (dy, 3))
+    )
+    np.testing.assert_allclose(y, wanted_y, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(dw, wanted_dw, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("build", BUILDS)
+@given(p=planes())
+def test_input(build, dtype, p):
+    run = kernels_of(build, dtype)
+    rng = np.random.default_rng(p.first)
+    x = rng.standard_normal((p.g.batch, p.g.channels, 1, *p.g.size[1:]))
+    wanted = np.zeros((36, p.g.channels, p.columns))
+    for lane, n, top, left in places(p):
+        tile = cut_out(x[n, :, 0], top - p.g.low[1], left - p.g.low[2], 6)
+        wanted[:, :, lane] = both(BT, tile)
+    u, memory = around(wanted.shape, dtype)
+    run.winograd_input(fill(x, dtype), u, p.g.axes(), p.first, p.tiles)
+    assert_filled(u, memory, wanted, dtype)
+    assert not u[:, :, p.tiles :].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("build", BUILDS)
+@given(p=planes())
+def test_output_grad(build, dtype, p):
+    run = kernels_of(build, dtype)
+    dy = np.random.default_rng(p.first).standard_normal(p.g.y_shape)
+    wanted = np.zeros((36, p.g.filters, p.columns))
+    for lane, n, top, left in places(p):
+        wanted[:, :, lane] = both(A, cut_out(dy[n, :, 0], top, left, 4))
+    u, memory = around(wanted.shape, dtype)
+    run.winograd_output_grad(fill(dy, dtype), u, p.g.axes(), p.first, p.tiles)
+    assert_filled(u, memory, wanted, dtype)
+    assert not u[:, :, p.tiles :].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("build", BUILDS)
+@given(p=planes(), biased=st.booleans())
+def test_output(build, dtype, p, biased):
+    """Lanes past the last tile are NaN, and cells of other tiles stay as they are."""
+    run = kernels_of(build, dtype)
+    rng = np.random.default_rng(p.first)
+    m = np.full((36, p.g.filters, p.columns), np.nan)
+    m[:, :, : p.tiles] = rng.standard_normal((36, p.g.filters, p.tiles))
+    b = rng.standard_normal(p.g.filters)
+    wanted = np.full(p.g.y_shape, np.nan)
+    for lane, n, top, left in places(p):
+        tile = A.T @ m[:, :, lane].T.reshape(-1, 6, 6) @ A
+        part = wanted[n, :, 0, top : top + 4, left : left + 4]
+        part[:] = tile[:, : part.shape[1], : part.shape[2]] + biased * b[:, None, None]
+    y, memory = around(wanted.shape, dtype)
+    bias = b.astype(dtype) if biased else None
+    run.winograd_output(fill(m, dtype), bias, y, p.g.axes(), p.first, p.tiles)
+    filled = ~np.isnan(wanted)
+    np.testing.assert_array_equal(~np.isnan(y), filled)
+    assert np.count_nonzero(~np.isnan(memory)) == filled.sum()
+    if p.tiles:
+        error = abs(y[filled] - wanted[filled]).max()
+        assert error <= CLOSE[dtype] * abs(wanted[filled]).max()
+
+
+STRIDES = {
+    "as they are": lambda w: w.copy(),
+    "flipped": lambda w: w[:, :, ::-1, ::-1].copy()[:, :, ::-1, ::-1],
+    "swapped": lambda w: w.swapaxes(0, 1).copy().swapaxes(0, 1),
+    "taps first": lambda w: w.transpose(2, 3, 1, 0).copy().transpose(3, 2, 0, 1),
+    "apart": lambda w: np.repeat(np.repeat(w, 2, axis=1), 3, axis=3)[:, ::2, :, ::3],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("strides", STRIDES)
+def test_weights(build, dtype, strides):
+    run = kernels_of(build, dtype)
+    rng = np.random.default_rng(1)
+    for f, c in [(1, 1), (3, 15), (2, 16), (1, 17), (2, 40)]:
+        w = rng.standard_normal((f, c, 3, 3))
+        u, memory = around((36, f, c), dtype)
+        run.winograd_weight(STRIDES[strides](w.astype(dtype)), u)
+        assert_filled(u, memory, both(G, w), dtype)
+
+        v = rng.standard_normal((36, f, c))
+        dw = STRIDES[strides](np.full((f, c, 3, 3), np.nan, dtype))
+        run.winograd_weight_grad(fill(v, dtype), dw)
+        wanted = np.moveaxis(both(G.T, v.transpose(1, 2, 0).reshape(f, c, 6, 6)), 0, -1)
+        assert abs(dw - wanted.reshape(dw.shape)).max() <= CLOSE[dtype] * abs(wanted).max()
+        dw, memory = around((f, c, 3, 3), dtype)
+        run.winograd_weight_grad(fill(v, dtype), dw)
+        assert_filled(dw, memory, wanted.reshape(dw.shape), dtype)
+
+
+@pytest.mark.skipif(kernels.BUILD is None, reason="the checks are those of the compiled kernels")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_check_what_would_crash(dtype):
+    run = kernels.of[np.dtype(dtype)]
+    g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # 2 * 3 * 3 tiles
+    x, y, b = np.zeros(g.x_shape, dtype), np.zeros(g.y_shape, dtype), np.zeros(4, dtype)
+    u, m = np.zeros((36, 3, 32), dtype), np.zeros((36, 4, 32), dtype)
+    w, v = np.zeros((4, 3, 3, 3), dtype), np.zeros((36, 4, 3), dtype)
+    axes = g.axes()
+
+    def changed(row, column, value):
+        other = axes.copy()
+        other[row, column] = value
+        return other
+
+    wrong_axes = [
+        axes[:2],
+        axes[:, :5].copy(),
+        *(changed(1, column, 2) for column in (1, 2, 3)),  # kernel, stride, dilation
+        changed(1, 0, 8),
+        changed(2, 5, 0),
+        changed(0, 1, 3),
+        changed(0, 4, 1),
+        changed(0, 5, 2),
+    ]
+    calls = [
+        lambda axes, first, tiles, u=u, x=x: run.winograd_input(x, u, axes, first, tiles),
+        lambda axes, first, tiles, u=m, x=y: run.winograd_output_grad(x, u, axes, first, tiles),
+        lambda axes, first, tiles, u=m, x=y: run.winograd_output(u, b, x, axes, first, tiles),
+    ]
+    for call, right, array in zip(calls, (u, m, m), (x, y, y), strict=True):
+        call(axes, 0, 18)
+        for wrong in wrong_axes[:5] + wrong_axes[6:]:
+            with pytest.raises(ValueError, match=r"axes|size|Winograd|array"):
+                call(wrong, 0, 18)
+        for first, tiles in ((-1, 2), (1, 18), (0, 33), (0, -1), (18, 1)):
+            with pytest.raises(ValueError, match="tiles"):
+                call(axes, first, tiles)
+        for other in (right[:35], right[:, :2], right[:, :, :31], right[:, :, ::2]):
+            with pytest.raises(ValueError, match=r"tiles|contiguous"):
+                call(axes, 0, 16, u=other)
+        for other in (array[..., :-1], array[..., ::-1], array[:, :2], array[:, :, :, 1:]):
+            with pytest.raises(ValueError, match=r"size|tiles|contiguous"):
+                call(axes, 0, 16, x=other)
+    with pytest.raises(ValueError, match="size"):
+        run.winograd_input(x, u, changed(1, 0, 8), 0, 18)
+    with pytest.raises(ValueError, match="b must"):
+        run.winograd_output(m, b[:3], y, axes, 0, 18)
+    for kernel, arrays in ((run.winograd_weight, (w, v)), (run.winograd_weight_grad, (v, w))):
+        kernel(*arrays)
+        for filters, transformed in (
+            (w[:, :, :2], v),
+            (w[..., :2], v),
+            (w[:3], v),
+            (w, v[:35]),
+            (w, v[:, :, :2]),
+            (w, np.zeros((36, 4, 6), dtype)[:, :, ::2]),
+        ):
+            wrong = (filters, transformed)
+            with pytest.raises(ValueError, match=r"filters|contiguous"):
+                kernel(*(wrong if kernel is run.winograd_weight else wrong[::-1]))
+
+
+# What a computation goes through: as it is, or with so small bounds that it is cut everywhere.
+SMALL_SHARES = {"SHARE_SECONDS": 1e-9, "BLOCK_FILTERS": 3}
+WAYS = {
+    "as it is": {},
+    "small blocks": SMALL_SHARES | {"BLOCK_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0},
+    "few tiles": SMALL_SHARES | {"FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "LARGE_SUM": 0},
+    "chunks": SMALL_SHARES | {"LARGE_SUM": 0, "CHUNK_BYTES": 1, "BLOCK_TILES": 16},
+    "sums": {"LARGE_SUM": 10**9, "BLOCK_BYTES": 1, "BLOCK_TILES": 16, "SUM_PARTS": 3},
+}
+
+
+@pytest.fixture
+def way(request, monkeypatch):
+    forget_plans()
+    for name, value in WAYS[request.param].items():
+        monkeypatch.setattr(winograd, name, value)
+    yield
+    forget_plans()
+
+
+def forget_plans():
+    plan.cache_clear()
+    cyconv.arguments._prepare_once.cache_clear()
+
+
+every_way = pytest.mark.parametrize("way", WAYS, indirect=True)
+
+
+@st.composite
+def convolutions(draw):
+    pad = st.integers(0, 7)
+    pads = [(draw(pad), draw(pad)) for _ in range(2)]
+    size = [draw(st.integers(max(1, 3 - sum(p)), 30)) for p in pads]
+    n, c, f = draw(st.integers(1, 9)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    n = min(n, max(1, 8000 // math.prod(size)))
+    return Case((n, c, *size), (f, c, 3, 3), padding=tuple(pads), seed=draw(st.integers(0, 9)))
+
+
+CASES = [
+    Case((1, 1, 1, 1), (1, 1, 3, 3), padding=1),
+    Case((1, 1, 3, 3), (1, 1, 3, 3)),
+    Case((9, 40, 30, 30), (40, 40, 3, 3), padding=1),
+    Case((5, 17, 13, 6), (33, 17, 3, 3), padding=((5, 0), (0, 7))),
+    Case((1, 8, 4, 29), (8, 8, 3, 3), padding=(0, 4)),
+    Case((2, 3, 5, 5), (40, 3, 3, 3), padding=((3, 3), (9, 4))),
+]
+
+
+def assert_close(case, dtype, algorithm="winograd"):
+    x, w, b, dy = case.arrays(dtype)
+    for name, arguments, shape in (
+        ("conv", (x, w, b), dy.shape),
+        ("conv", (x, w), dy.shape),
+        ("conv_input_grad", (dy, w, x.shape), x.shape),
+        ("conv_weight_grad", (dy, x, w.shape), w.shape),
+    ):
+        out = np.full(shape, np.nan, dtype)
+        getattr(cyconv, name)(*arguments, algorithm=algorithm, out=out, **case.options)
+        wanted = getattr(reference, name)(*arguments, **case.options)
+        assert abs(out - wanted).max() <= TOLERANCE[dtype] * abs(wanted).max(), name
+
+
+@every_way
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_close(way, case, dtype):
+    assert_close(case, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=40)
+@given(case=convolutions(), name=st.sampled_from(list(WAYS)))
+def test_any_convolution(dtype, case, name):
+    with pytest.MonkeyPatch.context() as patch:
+        for constant, value in WAYS[name].items():
+            patch.setattr(winograd, constant, value)
+        forget_plans()
+        assert_close(case, dtype)
+    forget_plans()
+
+
+@every_way
+def test_ways_differ(way, request):
+    """Each way cuts as its name says."""
+    name = request.node.callspec.params["way"]
+    g = geometry((3, 12, 30, 30), (10, 12, 3, 3), 1, 1, 1, 1)
+    forward, summed = (winograd.tiles(g, 4, pass_) for pass_ in ("forward", "weight_grad"))
+    assert forward.few == (name == "few tiles")
+    assert summed.few == (name in ("few tiles", "chunks"))
+    assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
+    assert (len(summed.tiles) > 8) == (name in ("small blocks", "chunks", "sums"))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((1, 2, 9, 9), (2, 2, 5, 5)),
+        Case((1, 2, 9, 9), (2, 2, 3, 1)),
+        Case((1, 2, 9, 9), (2, 2, 3, 3), stride=2),
+        Case((1, 2, 9, 9), (2, 2, 3, 3), stride=(1, 2)),
+        Case((1, 2, 9, 9), (2, 2, 3, 3), dilation=2),
+        Case((1, 2, 9, 9), (2, 1, 3, 3), groups=2),
+        Case((1, 2, 9), (2, 2, 3)),
+        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3)),
+        Case((1, 2, 2, 9, 9), (2, 2, 1, 3, 3)),
+    ],
+    ids=str,
+)
+def test_what_winograd_cannot_serve(case):
+    x, w, b, dy = case.arrays()
+    for call in (
+        lambda **options: cyconv.conv(x, w, b, **options),
+        lambda **options: cyconv.conv_input_grad(dy, w, x.shape, **options),
+    ):
+        with pytest.raises(ValueError, match="winograd"):
+            call(algorithm="winograd", **case.options)
+        call(algorithm="auto", **case.options)
+
+
+def test_auto_leaves_winograd_where_float32_would_be_too_far_off():
+    """The error grows with the channels that are summed: C forward, F backward."""
+
+    def pays(channels, filters, pass_, itemsize):
+        g = geometry((8, channels, 28, 28), (filters, channels, 3, 3), 1, 1, 1, 1)
+        return winograd.pays(g, pass_, itemsize)
+
+    assert pays(512, 64, "forward", 4)
+    assert not pays(513, 64, "forward", 4)
+    assert pays(64, 513, "forward", 4)
+    assert pays(64, 512, "input_grad", 4)
+    assert not pays(64, 513, "input_grad", 4)
+    assert pays(513, 64, "input_grad", 4)
+    assert pays(600, 600, "weight_grad", 4)
+    for pass_ in ("forward", "input_grad", "weight_grad"):
+        assert pays(600, 600, pass_, 8)
+        assert not pays(8, 64, pass_, 4)
+
+
+@pytest.mark.parametrize("channels", [64, 256, 512])
+def test_float32_error_of_auto(channels):
+    """At most 5e-6 of the largest value, on planes just large enough for Winograd to be chosen."""
+    size = {64: 68, 256: 20, 512: 14}[channels]
+    case = Case((2, channels, size, size), (channels, channels, 3, 3), padding=1)
+    g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
+    assert all(winograd.pays(g, pass_, 4) for pass_ in ("forward", "input_grad", "weight_grad"))
+    assert_close(case, np.float32, "auto")
+    if kernels.BUILD is None:  # where auto does not choose it
+        assert_close(case, np.float32)
