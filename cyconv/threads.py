@@ -242,12 +242,12 @@ class _Pool:
     def run(self, region: _Region, helpers: int) -> None:
         """Work on the region, with up to `helpers` workers beside the caller."""
         region.places = helpers
-        with self._lock:
-            self._grow(helpers)
-            self._keep_off(kernels.current_core())
-            self._open.append(region)
-            self._wake(helpers)
         try:
+            with self._lock:
+                self._grow(helpers)
+                self._keep_off(kernels.current_core())
+                self._open.append(region)
+                self._wake(helpers)
             region.work()
         finally:
             self._end(region)
