@@ -64,7 +64,7 @@ def draw_panel(axis: Any, title: str, rows: dict[str, Any]) -> None:
     axis.axvspan(1e-3, 1, color="0.95", zorder=-1)
     axis.set_xscale("log", base=2)
     values = [cell["ratio"] for peer in COLOURS for cell in cells_of(rows, peer).values()]
-    axis.set_xlim(min(0.45, *values) / 1.1, max(2.2, *values) * 1.1)
+    axis.set_xlim(min([0.45, *values]) / 1.1, max([2.2, *values]) * 1.1)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axis.tick_params(axis="x", labelsize=8)
     axis.set_ylim(len(layers) - 0.5, -0.5)
