@@ -139,7 +139,7 @@ class _Blas:
     def _set(self, numbers: list[int]) -> None:
         for library, number in zip(self.libraries, numbers, strict=True):
             library.set_num_threads(number)
-            if library.get_num_threads() != number:
+            if library.get_num_threads() != number and hasattr(library, "clear_controlling_thread"):
                 # From 3.8 on, threadpoolctl listens only to the first thread that sets a limit,
                 # unless told that it no longer controls. Here it is the lock that keeps order.
                 library.clear_controlling_thread(force=True)

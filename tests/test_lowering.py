@@ -277,8 +277,8 @@ def test_cut(drawn, number):
 
 
 @given(tilings())
-@example((described(Case((1, 2, 60, 4), (2, 2, 2, 2), 2)), 4, 1))
-@example((described(Case((2, 2, 90), (2, 2, 3))), 3, 1))
+@example((described(Case((1, 2, 60, 4), (2, 2, 2, 2), 2)), 2, 1))
+@example((described(Case((2, 2, 90), (2, 2, 2))), 3, 1))
 def test_cut_overlapping(drawn):
     """Everything is added once; the shares of a phase never touch the same cell of x."""
     g, limit, work = drawn

@@ -300,19 +300,21 @@ def test_an_exception_reaches_the_caller(error, who):
 
 
 def test_after_an_exception_no_tile_is_begun():
-    begun = []
+    begun, joined = [], threading.Event()
 
     def task(index):
         begun.append(index)
         if index == 0:
+            assert joined.wait(PATIENCE)
             raise ArithmeticError
+        joined.set()
         time.sleep(1e-3)
 
     cyconv.set_num_threads(3)
-    for shared in (False, True):
+    for shared in (True, False):
         begun.clear()
         with pytest.raises(ArithmeticError):
-            threads.run(task, 100, float(shared), blas=True)
+            threads.run(task, 100, 1.0 if shared else -1.0, blas=True)
         assert len(begun) < (50 if shared else 2)
 
 
