@@ -57,7 +57,7 @@ def _initial_threads() -> int:
     value = os.environ.get("CYCONV_NUM_THREADS", "")
     if not value:
         return available_cores()
-    if not value.isdecimal() or int(value) < 1:
+    if not value.isdecimal() or len(value) > 9 or int(value) < 1:
         raise ValueError(f"CYCONV_NUM_THREADS must be an integer of at least 1, got {value!r}")
     return int(value)
 
@@ -127,8 +127,15 @@ class _Blas:
         with self._lock:
             if self._holders == 0:
                 self._before = [library.get_num_threads() for library in self.libraries]
-                self._set([1] * len(self._before))
+            # Counted before it is done: a child forked in between restores what it finds counted.
             self._holders += 1
+            try:
+                if self._holders == 1:
+                    self._set([1] * len(self._before))
+            except BaseException:  # a signal's
+                self._holders -= 1
+                self._set(self._before)
+                raise
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

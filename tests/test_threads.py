@@ -358,6 +358,22 @@ def test_blas_is_held_by_any_thread():
     assert blas() == before
 
 
+def test_blas_is_restored_after_a_signal_on_the_way_in(monkeypatch):
+    before, set_limits = blas(), threads._blas._set
+
+    def interrupted(numbers):
+        set_limits(numbers)
+        monkeypatch.setattr(threads._blas, "_set", set_limits)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads._blas, "_set", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(lambda index: None, 1, 0, blas=True)
+    assert blas() == before
+    threads.run(lambda index: None, 1, 0, blas=True)
+    assert blas() == before
+
+
 def test_many_callers():
     """Eight at once, of all kinds, while the number of threads changes under them."""
     names = list(WORK)
