@@ -1,5 +1,11 @@
-"""The compiled kernels, and nothing else: the rest of the build is in pyproject.toml."""
+"""The compiled kernels, and nothing else: the rest of the build is in pyproject.toml.
 
+The same kernels are compiled once for each set of vector instructions that the target may have;
+which of them run is decided at import (cyconv/kernels/__init__.py). No -ffast-math anywhere, so
+that NaN, Inf and the order of sums stay what the definition says.
+"""
+
+import platform
 import sys
 from glob import glob
 
@@ -12,19 +18,37 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
 }
-# Plain optimisation only: no -march, so that one wheel runs everywhere, and no -ffast-math, so that
-# NaN, Inf and the order of sums stay what the definition says. -g0 keeps the wheel small.
-FLAGS = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
+MSVC = sys.platform == "win32"
+# -g0 and -s keep the wheel small.
+FLAGS = ["/O2"] if MSVC else ["-O3", "-g0"]
+LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
+X86_BUILDS = {
+    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
+    "avx512": ["/arch:AVX512"]
+    if MSVC
+    else ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+BUILDS = {"portable": []}
+if sys.maxsize > 2**32:
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        BUILDS |= X86_BUILDS
+    elif platform.machine().lower() in ("aarch64", "arm64"):
+        BUILDS |= {"neon": []}
+
+SOURCES = glob("cyconv/kernels/*.pxi") + glob("cyconv/kernels/*.h")
 
 extensions = cythonize(
     [
         Extension(
-            "cyconv.kernels._portable",
-            ["cyconv/kernels/_portable.pyx"],
-            depends=glob("cyconv/kernels/*.pxi") + glob("cyconv/kernels/*.h"),
+            f"cyconv.kernels._{name}",
+            [f"cyconv/kernels/_{name}.pyx"],
+            depends=SOURCES,
             include_dirs=["cyconv/kernels"],
-            extra_compile_args=FLAGS,
+            define_macros=[(f"CYCONV_{name.upper()}", None)],
+            extra_compile_args=FLAGS + flags,
+            extra_link_args=LINK_FLAGS,
         )
+        for name, flags in BUILDS.items()
     ],
     build_dir="build/cython",
     compiler_directives=DIRECTIVES,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cyconv import kernels, threads
-from cyconv.algorithms import depthwise, lowering, pointwise, winograd
+from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
 from cyconv.geometry import Geometry
 
 Condition = Callable[[Geometry, str, int], bool]
@@ -36,12 +36,18 @@ def _compiled(pays: Condition) -> Condition:
 TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
     "auto": (
         (depthwise, _compiled(depthwise.pays)),
-        (pointwise, _serves(pointwise)),
         (winograd, _compiled(winograd.pays)),
+        (direct, direct.pays),
+        (pointwise, _serves(pointwise)),
         (lowering, _serves(lowering)),
     ),
     "gemm": ((pointwise, _serves(pointwise)), (lowering, _serves(lowering))),
-    "direct": ((depthwise, _serves(depthwise)),),
+    "direct": (
+        (depthwise, depthwise.pays),
+        (direct, lambda g, pass_, itemsize: direct.serves(g, pass_)),
+        (pointwise, _serves(pointwise)),
+        (lowering, _serves(lowering)),
+    ),
     "winograd": ((winograd, _serves(winograd)),),
 }
 

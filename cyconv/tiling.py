@@ -133,9 +133,9 @@ def _cut_images(g: Geometry, limit: int) -> Iterator[tuple[Tile, ...]]:
         for images in blocks(g.batch, limit // g.positions):
             yield (Tile(images.start, images.stop, whole, axes),)
     else:
-        boxes = [_box(axes, start, stop) for start, stop in _boxes(g.output, limit)]
+        parts = [_box(axes, start, stop) for start, stop in boxes(g.output, limit)]
         for n in range(g.batch):
-            yield tuple(Tile(n, n + 1, *box) for box in boxes)
+            yield tuple(Tile(n, n + 1, *part) for part in parts)
 
 
 def blocks(size: int, limit: int, unit: int = 1) -> list[slice]:
@@ -147,7 +147,7 @@ def blocks(size: int, limit: int, unit: int = 1) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
 
 
-def _boxes(output: Triple, limit: int) -> Iterator[tuple[Triple, Triple]]:
+def boxes(output: Triple, limit: int) -> Iterator[tuple[Triple, Triple]]:
     """Yield start and stop of each box: cut along the outermost axis whose slices are within the
     limit, at one position of the axes outside of it."""
     axis = next(a for a in range(3) if a == 2 or math.prod(output[a + 1 :]) <= limit)

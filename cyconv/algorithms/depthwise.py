@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import threads
+from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.tiling import PIECES, pieces
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from cyconv.plan import Plan
 
 Array = NDArray[Any]
-Box = tuple[slice, slice, slice]
 
 # Work is cut into PIECES tasks or about as many, but not into shorter ones than this (seconds).
 TASK_SECONDS = 2e-5
@@ -41,15 +41,6 @@ BAND_BYTES = 512 << 10
 # What a multiply-add, and a cell that comes from or goes to memory, took on one core (seconds).
 PER_MULTIPLY_ADD = 4e-11
 PER_CELL = 1.5e-10
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A convolution by some taps of the kernel; `out` are the cells of the result that it fills."""
-
-    axes: NDArray[np.intp]
-    out: Box
-    taps: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +112,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     seconds = g.multiply_adds * PER_MULTIPLY_ADD + cells * PER_CELL
     number = max(1, min(PIECES, int(seconds / TASK_SECONDS)))
     images, groups = _images_and_groups(g, pass_, number)
-    phases, gaps = _phases(g) if pass_ == "input_grad" else ([_whole(g)], False)
+    phases, gaps = phases_of(g, pass_)
     wholes = _pairs(phases, g) if pass_ == "input_grad" else _singles(phases)
     channels = g.group_filters if pass_ == "input_grad" else g.group_channels
     number = -(-number // (len(images) * len(groups)))
@@ -166,11 +157,6 @@ def _images_and_groups(
     ]
 
 
-def _whole(g: Geometry) -> Phase:
-    d, h, w = (slice(0, size) for size in g.output)
-    return Phase(g.axes(), (d, h, w), (slice(None),) * 3)
-
-
 def _singles(phases: list[Phase]) -> list[Piece]:
     return [Piece(phase.out, (phase.axes,), (i,)) for i, phase in enumerate(phases)]
 
@@ -213,39 +199,6 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
             step = o.step or 1
             out[axis] = slice(o.start + b.start * step, o.start + (b.stop - 1) * step + 1, step)
         yield Piece((out[0], out[1], out[2]), tuple(parts), whole.phases)
-
-
-def _phases(g: Geometry) -> tuple[list[Phase], bool]:
-    """The input gradient as convolutions of stride 1 over dy, one for each remainder of the
-    positions of dx by the stride; and whether some remainders are reached by no tap.
-
-    Along an axis, position i * stride + p of dx is reached by the taps k for which
-    p + low - k * dilation is a multiple of the stride, from output i + that multiple. They are
-    every (stride / gcd)-th tap, and read, from last to first, every (dilation / gcd)-th output.
-    """
-    by_axis = []
-    gaps = False
-    for size, kernel, stride, dilation, low, output in g.axes().tolist():
-        common = math.gcd(stride, dilation)
-        step = stride // common
-        rows = []
-        for first in range(min(step, kernel)):
-            p = (first * dilation - low) % stride
-            if p < size:
-                last = first + (kernel - 1 - first) // step * step
-                shift = (p + low - last * dilation) // stride
-                count = (size - 1 - p) // stride + 1
-                taps = slice(last, first - 1 if first else None, -step)
-                number = (last - first) // step + 1
-                row = [output, number, 1, dilation // common if number > 1 else 1, -shift, count]
-                rows.append((row, slice(p, size, stride), taps))
-        rows.sort(key=lambda row: row[1].start)
-        gaps = gaps or len(rows) < min(stride, size)
-        by_axis.append(rows)
-    phases = []
-    for (ad, od, td), (ah, oh, th), (aw, ow, tw) in itertools.product(*by_axis):
-        phases.append(Phase(np.array([ad, ah, aw], np.intp), (od, oh, ow), (td, th, tw)))
-    return phases, gaps
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:

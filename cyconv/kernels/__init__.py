@@ -1,35 +1,21 @@
-"""Compiled or fallback: the one place that decides, once, at import.
+"""Compiled or fallback, and which vector build: the one place that decides, once, at import.
 
-Both halves have the same functions with the same arguments; everything above calls them through
-this module and does not know which half it got.
+All builds have the same functions with the same arguments; everything above calls them through
+this module and does not know which it got. The compiled ones are the same code, for one set of
+vector instructions each; the best that this processor and operating system have is taken.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-WHY_FALLBACK = ""
-if os.environ.get("CYCONV_PURE_PYTHON", "0") not in ("", "0"):
-    WHY_FALLBACK = "chosen by CYCONV_PURE_PYTHON"
-else:
-    try:
-        _build = importlib.import_module("cyconv.kernels._portable")
-    except ImportError as error:  # installed where no compiler worked
-        WHY_FALLBACK = f"no compiled kernels: {error}"
-
-if WHY_FALLBACK:
-    _build = importlib.import_module("cyconv.kernels.fallback")
-
-BUILD = None if WHY_FALLBACK else "portable"
-backend = "numpy" if WHY_FALLBACK else "cython"
-
-current_core = _build.current_core
-wait_for_change = _build.wait_for_change
+# From the plainest to the best, and what the processor must have (a level of cpu.h).
+BUILDS = {"portable": 0, "neon": 0, "avx2": 1, "avx512": 2}
 
 _NAMES = (
     "col2im",
@@ -37,6 +23,7 @@ _NAMES = (
     "depthwise_pair",
     "depthwise_weight_grad",
     "depthwise_whole",
+    "direct",
     "im2col",
     "winograd_input",
     "winograd_output",
@@ -46,14 +33,59 @@ _NAMES = (
 )
 
 
-def _compiled_for(ctype: str) -> SimpleNamespace:
-    """The kernels for one dtype: picked by name here, which costs nothing when they are called."""
-    return SimpleNamespace(**{name: getattr(_build, name)[ctype] for name in _NAMES})
+def _load(build: str) -> ModuleType | None:
+    """The module of a build, or None where it was not compiled or cannot run here."""
+    try:
+        return importlib.import_module(f"cyconv.kernels._{build}")
+    except ImportError:
+        return None
 
 
-# The kernels for each dtype.
-of: dict[np.dtype[Any], Any]
-if WHY_FALLBACK:
-    of = dict.fromkeys(map(np.dtype, ("float32", "float64")), _build)
+def loadable() -> list[str]:
+    """The builds that can run here, from the plainest to the best."""
+    level = _portable.vector_level() if _portable else -1
+    return [name for name, needed in BUILDS.items() if needed <= level and _load(name)]
+
+
+def _cap() -> list[str]:
+    """The builds that CYCONV_SIMD allows."""
+    wanted = os.environ.get("CYCONV_SIMD", "") or "avx512"
+    names = list(BUILDS)
+    if wanted not in names:
+        raise ValueError(f"CYCONV_SIMD must be one of {', '.join(names)}, got {wanted!r}")
+    return names[: names.index(wanted) + 1]
+
+
+def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
+    """The kernels for each dtype: picked by name here, which costs nothing when they are called."""
+    if not hasattr(module, "vector_level"):
+        return dict.fromkeys(map(np.dtype, ("float32", "float64")), module)
+    return {
+        np.dtype(dtype): SimpleNamespace(
+            direct_memory=module.direct_memory,
+            **{name: getattr(module, name)[ctype] for name in _NAMES},
+        )
+        for dtype, ctype in (("float32", "float"), ("float64", "double"))
+    }
+
+
+WHY_FALLBACK = ""
+_portable: ModuleType | None = None
+if os.environ.get("CYCONV_PURE_PYTHON", "0") not in ("", "0"):
+    WHY_FALLBACK = "chosen by CYCONV_PURE_PYTHON"
 else:
-    of = {np.dtype("float32"): _compiled_for("float"), np.dtype("float64"): _compiled_for("double")}
+    try:
+        _portable = importlib.import_module("cyconv.kernels._portable")
+    except ImportError as error:  # installed where no compiler worked
+        WHY_FALLBACK = f"no compiled kernels: {error}"
+
+_allowed = _cap()
+BUILD = None if WHY_FALLBACK else [name for name in loadable() if name in _allowed][-1]
+# Whether products are best made in these kernels ("the fast road"), or by NumPy's BLAS.
+VECTOR = BUILD not in (None, "portable")
+backend = "numpy" if WHY_FALLBACK else "cython"
+
+_build: Any = importlib.import_module(f"cyconv.kernels.{f'_{BUILD}' if BUILD else 'fallback'}")
+current_core = _build.current_core
+wait_for_change = _build.wait_for_change
+of = kernels_of(_build)

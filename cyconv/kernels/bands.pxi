@@ -91,13 +91,10 @@ cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) n
     hi[0] = max(lo[0], min(a.output, first_inside((a.kernel - 1) * a.dilation - a.low, a.size, a.stride)))
 
 
-cdef int lay_out(
-    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters
-) except -1 nogil:
-    """Decide how x is read; allocates the tables."""
+cdef double shape_axes(Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels) noexcept nogil:
+    """Decide how the band cuts each axis; return how many cells of a channel it would have."""
     cdef Axis* a
-    cdef Run* runs
-    cdef Py_ssize_t i, extent, kd, kh, kw, c, k = 0, sheets = 0
+    cdef Py_ssize_t i, extent
     cdef double cells = 1
     for i in range(3):
         a = &g.axes[i]
@@ -118,7 +115,39 @@ cdef int lay_out(
         cells *= a.sheets * <double>a.length
     g.channels = channels
     g.taps = channels * g.axes[0].kernel * g.axes[1].kernel * g.axes[2].kernel
-    a = &g.axes[2]
+    return cells
+
+
+cdef void lay_band(Layout* g, Run* runs) noexcept nogil:
+    """Give each position of the band its place, and each sheet its run."""
+    cdef Py_ssize_t i
+    g.axes[2].step = 1
+    g.axes[1].step = g.axes[2].length
+    g.axes[0].step = g.axes[1].step * g.axes[1].length
+    g.axes[2].sheet_step = g.axes[0].step * g.axes[0].length
+    g.axes[1].sheet_step = g.axes[2].sheet_step * g.axes[2].sheets
+    g.axes[0].sheet_step = g.axes[1].sheet_step * g.axes[1].sheets
+    g.cells = g.axes[0].sheet_step * g.axes[0].sheets
+    for i in range(3):
+        g.axes[i].runs = runs
+        runs += g.axes[i].sheets
+    find_runs(g)
+
+
+cdef void find_runs(Layout* g) noexcept nogil:
+    cdef Py_ssize_t i, sheet
+    for i in range(3):
+        for sheet in range(g.axes[i].sheets):
+            g.axes[i].runs[sheet] = run_of(&g.axes[i], sheet)
+
+
+cdef int lay_out(
+    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters
+) except -1 nogil:
+    """Decide how x is read; allocates the tables."""
+    cdef Axis* a = &g.axes[2]
+    cdef Py_ssize_t kd, kh, kw, c, k = 0
+    cdef double cells = shape_axes(g, axes, channels)
     outputs_inside(a, &g.left, &g.right)
     if g.left == 0 and g.right == a.output:
         g.in_place = a.stride == 1 and a.output >= NARROW
@@ -128,12 +157,10 @@ cdef int lay_out(
             and filters == 1 and g.taps <= 9 * channels
         )
     g.flat = a.length == a.output and not g.in_place
-    a.step = 1
-    g.axes[1].step = a.length
-    g.axes[0].step = a.length * g.axes[1].length
-    for i in range(3):
-        sheets += g.axes[i].sheets
-    g.offsets = <Py_ssize_t*>malloc(4 * g.taps * sizeof(Py_ssize_t) + sheets * sizeof(Run))
+    g.offsets = <Py_ssize_t*>malloc(
+        4 * g.taps * sizeof(Py_ssize_t)
+        + (g.axes[0].sheets + g.axes[1].sheets + a.sheets) * sizeof(Run)
+    )
     # More cells than this are more bytes than a Py_ssize_t counts, or memory holds.
     if g.offsets == NULL or cells * channels > 1e17:
         free(g.offsets)
@@ -142,16 +169,7 @@ cdef int lay_out(
     g.places = g.offsets + 2 * g.taps
     if g.in_place:
         return 0
-    runs = <Run*>(g.places + 2 * g.taps)
-    for i in range(3):
-        g.axes[i].runs = runs
-        for c in range(g.axes[i].sheets):
-            runs[c] = run_of(&g.axes[i], c)
-        runs += g.axes[i].sheets
-    a.sheet_step = g.axes[0].step * g.axes[0].length
-    g.axes[1].sheet_step = a.sheet_step * a.sheets
-    g.axes[0].sheet_step = g.axes[1].sheet_step * g.axes[1].sheets
-    g.cells = g.axes[0].sheet_step * g.axes[0].sheets
+    lay_band(g, <Run*>(g.places + 2 * g.taps))
     for c in range(channels):
         for kd in range(g.axes[0].kernel):
             for kh in range(g.axes[1].kernel):
@@ -238,7 +256,7 @@ cdef void fill(const Layout* g, const real* x, const Source* s, real* band) noex
     cdef const real* cells
     cdef real* plane
     cdef bint planes = (
-        width.by_tap and width.stride == 1 and width.size == width.output
+        width.by_tap and width.stride == 1 and width.size == width.length
         and height.stride == 1 and s.height_step == width.size
     )
     for c in range(g.channels):

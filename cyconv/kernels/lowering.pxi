@@ -13,6 +13,7 @@
 # `axes` has a row an axis of size, kernel, stride, dilation, low pad, output (Geometry.axes).
 
 from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memset
 
 cdef enum:
     SIZE = 0

@@ -4,7 +4,7 @@
    taps go through one loop, their weights or sums in registers: 9 is a 3x3 kernel, and what the 16
    registers of baseline x86 hold beside the cells. Loops are plain C that compilers vectorise as it
    stands; only sums over positions need help, since without -ffast-math a compiler must not reorder
-   them: they keep a sum a lane, in the vector type of GCC and Clang or a small array.
+   them: they keep a sum a lane, in the vectors of simd.h.
 
    The file includes itself once for float and once for double; NAME(f) is f_float or f_double. */
 
@@ -13,8 +13,7 @@
 #ifndef CYCONV_ROWS_H
 #define CYCONV_ROWS_H
 
-#include <stddef.h>
-#include <string.h>
+#include "simd.h"
 
 #define MOST_TAPS 9
 
@@ -30,54 +29,24 @@
 
 #define FOR_EACH_COUNT(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9)
 
-#define VECTOR_BYTES 16
-
 #define REAL float
 #define NAME(function) function##_float
-#define VECTOR vector_float
 #include "rows.h"
 #undef REAL
 #undef NAME
-#undef VECTOR
 
 #define REAL double
 #define NAME(function) function##_double
-#define VECTOR vector_double
 #include "rows.h"
 #undef REAL
 #undef NAME
-#undef VECTOR
 
 #endif
 
 #else /* REAL: once for each type */
 
 #define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(REAL)))
-
-#if defined(__GNUC__)
-typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES)));
-#define LANE(v, i) (v)[i]
-static inline VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) { return sum + a * b; }
-#else
-typedef struct { REAL lanes[VECTOR_BYTES / sizeof(REAL)]; } VECTOR;
-#define LANE(v, i) (v).lanes[i]
-static inline VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
-    for (ptrdiff_t i = 0; i < LANES; i++) sum.lanes[i] += a.lanes[i] * b.lanes[i];
-    return sum;
-}
-#endif
-
-static inline VECTOR NAME(load)(const REAL *cells) {
-    VECTOR v;
-    memcpy(&v, cells, sizeof v);
-    return v;
-}
-
-static inline VECTOR NAME(spread)(REAL value) {
-    VECTOR v;
-    for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = value;
-    return v;
-}
+#define VECTOR NAME(vector)
 
 /* y[r, j] = start + the sum over taps t of weights[t] * x[r, offsets[t] + j], where start is
    `bias`, or what y holds where `add` is set. Rows of fewer than LANES positions do not come here.
@@ -100,13 +69,13 @@ static inline VECTOR NAME(spread)(REAL value) {
             for (; j < whole; j += LANES) {                                                      \
                 VECTOR sum = add ? NAME(load)(y + j) : start;                                    \
                 EACH##T(ADD_TAP)                                                                 \
-                memcpy(y + j, &sum, sizeof sum);                                                 \
+                NAME(store)(y + j, sum);                                                         \
             }                                                                                    \
             if (j < n) {                                                                         \
                 VECTOR sum = last;                                                               \
                 j = n - LANES;                                                                   \
                 EACH##T(ADD_TAP)                                                                 \
-                memcpy(y + j, &sum, sizeof sum);                                                 \
+                NAME(store)(y + j, sum);                                                         \
             }                                                                                    \
         }                                                                                        \
     }
@@ -164,7 +133,8 @@ static void NAME(sum_taps)(
 #define ADD_REST(t) rest##t += dy[j] * x##t[j];
 #define ADD_TOTAL(t)                                                                             \
     total = rest##t;                                                                             \
-    for (ptrdiff_t i = 0; i < LANES; i++) total += LANE(s##t, i);                                \
+    NAME(store)(lanes, s##t);                                                                    \
+    for (ptrdiff_t i = 0; i < LANES; i++) total += lanes[i];                                     \
     sums[t] += total;
 #define DEFINE_DOT_TAPS(T)                                                                       \
     static void NAME(dot_taps_##T)(                                                              \
@@ -185,6 +155,7 @@ static void NAME(sum_taps)(
             }                                                                                    \
         }                                                                                        \
         double total;                                                                            \
+        REAL lanes[VECTOR_BYTES / sizeof(REAL)];                                                 \
         EACH##T(ADD_TOTAL)                                                                       \
     }
 FOR_EACH_COUNT(DEFINE_DOT_TAPS)
@@ -216,11 +187,9 @@ static void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
         return;
     }
     for (; j < n - LANES; j += LANES) {
-        VECTOR v = NAME(load)(cells + j);
-        memcpy(row + j, &v, sizeof v);
+        NAME(store)(row + j, NAME(load)(cells + j));
     }
-    VECTOR last = NAME(load)(cells + n - LANES);
-    memcpy(row + n - LANES, &last, sizeof last);
+    NAME(store)(row + n - LANES, NAME(load)(cells + n - LANES));
 }
 
 /* The even and the odd cells of a row, apart and together again: even[j] = cells[2 * j] and
@@ -242,7 +211,7 @@ static void NAME(join_row)(
 }
 
 #undef LANES
-#undef LANE
+#undef VECTOR
 #undef WEIGHT
 #undef CELLS
 #undef ADD_TAP

@@ -1,5 +1,5 @@
 /* What working together with another thread needs and Cython has no words for: an atomic read, a
-   pause that spares the other thread of the core, a clock, and on which core we are. */
+   count, a pause that spares the other thread of the core, a clock, and on which core we are. */
 #ifndef CYCONV_WAITING_H
 #define CYCONV_WAITING_H
 
@@ -14,13 +14,18 @@ extern int sched_getcpu(void); /* in sched.h only with _GNU_SOURCE, which Python
 
 #if defined(_MSC_VER)
 #include <intrin.h>
+__declspec(dllimport) int __stdcall SwitchToThread(void);
 #if defined(_M_X64) || defined(_M_IX86)
 #define cyconv_pause() _mm_pause()
 #else
 #define cyconv_pause() __yield()
 #endif
 static __inline long long cyconv_read(const long long *word) { return *(const volatile long long *)word; }
+static __inline long long cyconv_count(long long *word) { return _InterlockedExchangeAdd64(word, 1); }
+#define cyconv_let_others_run() SwitchToThread()
 #else
+#include <sched.h>
+#define cyconv_let_others_run() sched_yield()
 #if defined(__x86_64__) || defined(__i386__)
 #define cyconv_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7)
@@ -29,6 +34,8 @@ static __inline long long cyconv_read(const long long *word) { return *(const vo
 #define cyconv_pause() ((void)0)
 #endif
 static inline long long cyconv_read(const long long *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+/* Add one to *word, and return what it was. */
+static inline long long cyconv_count(long long *word) { return __atomic_fetch_add(word, 1, __ATOMIC_ACQ_REL); }
 #endif
 
 /* Nanoseconds of the clock; it may jump, so a wait is bounded by its rounds as well. */
@@ -57,6 +64,18 @@ static inline int cyconv_wait_for_change(const long long *word, long long seen, 
         now = cyconv_clock();
     }
     return changed;
+}
+
+/* Wait until *word is `value`: for other threads that are in the middle of a tile, so not for long,
+   unless there are more threads than cores. */
+static inline void cyconv_wait_until(const long long *word, long long value)
+{
+    for (long rounds = 0; cyconv_read(word) != value; rounds++) {
+        if (rounds < 2000)
+            cyconv_pause();
+        else
+            cyconv_let_others_run();
+    }
 }
 
 #endif

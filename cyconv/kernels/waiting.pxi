@@ -1,10 +1,21 @@
-# Where this thread runs, and a short wait for another one, without the GIL: see threads.py.
+# Where this thread runs, on what processor, and short waits for other threads, without the GIL:
+# see threads.py.
 
 cdef extern from "waiting.h" nogil:
     bint cyconv_wait_for_change(
         const long long* word, long long seen, long long nanoseconds, long long after
     )
     int cyconv_current_core()
+    long long cyconv_count(long long* word)
+    void cyconv_wait_until(const long long* word, long long value)
+
+cdef extern from "cpu.h" nogil:
+    int cyconv_vector_level()
+
+
+def vector_level():
+    """Which vector builds can run here: 2 those for AVX-512 too, 1 for AVX2, 0 the others."""
+    return cyconv_vector_level()
 
 
 def current_core():

@@ -6,6 +6,7 @@ from cyconv.kernels.fallback.depthwise import (
     depthwise_weight_grad,
     depthwise_whole,
 )
+from cyconv.kernels.fallback.direct import direct, direct_memory
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.waiting import current_core, wait_for_change
 from cyconv.kernels.fallback.winograd import (
@@ -23,6 +24,8 @@ __all__ = [
     "depthwise_pair",
     "depthwise_weight_grad",
     "depthwise_whole",
+    "direct",
+    "direct_memory",
     "im2col",
     "wait_for_change",
     "winograd_input",

@@ -1,0 +1,11 @@
+# What every build is made of.
+
+ctypedef fused real:
+    float
+    double
+
+include "lowering.pxi"
+include "winograd.pxi"
+include "depthwise.pxi"
+include "waiting.pxi"
+include "direct.pxi"

@@ -1,0 +1,432 @@
+# Any convolution in place: a microkernel over a table of taps, and no columns.
+#
+# For a run of output positions, each tap of the kernel reads a run of cells at a constant offset: in
+# a band (bands.pxi), or, where no tap leaves x and the stride is 1, in x itself. So a convolution is
+# a matrix product whose right operand is never made: for each tap (channel, kd, kh, kw) in turn the
+# microkernel (simd.h) loads the cells of some 48 positions from there, and adds them, times the
+# weight of each of some 8 filters, to sums that stay in registers.
+#
+# A run is a row of the output, or a whole plane where its rows follow each other in the band with
+# little or nothing in between: sums of the cells in between are computed too, and dropped.
+#
+# An input gradient is the same over dy, its rows the channels of x; with a stride, once for each
+# remainder of the positions of dx by the stride, by the taps that reach it. All that differs is
+# where weights are found: `steps`.
+
+cdef extern from "simd.h" nogil:
+    enum:
+        MOST_ROWS
+        MOST_VECTORS
+        VECTOR_BYTES
+    ctypedef struct Tap:
+        Py_ssize_t cell, weight
+    void multiply_tile_float(
+        int rows, int vectors, const float* x, const Tap* taps, Py_ssize_t count, const float* weights,
+        Py_ssize_t w_step, const float* bias, float* y, Py_ssize_t y_step)
+    void multiply_tile_double(
+        int rows, int vectors, const double* x, const Tap* taps, Py_ssize_t count, const double* weights,
+        Py_ssize_t w_step, const double* bias, double* y, Py_ssize_t y_step)
+
+cdef enum:
+    # `steps`: from a filter, a channel and a group to the next in w; where the first tap is, and from
+    # a tap to the next along each axis.
+    ROW_STEP = 0
+    CHANNEL_STEP = 1
+    GROUP_STEP = 2
+    FIRST_TAP = 3
+    TAP_STEPS = 4
+    # A task: image, group, the box of the output (start and stop of each axis), filters of the group.
+    IMAGE = 0
+    GROUP = 1
+    BOX = 2
+    FILTERS = 8
+    # Weights of this many bytes stay in a core's second cache; then they are gone through for each
+    # tile of positions, else positions for each few filters.
+    SMALL_WEIGHTS = 524288
+    # A tile, for where it cannot go straight to y: 8 rows of 6 vectors of 64 bytes at most.
+    TILE_ITEMS = 512
+
+
+cdef struct Direct:
+    Layout band
+    bint in_place
+    Tap* taps
+    Py_ssize_t w_step  # from a filter to the next
+    Py_ssize_t memory  # items of the band, and room for the last vector to read past it
+
+
+cdef struct Runs:
+    # The positions of a box: runs of `length`, `per_plane` in each plane: its rows, or all of it,
+    # in which rows of `width` begin every `row_step` cells. Each is computed in `tiles` tiles.
+    Py_ssize_t per_plane, length, width, row_step, tiles
+
+
+cdef Py_ssize_t longest(const Py_ssize_t[:, ::1] tasks, Py_ssize_t axis, bint shortest) noexcept nogil:
+    """The largest, or the smallest, extent of the boxes along one axis."""
+    cdef Py_ssize_t t, extent, best = tasks[0, BOX + 2 * axis + 1] - tasks[0, BOX + 2 * axis]
+    for t in range(1, tasks.shape[0]):
+        extent = tasks[t, BOX + 2 * axis + 1] - tasks[t, BOX + 2 * axis]
+        best = min(best, extent) if shortest else max(best, extent)
+    return best
+
+
+cdef bint reads_inside(const Py_ssize_t[:, ::1] axes) noexcept nogil:
+    """Whether no tap leaves x, and runs are runs of x."""
+    cdef Py_ssize_t a
+    for a in range(3):
+        if axes[a, STRIDE] != 1 or axes[a, LOW] > 0:
+            return False
+        if axes[a, OUTPUT] - 1 - axes[a, LOW] + (axes[a, KERNEL] - 1) * axes[a, DILATION] >= axes[a, SIZE]:
+            return False
+    return True
+
+
+cdef int lay_out_direct(
+    Direct* g, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[::1] steps,
+    Py_ssize_t channels, const Source* source, Py_ssize_t itemsize
+) except -1 nogil:
+    """Decide how x is read, and list the taps."""
+    cdef Layout* band = &g.band
+    cdef Py_ssize_t a, c, kd, kh, kw, cell, k = 0
+    cdef double cells = shape_axes(band, axes, channels)
+    cdef Axis* depth = &band.axes[0]
+    cdef Axis* height = &band.axes[1]
+    cdef Axis* width = &band.axes[2]
+    # A tile may begin before the end of its run, so as not to end after it; not before its start.
+    g.in_place = reads_inside(axes) and longest(tasks, 2, True) * itemsize >= VECTOR_BYTES
+    g.w_step = steps[ROW_STEP]
+    if not g.in_place:
+        cells = 1
+        for a in range(3):
+            band.axes[a].length += longest(tasks, a, False) - band.axes[a].output
+            cells *= band.axes[a].sheets * <double>band.axes[a].length
+    g.taps = <Tap*>malloc(
+        band.taps * sizeof(Tap) + (depth.sheets + height.sheets + width.sheets) * sizeof(Run)
+    )
+    # More cells than this are more bytes than a Py_ssize_t counts, or memory holds.
+    if g.taps == NULL or cells * channels > 1e17:
+        free(g.taps)
+        with gil:
+            raise MemoryError("no memory for a band")
+    if g.in_place:
+        g.memory = 0
+    else:
+        lay_band(band, <Run*>(g.taps + band.taps))
+        g.memory = channels * band.cells + VECTOR_BYTES // itemsize
+    for c in range(channels):
+        for kd in range(depth.kernel):
+            for kh in range(height.kernel):
+                for kw in range(width.kernel):
+                    if g.in_place:
+                        cell = (
+                            c * source.channel_step + kd * depth.dilation * source.depth_step
+                            + kh * height.dilation * source.height_step + kw * width.dilation
+                        )
+                    else:
+                        cell = (
+                            c * band.cells + offset_of(depth, kd) + offset_of(height, kh)
+                            + offset_of(width, kw)
+                        )
+                    g.taps[k].cell = cell
+                    g.taps[k].weight = (
+                        steps[FIRST_TAP] + c * steps[CHANNEL_STEP] + kd * steps[TAP_STEPS]
+                        + kh * steps[TAP_STEPS + 1] + kw * steps[TAP_STEPS + 2]
+                    )
+                    k += 1
+    return 0
+
+
+cdef void clear_margins(const Layout* g, real* band) noexcept nogil:
+    """Zero what `fill` leaves alone."""
+    cdef const Axis* depth = &g.axes[0]
+    cdef const Axis* height = &g.axes[1]
+    cdef const Axis* width = &g.axes[2]
+    cdef Py_ssize_t c, sd, sh, sw, d, h
+    cdef Run deep, high, wide
+    cdef real* plane
+    cdef real* row
+    for c in range(g.channels):
+        for sd in range(depth.sheets):
+            deep = depth.runs[sd]
+            for sh in range(height.sheets):
+                high = height.runs[sh]
+                for sw in range(width.sheets):
+                    wide = width.runs[sw]
+                    for d in range(depth.length):
+                        plane = (
+                            band + c * g.cells + sd * depth.sheet_step + sh * height.sheet_step
+                            + sw * width.sheet_step + d * depth.step
+                        )
+                        if not deep.lo <= d < deep.hi or wide.lo == wide.hi:
+                            memset(plane, 0, depth.step * sizeof(real))
+                            continue
+                        memset(plane, 0, high.lo * height.step * sizeof(real))
+                        row = plane + high.hi * height.step
+                        memset(row, 0, (height.length - high.hi) * height.step * sizeof(real))
+                        for h in range(high.lo, high.hi):
+                            row = plane + h * height.step
+                            zero(row, wide.lo)
+                            zero(row + wide.hi, width.length - wide.hi)
+
+
+cdef inline double run_cost(Py_ssize_t length, Py_ssize_t lanes, Py_ssize_t limit) noexcept nogil:
+    """Of a run, in vectors: one by itself takes half as long again as one of several."""
+    cdef Py_ssize_t vectors = (length + lanes - 1) // lanes
+    return vectors + 0.5 * ((vectors + limit - 1) // limit)
+
+
+cdef inline Runs runs_of(
+    const Direct* g, const Py_ssize_t* box, Py_ssize_t row_step, const Py_ssize_t* y_steps,
+    Py_ssize_t lanes, Py_ssize_t limit
+) noexcept nogil:
+    """How the positions of a box are gone through, at the least cost."""
+    cdef Py_ssize_t OH = box[3] - box[2], OW = box[5] - box[4]
+    cdef Py_ssize_t plane = (OH - 1) * row_step + OW, vectors
+    cdef double scattered = 10.0 / g.band.taps * plane / (limit * lanes)  # to copy rows out of tiles
+    cdef Runs runs
+    runs.row_step = row_step
+    if row_step == OW and y_steps[3] == OW and y_steps[4] == 1:
+        runs.per_plane, runs.length, runs.width = 1, plane, plane
+    elif row_step >= OW and OH * run_cost(OW, lanes, limit) > run_cost(plane, lanes, limit) + scattered:
+        runs.per_plane, runs.length, runs.width = 1, plane, OW
+    else:
+        runs.per_plane, runs.length, runs.width = OH, OW, OW
+        runs.row_step = max(row_step, OW)
+    vectors = (runs.length + lanes - 1) // lanes
+    runs.tiles = (vectors + limit - 1) // limit
+    if g.in_place and vectors > 1 and vectors * lanes > runs.length:
+        runs.tiles = max(runs.tiles, <Py_ssize_t>2)  # so that none is longer than the run
+    return runs
+
+
+cdef inline void scatter(
+    const real* tile, Py_ssize_t tile_step, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t n,
+    const Runs* runs, real* y, const Py_ssize_t* y_steps
+) noexcept nogil:
+    """Write positions `start` to `start + n` of a run to their rows of y."""
+    cdef Py_ssize_t row = start // runs.row_step, col = start % runs.row_step, i, j, count
+    cdef const real* cells
+    cdef real* to
+    if runs.length == runs.width:
+        row, col = 0, start
+    while n > 0:
+        count = min(n, runs.width - col)
+        if count > 0:
+            for i in range(rows):
+                cells = tile + i * tile_step
+                to = y + i * y_steps[1] + row * y_steps[3] + col * y_steps[4]
+                if y_steps[4] == 1:
+                    if real is float:
+                        copy_row_float(cells, to, count)
+                    else:
+                        copy_row_double(cells, to, count)
+                else:
+                    for j in range(count):
+                        to[j * y_steps[4]] = cells[j]
+        tile += runs.row_step - col
+        n -= runs.row_step - col
+        col = 0
+        row += 1
+
+
+cdef inline void multiply_tile(
+    int rows, int vectors, const real* x, const Tap* taps, Py_ssize_t count, const real* weights,
+    Py_ssize_t w_step, const real* bias, real* y, Py_ssize_t y_step
+) noexcept nogil:
+    if real is float:
+        multiply_tile_float(rows, vectors, x, taps, count, weights, w_step, bias, y, y_step)
+    else:
+        multiply_tile_double(rows, vectors, x, taps, count, weights, w_step, bias, y, y_step)
+
+
+cdef void multiply_box(
+    const Direct* g, const Py_ssize_t* box, const real* cells, Py_ssize_t depth_step, Py_ssize_t row_step,
+    const real* w, const real* b, Py_ssize_t filters, real* y, const Py_ssize_t* y_steps
+) noexcept nogil:
+    """Fill a box of y, for some filters, from where its first position reads."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t panels = (filters + MOST_ROWS - 1) // MOST_ROWS
+    cdef Py_ssize_t most = (filters + panels - 1) // panels
+    cdef Runs runs = runs_of(
+        g, box, row_step, y_steps, lanes, 2 * MOST_VECTORS if 2 * most <= MOST_ROWS else MOST_VECTORS
+    )
+    cdef Py_ssize_t tiles = (box[1] - box[0]) * runs.per_plane * runs.tiles
+    cdef Py_ssize_t vectors = (runs.length + lanes - 1) // lanes
+    cdef bint by_tile = filters * g.band.taps * <Py_ssize_t>sizeof(real) <= SMALL_WEIGHTS
+    cdef Py_ssize_t outer, inner, tile, panel, f, rows, first, count, start, d, h, run, col
+    cdef const real* x
+    cdef const real* weights
+    cdef const real* bias
+    cdef real* to
+    cdef real[TILE_ITEMS] buffer
+    for outer in range(tiles if by_tile else panels):
+        for inner in range(panels if by_tile else tiles):
+            tile, panel = (outer, inner) if by_tile else (inner, outer)
+            f = filters * panel // panels
+            rows = filters * (panel + 1) // panels - f
+            run = tile // runs.tiles
+            d, h = run // runs.per_plane, run % runs.per_plane
+            first = vectors * (tile % runs.tiles) // runs.tiles
+            count = vectors * (tile % runs.tiles + 1) // runs.tiles - first
+            start = max(<Py_ssize_t>0, min(first * lanes, runs.length - count * lanes))
+            x = cells + d * depth_step + h * row_step + start
+            weights = w + f * g.w_step
+            bias = b + f if b != NULL else NULL
+            to = y + f * y_steps[1] + d * y_steps[2] + h * y_steps[3]
+            col = start if runs.length == runs.width else start % row_step
+            if y_steps[4] == 1 and col + count * lanes <= runs.width:
+                to += col if col == start else start // row_step * y_steps[3] + col
+                multiply_tile(<int>rows, <int>count, x, g.taps, g.band.taps, weights, g.w_step, bias, to, y_steps[1])
+            else:
+                multiply_tile(
+                    <int>rows, <int>count, x, g.taps, g.band.taps, weights, g.w_step, bias,
+                    &buffer[0], count * lanes,
+                )
+                scatter(
+                    &buffer[0], count * lanes, rows, start, min(count * lanes, runs.length - start), &runs,
+                    to, y_steps,
+                )
+
+
+cdef bint same_box(const Py_ssize_t* a, const Py_ssize_t* b, Py_ssize_t first) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, FILTERS):
+        if a[i] != b[i]:
+            return False
+    return True
+
+
+cdef void direct_tasks(
+    Direct* g, const real* x, Py_ssize_t image_step, const Source* source, const real* w, const real* b,
+    real* y, const Py_ssize_t* y_steps, Py_ssize_t group_filters, const Py_ssize_t[:, ::1] axes,
+    Py_ssize_t group_step, const Py_ssize_t[:, ::1] tasks, long long* taken, real* memory
+) noexcept nogil:
+    """Do tasks until there are none left to take."""
+    cdef Layout* band = &g.band
+    cdef const Py_ssize_t* task
+    cdef const Py_ssize_t* held = NULL
+    cdef const real* cells
+    cdef const real* bias
+    cdef Py_ssize_t a, f, depth_step, row_step
+    cdef long long t = cyconv_count(taken)
+    while t < tasks.shape[0]:
+        task = &tasks[t, 0]
+        cells = x + task[IMAGE] * image_step + task[GROUP] * band.channels * source.channel_step
+        if g.in_place:
+            depth_step, row_step = source.depth_step, source.height_step
+            cells += (
+                (task[BOX] - axes[0, LOW]) * depth_step + (task[BOX + 2] - axes[1, LOW]) * row_step
+                + task[BOX + 4] - axes[2, LOW]
+            )
+        else:
+            depth_step, row_step = band.axes[0].step, band.axes[1].step
+            if held == NULL or not same_box(held, task, BOX):
+                for a in range(3):
+                    band.axes[a].low = axes[a, LOW] - task[BOX + 2 * a] * axes[a, STRIDE]
+                find_runs(band)
+                clear_margins(band, memory)
+                zero(memory + band.channels * band.cells, VECTOR_BYTES // sizeof(real))
+            if held == NULL or not same_box(held, task, IMAGE):
+                fill(band, cells, source, memory)
+            cells = memory
+        held = task
+        f = task[GROUP] * group_filters + task[FILTERS]
+        bias = b + f if b != NULL else NULL
+        multiply_box(
+            g, task + BOX, cells, depth_step, row_step,
+            w + task[GROUP] * group_step + task[FILTERS] * g.w_step, bias, task[FILTERS + 1] - task[FILTERS],
+            y + task[IMAGE] * y_steps[0] + f * y_steps[1] + task[BOX] * y_steps[2]
+            + task[BOX + 2] * y_steps[3] + task[BOX + 4] * y_steps[4],
+            y_steps,
+        )
+        t = cyconv_count(taken)
+
+
+cdef int check_direct(
+    Py_ssize_t[5] x, Py_ssize_t weights, Py_ssize_t[5] y, const Py_ssize_t[:, ::1] axes,
+    const Py_ssize_t[::1] steps, const Py_ssize_t[:, ::1] tasks, Py_ssize_t groups
+) except -1:
+    """The cheap part of what the public face has checked, for those who call the kernels."""
+    if axes.shape[0] != 3 or axes.shape[1] != 6 or steps.shape[0] != 7 or tasks.shape[1] != 10:
+        raise ValueError("axes must have shape (3, 6), steps (7,) and tasks (number, 10)")
+    if groups < 1 or x[1] < 1 or x[1] % groups or y[1] % groups or x[0] != y[0]:
+        raise ValueError(f"{x[1]} channels and {y[1]} filters do not make {groups} groups")
+    cdef Py_ssize_t a, t, low = steps[FIRST_TAP], high = steps[FIRST_TAP], reach
+    for a in range(3):
+        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
+            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
+        if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
+            raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
+        reach = (axes[a, KERNEL] - 1) * steps[TAP_STEPS + a]
+        low, high = low + min(<Py_ssize_t>0, reach), high + max(<Py_ssize_t>0, reach)
+    high += (
+        (x[1] // groups - 1) * steps[CHANNEL_STEP] + (y[1] // groups - 1) * steps[ROW_STEP]
+        + (groups - 1) * steps[GROUP_STEP]
+    )
+    if low < 0 or high >= weights or min(steps[ROW_STEP], steps[CHANNEL_STEP], steps[GROUP_STEP]) < 0:
+        raise ValueError("steps lead out of w")
+    for t in range(tasks.shape[0]):
+        if not (0 <= tasks[t, IMAGE] < x[0] and 0 <= tasks[t, GROUP] < groups):
+            raise ValueError(f"task {t} is of an image or group that does not exist")
+        if not 0 <= tasks[t, FILTERS] < tasks[t, FILTERS + 1] <= y[1] // groups:
+            raise ValueError(f"task {t} is of filters that do not exist")
+        for a in range(3):
+            if not 0 <= tasks[t, BOX + 2 * a] < tasks[t, BOX + 2 * a + 1] <= axes[a, OUTPUT]:
+                raise ValueError(f"task {t} is of positions that do not exist")
+    return 0
+
+
+def direct_memory(
+    const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t channels,
+    Py_ssize_t itemsize,
+):
+    """How many items of memory `direct` needs, for groups of so many channels."""
+    cdef Direct g
+    cdef Py_ssize_t[7] steps = [0, 0, 0, 0, 0, 0, 0]
+    cdef Source source = [0, 0, 0]
+    if tasks.shape[0] == 0:
+        return 0
+    lay_out_direct(&g, axes, tasks, <Py_ssize_t[:7]>&steps[0], channels, &source, itemsize)
+    free(g.taps)
+    return g.memory
+
+
+def direct(
+    const real[:, :, :, :, :] x not None,
+    const real[::1] w not None,
+    const real[::1] b,
+    real[:, :, :, :, :] y not None,
+    const Py_ssize_t[:, ::1] axes not None,
+    const Py_ssize_t[::1] steps not None,
+    Py_ssize_t groups,
+    const Py_ssize_t[:, ::1] tasks not None,
+    long long[::1] taken not None,
+    real[::1] memory not None,
+):
+    """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
+    tasks that are left to take, counted in `taken`, whoever else is taking some."""
+    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
+    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
+    check_direct(x_shape, w.shape[0], y_shape, axes, steps, tasks, groups)
+    check_contiguous(x, "x")
+    if b is not None and b.shape[0] != y.shape[1]:
+        raise ValueError(f"b must have shape ({y.shape[1]},), got ({b.shape[0]},)")
+    if taken.shape[0] != 1 or tasks.shape[0] == 0:
+        raise ValueError("taken must have one element, and there must be tasks")
+    cdef Py_ssize_t size = sizeof(real), a
+    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Py_ssize_t[5] y_steps
+    cdef Direct g
+    for a in range(5):
+        y_steps[a] = y.strides[a] // size
+    lay_out_direct(&g, axes, tasks, steps, x.shape[1] // groups, &source, size)
+    if g.memory > memory.shape[0]:
+        free(g.taps)
+        raise ValueError(f"memory must have {g.memory} items, got {memory.shape[0]}")
+    with nogil:
+        direct_tasks(
+            &g, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0], &b[0] if b is not None else NULL,
+            &y[0, 0, 0, 0, 0], y_steps, y.shape[1] // groups, axes, steps[GROUP_STEP], tasks, &taken[0],
+            &memory[0] if memory.shape[0] else NULL,
+        )
+    free(g.taps)

@@ -1,0 +1,221 @@
+/* Vectors: a type and four operations for each instruction set, and the microkernel on top of them.
+
+   setup.py compiles the same kernels once for each set, which it names by one of CYCONV_AVX512,
+   CYCONV_AVX2 and CYCONV_NEON; without a name it is plain C, in the 16-byte vectors that GCC and
+   Clang have for every processor, or small arrays elsewhere.
+
+   The file includes itself once for float and once for double; NAME(f) is f_float or f_double. */
+
+#ifndef REAL
+
+#ifndef CYCONV_SIMD_H
+#define CYCONV_SIMD_H
+
+#include <stddef.h>
+#include <string.h>
+
+#if defined(_MSC_VER)
+#define ALWAYS_INLINE static __forceinline
+#define UNROLL
+#define RESTRICT __restrict
+#else
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define RESTRICT __restrict__
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+#endif
+
+#if defined(CYCONV_AVX512) || defined(CYCONV_AVX2)
+#include <immintrin.h>
+#elif defined(CYCONV_NEON)
+#include <arm_neon.h>
+#endif
+
+#if defined(CYCONV_AVX512)
+#define VECTOR_BYTES 64
+#elif defined(CYCONV_AVX2)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+/* The microkernel keeps MOST_ROWS x MOST_VECTORS sums in registers, beside as many vectors of cells
+   and a weight: of 32 registers, or of 16. With few rows there is room for twice as many vectors. */
+#define MOST_VECTORS 3
+#if defined(CYCONV_AVX512) || defined(CYCONV_NEON)
+#define MOST_ROWS 8
+#define FOR_EACH_ROWS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
+#define FOR_FEW_ROWS(DO) DO(1) DO(2) DO(3) DO(4)
+#else
+#define MOST_ROWS 4
+#define FOR_EACH_ROWS(DO) DO(1) DO(2) DO(3) DO(4)
+#define FOR_FEW_ROWS(DO) DO(1) DO(2)
+#endif
+
+/* Where a tap reads the input, and its weight: steps from where the tile and its first row begin. */
+typedef struct { ptrdiff_t cell, weight; } Tap;
+
+#define REAL float
+#define NAME(function) function##_float
+#if defined(CYCONV_AVX512)
+#define INTRINSIC(operation) _mm512_##operation##_ps
+typedef __m512 vector_float;
+#elif defined(CYCONV_AVX2)
+#define INTRINSIC(operation) _mm256_##operation##_ps
+typedef __m256 vector_float;
+#elif defined(CYCONV_NEON)
+#define INTRINSIC(operation) operation##_f32
+typedef float32x4_t vector_float;
+#endif
+#include "simd.h"
+#undef REAL
+#undef NAME
+#undef INTRINSIC
+
+#define REAL double
+#define NAME(function) function##_double
+#if defined(CYCONV_AVX512)
+#define INTRINSIC(operation) _mm512_##operation##_pd
+typedef __m512d vector_double;
+#elif defined(CYCONV_AVX2)
+#define INTRINSIC(operation) _mm256_##operation##_pd
+typedef __m256d vector_double;
+#elif defined(CYCONV_NEON)
+#define INTRINSIC(operation) operation##_f64
+typedef float64x2_t vector_double;
+#endif
+#include "simd.h"
+#undef REAL
+#undef NAME
+#undef INTRINSIC
+
+#endif
+
+#else /* REAL: once for each type */
+
+#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(REAL)))
+#define VECTOR NAME(vector)
+
+#if defined(CYCONV_AVX512) || defined(CYCONV_AVX2)
+
+ALWAYS_INLINE VECTOR NAME(load)(const REAL *cells) { return INTRINSIC(loadu)(cells); }
+ALWAYS_INLINE void NAME(store)(REAL *cells, VECTOR v) { INTRINSIC(storeu)(cells, v); }
+ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return INTRINSIC(set1)(value); }
+ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
+    return INTRINSIC(fmadd)(a, b, sum);
+}
+
+#elif defined(CYCONV_NEON)
+
+ALWAYS_INLINE VECTOR NAME(load)(const REAL *cells) { return INTRINSIC(vld1q)(cells); }
+ALWAYS_INLINE void NAME(store)(REAL *cells, VECTOR v) { INTRINSIC(vst1q)(cells, v); }
+ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return INTRINSIC(vdupq_n)(value); }
+ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
+    return INTRINSIC(vfmaq)(sum, a, b);
+}
+
+#else
+
+#if defined(__GNUC__)
+typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES)));
+#define LANE(v, i) (v)[i]
+ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) { return sum + a * b; }
+#else
+typedef struct { REAL lanes[VECTOR_BYTES / sizeof(REAL)]; } VECTOR;
+#define LANE(v, i) (v).lanes[i]
+ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
+    for (ptrdiff_t i = 0; i < LANES; i++) sum.lanes[i] += a.lanes[i] * b.lanes[i];
+    return sum;
+}
+#endif
+ALWAYS_INLINE VECTOR NAME(load)(const REAL *cells) {
+    VECTOR v;
+    memcpy(&v, cells, sizeof v);
+    return v;
+}
+ALWAYS_INLINE void NAME(store)(REAL *cells, VECTOR v) { memcpy(cells, &v, sizeof v); }
+ALWAYS_INLINE VECTOR NAME(spread)(REAL value) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = value;
+    return v;
+}
+#undef LANE
+
+#endif
+
+/* The microkernel: for `rows` filters and `vectors` whole vectors of positions,
+
+       y[i * y_step + j] = bias[i] + the sum over taps of
+                           weights[i * w_step + tap.weight] * x[tap.cell + j]
+
+   where bias may be NULL. Called with constants for rows and vectors, so that the sums are in
+   registers. The weights are read where they lie: a copy in the order of reading gained nothing. */
+ALWAYS_INLINE void NAME(tile)(
+    const int rows, const int vectors, const REAL *x, const Tap *taps, ptrdiff_t count,
+    const REAL *weights, ptrdiff_t w_step, const REAL *bias, REAL *y, ptrdiff_t y_step) {
+    VECTOR sums[MOST_ROWS][2 * MOST_VECTORS], cells[2 * MOST_VECTORS];
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int j = 0; j < vectors; j++) sums[i][j] = NAME(spread)(bias ? bias[i] : 0);
+    }
+    for (ptrdiff_t k = 0; k < count; k++) {
+        const REAL *from = x + taps[k].cell, *w = weights + taps[k].weight;
+        UNROLL
+        for (int j = 0; j < vectors; j++) cells[j] = NAME(load)(from + j * LANES);
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            const VECTOR weight = NAME(spread)(w[i * w_step]);
+            UNROLL
+            for (int j = 0; j < vectors; j++)
+                sums[i][j] = NAME(multiply_add)(sums[i][j], weight, cells[j]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int j = 0; j < vectors; j++) NAME(store)(y + i * y_step + j * LANES, sums[i][j]);
+    }
+}
+
+#define DEFINE_TILE(ROWS, VECTORS)                                                               \
+    static void NAME(tile_##ROWS##_##VECTORS)(                                                   \
+        const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights, ptrdiff_t w_step,  \
+        const REAL *bias, REAL *y, ptrdiff_t y_step) {                                           \
+        NAME(tile)(ROWS, VECTORS, x, taps, count, weights, w_step, bias, y, y_step);             \
+    }
+#define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2) DEFINE_TILE(ROWS, 3)
+#define DEFINE_WIDE_TILES(ROWS) DEFINE_TILE(ROWS, 4) DEFINE_TILE(ROWS, 5) DEFINE_TILE(ROWS, 6)
+FOR_EACH_ROWS(DEFINE_TILES)
+FOR_FEW_ROWS(DEFINE_WIDE_TILES)
+
+/* The microkernel for 1 to MOST_ROWS rows and at most MOST_VECTORS vectors; twice as many where rows
+   are at most half as many. */
+static void NAME(multiply_tile)(
+    int rows, int vectors, const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights,
+    ptrdiff_t w_step, const REAL *bias, REAL *y, ptrdiff_t y_step) {
+    switch (8 * rows + vectors) {
+#define CASE(ROWS, VECTORS)                                                                      \
+    case 8 * ROWS + VECTORS:                                                                     \
+        NAME(tile_##ROWS##_##VECTORS)(x, taps, count, weights, w_step, bias, y, y_step);         \
+        break;
+#define CASES(ROWS) CASE(ROWS, 1) CASE(ROWS, 2) CASE(ROWS, 3)
+#define WIDE_CASES(ROWS) CASE(ROWS, 4) CASE(ROWS, 5) CASE(ROWS, 6)
+        FOR_EACH_ROWS(CASES)
+        FOR_FEW_ROWS(WIDE_CASES)
+    }
+}
+
+#undef DEFINE_TILE
+#undef DEFINE_TILES
+#undef DEFINE_WIDE_TILES
+#undef CASE
+#undef CASES
+#undef WIDE_CASES
+#undef LANES
+#undef VECTOR
+
+#endif
