@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv import threads
+from cyconv import kernels, threads
+from cyconv.algorithms import fused
 from cyconv.geometry import Geometry
 from cyconv.tiling import PIECES, blocks, pieces
 
@@ -97,10 +98,12 @@ class Blocks:
     axes: NDArray[np.intp]
 
 
-def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks:
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks:
     if pass_ == "input_grad":
         return tiles(g.flipped(), itemsize, "forward")
     total, weights = count_tiles(g), g.channels * g.filters
+    if kernels.VECTOR and pass_ == "forward":
+        return fused.cut(g, total)
     tile_bytes = 36 * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS
@@ -149,7 +152,9 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
 
 
 def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
-    if plan.tiles.few:
+    if isinstance(plan.tiles, fused.Blocks):
+        fused.convolve(plan, x, w, b, y, None)
+    elif plan.tiles.few:
         _filters_in_blocks(plan, x, w, b, y)
     else:
         _tiles_in_blocks(plan, x, w, b, y)

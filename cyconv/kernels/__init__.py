@@ -25,6 +25,8 @@ _NAMES = (
     "depthwise_whole",
     "direct",
     "im2col",
+    "winograd_by_filters",
+    "winograd_by_tiles",
     "winograd_input",
     "winograd_output",
     "winograd_output_grad",

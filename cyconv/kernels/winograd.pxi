@@ -236,6 +236,70 @@ cdef int check_winograd(
     return 0
 
 
+cdef struct Grid:
+    # Where tiles stand in an array (n, c, 1, H, W), in items: t = (n * TH + th) * TW + tw.
+    Py_ssize_t H, W, low_h, low_w, TH, TW, image_step, channel_step, row_step
+
+
+cdef void transform_input(
+    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t first, Py_ssize_t tiles,
+    real* u, Py_ssize_t plane_step, Py_ssize_t row_step, Py_ssize_t columns
+) noexcept nogil:
+    """u (36, channels, columns) = B^T x B; zero past the last tile."""
+    cdef Py_ssize_t c, t, i, chunk
+    cdef real[36 * LANES] v
+    for c in range(channels):
+        for chunk in range(columns // LANES):
+            t = chunk * LANES
+            gather_tiles(
+                x + c * g.channel_step, g.image_step, g.row_step, g.H, g.W, g.low_h, g.low_w, g.TH, g.TW,
+                first + t, max(0, min(LANES, tiles - t)), 6, &v[0],
+            )
+            for i in range(6):
+                input_1d(&v[i * 6 * LANES], LANES)
+            for i in range(6):
+                input_1d(&v[i * LANES], 6 * LANES)
+            store_lanes(v, u + c * row_step + t, plane_step)
+
+
+cdef void transform_output(
+    const real* m, Py_ssize_t plane_step, Py_ssize_t row_step, const real* b, real* y, const Grid* g,
+    Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles
+) noexcept nogil:
+    """Write the tiles A^T m A + b of y, for m (36, filters, columns); b may be NULL."""
+    cdef Py_ssize_t f, t, i, chunk
+    cdef real[36 * LANES] v
+    for f in range(filters):
+        for chunk in range((tiles + LANES - 1) // LANES):
+            t = chunk * LANES
+            load_lanes(m + f * row_step + t, v, plane_step, LANES)
+            for i in range(6):
+                output_1d(&v[i * LANES], 6 * LANES)
+            for i in range(4):
+                output_1d(&v[i * 6 * LANES], LANES)
+            scatter_tiles(
+                y + f * g.channel_step, g.image_step, g.row_step, g.H, g.W, g.TH, g.TW,
+                first + t, min(LANES, tiles - t), &v[0], b[f] if b != NULL else 0,
+            )
+
+
+cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes, bint output) noexcept:
+    """Where tiles stand in x or, if `output`, in y."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef Grid g
+    g.H, g.W = x.shape[3], x.shape[4]
+    g.low_h, g.low_w = 0 if output else axes[1, LOW], 0 if output else axes[2, LOW]
+    g.TH, g.TW = (axes[1, OUTPUT] + 3) // 4, (axes[2, OUTPUT] + 3) // 4
+    g.image_step, g.channel_step, g.row_step = x.strides[0] // size, x.strides[1] // size, x.strides[3] // size
+    return g
+
+
+cdef int check_lanes(Py_ssize_t row_step, Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) except -1:
+    if row_step != columns * itemsize and rows > 1:
+        raise ValueError("the rows of transformed tiles must follow each other")
+    return 0
+
+
 def winograd_input(
     const real[:, :, :, :, :] x not None,
     real[:, :, :] u not None,
@@ -248,26 +312,13 @@ def winograd_input(
     cdef Py_ssize_t[3] u_shape = [u.shape[0], u.shape[1], u.shape[2]]
     check_winograd(x_shape, u_shape, axes, first, tiles, False)
     check_rows(x.strides[4], x.shape[4], u.strides[2], u.shape[2], sizeof(real))
-    cdef Py_ssize_t TH = (axes[1, OUTPUT] + 3) // 4, TW = (axes[2, OUTPUT] + 3) // 4
-    cdef Py_ssize_t image_step = x.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t row_step = x.strides[3] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t c, t, i, chunk
-    cdef real[36 * LANES] v
+    check_lanes(u.strides[1], u.shape[2], u.shape[1], sizeof(real))
+    cdef Grid g = grid_of(x, axes, False)
     with nogil:
-        for c in range(x.shape[1]):
-            for chunk in range(u.shape[2] // LANES):
-                t = chunk * LANES
-                gather_tiles(
-                    &x[0, c, 0, 0, 0], image_step, row_step, x.shape[3], x.shape[4],
-                    axes[1, LOW], axes[2, LOW], TH, TW,
-                    first + t, max(0, min(LANES, tiles - t)), 6, &v[0],
-                )
-                for i in range(6):
-                    input_1d(&v[i * 6 * LANES], LANES)
-                for i in range(6):
-                    input_1d(&v[i * LANES], 6 * LANES)
-                store_lanes(v, &u[0, c, t], plane_step)
+        transform_input(
+            &x[0, 0, 0, 0, 0], &g, x.shape[1], first, tiles,
+            &u[0, 0, 0], u.strides[0] // <Py_ssize_t>sizeof(real), u.shape[2], u.shape[2],
+        )
 
 
 def winograd_output_grad(
@@ -319,60 +370,70 @@ def winograd_output(
     cdef Py_ssize_t[3] m_shape = [m.shape[0], m.shape[1], m.shape[2]]
     check_winograd(y_shape, m_shape, axes, first, tiles, True)
     check_rows(y.strides[4], y.shape[4], m.strides[2], m.shape[2], sizeof(real))
+    check_lanes(m.strides[1], m.shape[2], m.shape[1], sizeof(real))
     if b is not None and b.shape[0] != y.shape[1]:
         raise ValueError(f"b must have shape ({y.shape[1]},)")
-    cdef Py_ssize_t TH = (axes[1, OUTPUT] + 3) // 4, TW = (axes[2, OUTPUT] + 3) // 4
-    cdef Py_ssize_t image_step = y.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t row_step = y.strides[3] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t plane_step = m.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef bint biased = b is not None
-    cdef Py_ssize_t f, t, i, chunk
-    cdef real[36 * LANES] v
+    cdef Grid g = grid_of(y, axes, True)
     with nogil:
-        for f in range(y.shape[1]):
-            for chunk in range((tiles + LANES - 1) // LANES):
-                t = chunk * LANES
-                load_lanes(&m[0, f, t], v, plane_step, LANES)
-                for i in range(6):
-                    output_1d(&v[i * LANES], 6 * LANES)
-                for i in range(4):
-                    output_1d(&v[i * 6 * LANES], LANES)
-                scatter_tiles(
-                    &y[0, f, 0, 0, 0], image_step, row_step, y.shape[3], y.shape[4], TH, TW,
-                    first + t, min(LANES, tiles - t), &v[0], b[f] if biased else 0,
-                )
+        transform_output(
+            &m[0, 0, 0], m.strides[0] // <Py_ssize_t>sizeof(real), m.shape[2],
+            &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], &g, y.shape[1], first, tiles,
+        )
+
+
+cdef struct Filters:
+    # Where the taps of w (F, C, 3, 3) stand, in items.
+    Py_ssize_t filter_step, channel_step, row_step, column_step
+
+
+cdef void transform_weight(
+    const real* w, const Filters* steps, Py_ssize_t filters, Py_ssize_t channels, real* u, Py_ssize_t plane_step,
+    Py_ssize_t filter_step
+) noexcept nogil:
+    """u (36, filters, channels) = G w G^T."""
+    cdef Py_ssize_t f, c, i, j, lane, lanes, chunk
+    cdef const real* tap
+    cdef real* to
+    cdef real[36 * LANES] v
+    zero(&v[0], 36 * LANES)
+    for f in range(filters):
+        for chunk in range((channels + LANES - 1) // LANES):
+            c = chunk * LANES
+            lanes = min(LANES, channels - c)
+            for i in range(3):
+                for j in range(3):
+                    tap = w + f * steps.filter_step + c * steps.channel_step + i * steps.row_step + j * steps.column_step
+                    for lane in range(lanes):
+                        v[(i * 6 + j) * LANES + lane] = tap[lane * steps.channel_step]
+            for i in range(3):
+                weight_1d(&v[i * 6 * LANES], LANES)
+            for i in range(6):
+                weight_1d(&v[i * LANES], 6 * LANES)
+            to = u + f * filter_step + c
+            if lanes == LANES:
+                store_lanes(v, to, plane_step)
+            else:
+                for i in range(36):
+                    for lane in range(lanes):
+                        to[i * plane_step + lane] = v[i * LANES + lane]
+
+
+cdef inline Filters filters_of(const real[:, :, :, :] w) noexcept:
+    cdef Py_ssize_t size = sizeof(real)
+    return Filters(w.strides[0] // size, w.strides[1] // size, w.strides[2] // size, w.strides[3] // size)
 
 
 def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None):
     """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
     check_filters(w.shape[0], w.shape[1], w.shape[2], w.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))
-    cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t step = w.strides[1] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t f, c, i, j, lane, lanes, chunk
-    cdef const real* tap
-    cdef real[36 * LANES] v
+    cdef Filters steps = filters_of(w)
+    cdef Py_ssize_t size = sizeof(real)
     with nogil:
-        zero(&v[0], 36 * LANES)
-        for f in range(w.shape[0]):
-            for chunk in range((w.shape[1] + LANES - 1) // LANES):
-                c = chunk * LANES
-                lanes = min(LANES, w.shape[1] - c)
-                for i in range(3):
-                    for j in range(3):
-                        tap = &w[f, c, i, j]
-                        for lane in range(lanes):
-                            v[(i * 6 + j) * LANES + lane] = tap[lane * step]
-                for i in range(3):
-                    weight_1d(&v[i * 6 * LANES], LANES)
-                for i in range(6):
-                    weight_1d(&v[i * LANES], 6 * LANES)
-                if lanes == LANES:
-                    store_lanes(v, &u[0, f, c], plane_step)
-                else:
-                    for i in range(36):
-                        for lane in range(lanes):
-                            u[i, f, c + lane] = v[i * LANES + lane]
+        transform_weight(
+            &w[0, 0, 0, 0], &steps, w.shape[0], w.shape[1], &u[0, 0, 0], u.strides[0] // size,
+            u.strides[1] // size,
+        )
 
 
 def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not None):

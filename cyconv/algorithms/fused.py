@@ -1,0 +1,135 @@
+"""Winograd from end to end in compiled kernels, its products made by the microkernel.
+
+What `winograd` computes with BLAS, in one call a thread (kernels/winograd_blocks.pxi). Two ways:
+
+    by tiles      all filters are transformed, by blocks; then each block of tiles of x is transformed,
+                  multiplied by some filters at a time and transformed back, in a core's cache
+    by filters    where tiles are few and filters many: all tiles are transformed, by blocks of
+                  channels; then each block of filters is transformed, multiplied and transformed back
+
+Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.geometry import Geometry
+from cyconv.tiling import PIECES, blocks, pieces
+
+if TYPE_CHECKING:
+    from cyconv.plan import Plan
+
+Array = NDArray[Any]
+Integers = NDArray[np.intp]
+
+# Slots of a thread's scratch memory.
+SHARED, OWN = 0, 1
+# Transformed tiles come in steps of this many (LANES in the kernel).
+LANES = 16
+# Tiles of a block, and filters that are multiplied before they are transformed back: with these the
+# block's transforms stay in a core's second cache as long as there are some 64 channels.
+COLUMNS, ROWS = 48, 32
+# By filters where there are at most this many tiles and at least so many weights.
+FEW_TILES = 160
+MANY_WEIGHTS = 128**2
+# What it takes to transform a tile of a channel, and a weight (seconds); shares of such work should
+# take at least SHARE_SECONDS.
+PER_TILE, PER_WEIGHT = 1e-8, 4e-9
+SHARE_SECONDS = 2e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
+
+    few: bool
+    axes: Integers
+    tiles: Integers
+    channels: Integers
+    filters: Integers
+    weights: Integers  # filters again, to be transformed by themselves
+    columns: int
+    rows: int
+    total: int
+
+
+def cut(g: Geometry, total: int) -> Blocks:
+    """The blocks of a forward pass over `total` tiles."""
+    few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
+    tiles = blocks(total, COLUMNS, LANES)
+    columns = max(_rounded(part.stop - part.start) for part in tiles)
+    filters = blocks(g.filters, ROWS)
+    return Blocks(
+        few=few,
+        axes=g.axes(),
+        tiles=_rows(tiles),
+        channels=_shares(g.channels, total * PER_TILE),
+        filters=_rows(filters),
+        weights=_shares(g.filters, g.channels * PER_WEIGHT),
+        columns=columns,
+        rows=max(part.stop - part.start for part in filters),
+        total=_rounded(total),
+    )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // LANES) * LANES
+
+
+def _rows(parts: list[slice]) -> Integers:
+    return np.array([(part.start, part.stop) for part in parts], np.intp).reshape(-1, 2)
+
+
+def _shares(size: int, seconds: float) -> Integers:
+    """Cut what takes `seconds` each into shares that are worth handing out."""
+    return _rows(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS)))))
+
+
+def prepare(plan: Plan, w: Array) -> Array:
+    """The transformed filters, (36, F, C), for w (F, C, 3, 3)."""
+    v = np.empty((36, *w.shape[:2]), w.dtype)
+    with threads.quiet():
+        plan.kernels.winograd_weight(w, v)
+    return v
+
+
+def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
+    """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 3, 3), or from the transformed
+    filters v."""
+    cut: Blocks = plan.tiles
+    filters, channels = w.shape[:2]
+    progress = np.zeros(3, np.longlong)
+    rows = cut.rows * cut.columns + LANES
+    if cut.few:
+        u = threads.scratch(SHARED, (36, channels * cut.total + LANES), x.dtype)
+        u = u[:, :-LANES].reshape(36, channels, cut.total)
+        own = 0 if v is not None else cut.rows * channels + LANES
+        given = np.empty((36, 0, channels), x.dtype) if v is None else v
+
+        def work(_: int) -> None:
+            memory = threads.scratch(OWN, (36 * (own + rows),), x.dtype)
+            plan.kernels.winograd_by_filters(
+                x, w, given, b, y, cut.axes, u, cut.channels, cut.filters, v is not None,
+                cut.columns, progress, memory,
+            )  # fmt: skip
+
+        count = len(cut.filters)
+    else:
+        given = v if v is not None else threads.scratch(SHARED, (36, filters, channels), x.dtype)
+        weights = cut.weights if v is None else cut.weights[:0]
+
+        def work(_: int) -> None:
+            memory = threads.scratch(OWN, (36 * (channels * cut.columns + LANES + rows),), x.dtype)
+            plan.kernels.winograd_by_tiles(
+                x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.rows, progress,
+                memory,
+            )  # fmt: skip
+
+        count = len(cut.tiles)
+    threads.run(work, min(count, threads.get_num_threads()), plan.seconds, blas=False)
