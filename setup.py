@@ -21,12 +21,19 @@ DIRECTIVES = {
 MSVC = sys.platform == "win32"
 # -g0 and -s keep the wheel small.
 FLAGS = ["/O2"] if MSVC else ["-O3", "-g0"]
-LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
+LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-Wl,-S"]
 X86_BUILDS = {
     "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
     "avx512": ["/arch:AVX512"]
     if MSVC
-    else ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+    else [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
 }
 BUILDS = {"portable": []}
 if sys.maxsize > 2**32:

@@ -89,9 +89,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     return Work(tuple(parts), gaps)
 
 
-def _part(
-    g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whole: bool
-) -> Part:
+def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whole: bool) -> Part:
     axes = _flat(phase.axes) if whole else phase.axes
     _, height, width = g.kernel
     first = 0

@@ -2,10 +2,10 @@
 
 What `winograd` computes with BLAS, in one call a thread (kernels/winograd_blocks.pxi). Two ways:
 
-    by tiles      all filters are transformed, by blocks; then each block of tiles of x is transformed,
-                  multiplied by some filters at a time and transformed back, in a core's cache
+    by tiles      all filters are transformed, by blocks; then each block of tiles of x is
+                  transformed, multiplied by some filters at a time and transformed back, in cache
     by filters    where tiles are few and filters many: all tiles are transformed, by blocks of
-                  channels; then each block of filters is transformed, multiplied and transformed back
+                  channels; then each block of filters is transformed, multiplied, and so on
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
 """

@@ -15,6 +15,8 @@ cdef extern from "rows.h" nogil:
     void split_row_double(const double* cells, double* even, double* odd, Py_ssize_t n)
     void copy_row_float(const float* cells, float* row, Py_ssize_t n)
     void copy_row_double(const double* cells, double* row, Py_ssize_t n)
+    void pick_row_float(const float* cells, float* row, Py_ssize_t n, Py_ssize_t stride)
+    void pick_row_double(const double* cells, double* row, Py_ssize_t n, Py_ssize_t stride)
 
 
 cdef enum:
@@ -185,18 +187,16 @@ cdef inline void copy_cells(
     const real* cells, real* row, Py_ssize_t count, Py_ssize_t stride
 ) noexcept nogil:
     """row[i] = cells[i * stride]."""
-    cdef Py_ssize_t i
-    if stride == 1:
-        if real is float:
+    if real is float:
+        if stride == 1:
             copy_row_float(cells, row, count)
         else:
-            copy_row_double(cells, row, count)
-    elif stride == 2:
-        for i in range(count):
-            row[i] = cells[2 * i]
+            pick_row_float(cells, row, count, stride)
     else:
-        for i in range(count):
-            row[i] = cells[i * stride]
+        if stride == 1:
+            copy_row_double(cells, row, count)
+        else:
+            pick_row_double(cells, row, count, stride)
 
 
 cdef void fill_row(const Layout* g, const real* cells, real* row) noexcept nogil:

@@ -101,7 +101,7 @@ cdef int lay_out_direct(
             band.axes[a].length += longest(tasks, a, False) - band.axes[a].output
             cells *= band.axes[a].sheets * <double>band.axes[a].length
     g.taps = <Tap*>malloc(
-        band.taps * sizeof(Tap) + (depth.sheets + height.sheets + width.sheets) * sizeof(Run)
+        (band.taps + 8) * sizeof(Tap) + (depth.sheets + height.sheets + width.sheets) * sizeof(Run)
     )
     # More cells than this are more bytes than a Py_ssize_t counts, or memory holds.
     if g.taps == NULL or cells * channels > 1e17:
@@ -111,7 +111,7 @@ cdef int lay_out_direct(
     if g.in_place:
         g.memory = 0
     else:
-        lay_band(band, <Run*>(g.taps + band.taps))
+        lay_band(band, <Run*>(g.taps + band.taps + 8))
         g.memory = channels * band.cells + VECTOR_BYTES // itemsize
     for c in range(channels):
         for kd in range(depth.kernel):
@@ -133,6 +133,8 @@ cdef int lay_out_direct(
                         + kh * steps[TAP_STEPS + 1] + kw * steps[TAP_STEPS + 2]
                     )
                     k += 1
+    for a in range(8):
+        g.taps[k + a] = g.taps[k - 1]
     return 0
 
 

@@ -192,24 +192,63 @@ static void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
     NAME(store)(row + n - LANES, NAME(load)(cells + n - LANES));
 }
 
+/* The same for every stride-th cell: row[j] = cells[j * stride]. Whole vectors of the usual strides
+   are loops of known length, which compilers vectorise; the rest of a row is its last vector again. */
+#define PICK(STRIDE)                                                                             \
+    for (ptrdiff_t j = 0; j < n; j += LANES) {                                                   \
+        j = j + LANES > n ? n - LANES : j;                                                       \
+        for (ptrdiff_t i = 0; i < LANES; i++) row[j + i] = cells[STRIDE * (j + i)];              \
+    }
+static void NAME(pick_row)(
+    const REAL *RESTRICT cells, REAL *RESTRICT row, ptrdiff_t n, ptrdiff_t stride) {
+    if (stride == 2 && n >= LANES) {
+        PICK(2)
+    } else if (stride == 4 && n >= LANES) {
+        PICK(4)
+    } else {
+        for (ptrdiff_t j = 0; j < n; j++) row[j] = cells[j * stride];
+    }
+}
+
 /* The even and the odd cells of a row, apart and together again: even[j] = cells[2 * j] and
    odd[j] = cells[2 * j + 1]. */
 static void NAME(split_row)(
-    const REAL *__restrict cells, REAL *__restrict even, REAL *__restrict odd, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j++) {
-        even[j] = cells[2 * j];
-        odd[j] = cells[2 * j + 1];
+    const REAL *RESTRICT cells, REAL *RESTRICT even, REAL *RESTRICT odd, ptrdiff_t n) {
+    if (n < LANES) {
+        for (ptrdiff_t j = 0; j < n; j++) {
+            even[j] = cells[2 * j];
+            odd[j] = cells[2 * j + 1];
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        j = j + LANES > n ? n - LANES : j;
+        for (ptrdiff_t i = 0; i < LANES; i++) {
+            even[j + i] = cells[2 * (j + i)];
+            odd[j + i] = cells[2 * (j + i) + 1];
+        }
     }
 }
 
 static void NAME(join_row)(
-    const REAL *__restrict even, const REAL *__restrict odd, REAL *__restrict cells, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j++) {
-        cells[2 * j] = even[j];
-        cells[2 * j + 1] = odd[j];
+    const REAL *RESTRICT even, const REAL *RESTRICT odd, REAL *RESTRICT cells, ptrdiff_t n) {
+    if (n < LANES) {
+        for (ptrdiff_t j = 0; j < n; j++) {
+            cells[2 * j] = even[j];
+            cells[2 * j + 1] = odd[j];
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        j = j + LANES > n ? n - LANES : j;
+        for (ptrdiff_t i = 0; i < LANES; i++) {
+            cells[2 * (j + i)] = even[j + i];
+            cells[2 * (j + i) + 1] = odd[j + i];
+        }
     }
 }
 
+#undef PICK
 #undef LANES
 #undef VECTOR
 #undef WEIGHT

@@ -57,6 +57,9 @@
 
 /* Where a tap reads the input, and its weight: steps from where the tile and its first row begin. */
 typedef struct { ptrdiff_t cell, weight; } Tap;
+#ifndef AHEAD
+#define AHEAD 8
+#endif
 
 #define REAL float
 #define NAME(function) function##_float
@@ -157,18 +160,24 @@ ALWAYS_INLINE void NAME(tile)(
     const int rows, const int vectors, const REAL *x, const Tap *taps, ptrdiff_t count,
     const REAL *weights, ptrdiff_t w_step, const REAL *bias, REAL *y, ptrdiff_t y_step) {
     VECTOR sums[MOST_ROWS][2 * MOST_VECTORS], cells[2 * MOST_VECTORS];
+    const REAL *row[MOST_ROWS];
     UNROLL
     for (int i = 0; i < rows; i++) {
+        row[i] = weights + i * w_step;
         UNROLL
         for (int j = 0; j < vectors; j++) sums[i][j] = NAME(spread)(bias ? bias[i] : 0);
     }
     for (ptrdiff_t k = 0; k < count; k++) {
-        const REAL *from = x + taps[k].cell, *w = weights + taps[k].weight;
+        const REAL *from = x + taps[k].cell;
+        const ptrdiff_t weight_at = taps[k].weight;
+        const REAL *next = x + taps[k + AHEAD].cell;
+        UNROLL
+        for (int j = 0; j < vectors; j++) __builtin_prefetch(next + j * LANES);
         UNROLL
         for (int j = 0; j < vectors; j++) cells[j] = NAME(load)(from + j * LANES);
         UNROLL
         for (int i = 0; i < rows; i++) {
-            const VECTOR weight = NAME(spread)(w[i * w_step]);
+            const VECTOR weight = NAME(spread)(row[i][weight_at]);
             UNROLL
             for (int j = 0; j < vectors; j++)
                 sums[i][j] = NAME(multiply_add)(sums[i][j], weight, cells[j]);

@@ -47,12 +47,14 @@ cdef int check_blocks(const Py_ssize_t[:, ::1] blocks, Py_ssize_t size, Py_ssize
 
 cdef Tap* list_channels(Py_ssize_t channels, Py_ssize_t step) except NULL:
     """The channels of transformed tiles, as the microkernel's taps."""
-    cdef Tap* taps = <Tap*>malloc(channels * sizeof(Tap))
+    cdef Tap* taps = <Tap*>malloc((channels + 8) * sizeof(Tap))
     cdef Py_ssize_t c
     if taps == NULL:
         raise MemoryError
     for c in range(channels):
         taps[c].cell, taps[c].weight = c * step, c
+    for c in range(8):
+        taps[channels + c] = taps[channels - 1]
     return taps
 
 

@@ -10,6 +10,8 @@ from cyconv.kernels.fallback.direct import direct, direct_memory
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.waiting import current_core, wait_for_change
 from cyconv.kernels.fallback.winograd import (
+    winograd_by_filters,
+    winograd_by_tiles,
     winograd_input,
     winograd_output,
     winograd_output_grad,
@@ -28,6 +30,8 @@ __all__ = [
     "direct_memory",
     "im2col",
     "wait_for_change",
+    "winograd_by_filters",
+    "winograd_by_tiles",
     "winograd_input",
     "winograd_output",
     "winograd_output_grad",

@@ -9,24 +9,16 @@ the filters of the group.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv.kernels.fallback.lowering import each_tap
+from cyconv.kernels.fallback.waiting import take
 
 Array = NDArray[Any]
 Integers = NDArray[np.intp]
-
-_lock = threading.Lock()
-
-
-def _take(taken: NDArray[np.longlong]) -> int:
-    with _lock:
-        taken += 1
-        return int(taken[0]) - 1
 
 
 def direct_memory(axes: Integers, tasks: Integers, channels: int, itemsize: int) -> int:
@@ -49,7 +41,7 @@ def direct(
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
-    while (index := _take(taken)) < len(tasks):
+    while (index := take(taken)) < len(tasks):
         image, group, d0, d1, h0, h1, w0, w1, first, last = tasks[index].tolist()
         part = axes.copy()
         part[:, 4] -= np.array([d0, h0, w0]) * part[:, 2]
@@ -59,7 +51,7 @@ def direct(
         out[:] = 0 if b is None else b[mine].reshape(-1, 1, 1, 1)
         start = group * steps[2] + first * steps[0]
         rows = np.arange(last - first)[:, None] * steps[0] + np.arange(channels) * steps[1] + start
-        for (_, kd, kh, kw, _, *box), (_, _, *cells) in each_tap(part):
-            weights = w[rows + steps[3] + np.dot([kd, kh, kw], steps[4:])]
+        for (_, *tap, _, od, oh, ow), (_, _, *cells) in each_tap(part):
+            weights = w[rows + steps[3] + np.array(tap) @ steps[4:]]
             read = x[image, group * channels : (group + 1) * channels, *cells]
-            out[:, *box] += np.einsum("fc,cdhw->fdhw", weights, read)
+            out[:, od, oh, ow] += np.einsum("fc,cdhw->fdhw", weights, read)

@@ -10,13 +10,19 @@ follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity.
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv.kernels.fallback.waiting import take
+
 Array = NDArray[Any]
 Axes = NDArray[np.intp]
+Progress = NDArray[np.longlong]
 
 _a, _b = 0.5**0.5, 2**0.5
 # Evaluation of a polynomial of degree 3 (four outputs) at the points; "at infinity", its leading
@@ -114,3 +120,76 @@ def winograd_weight_grad(u: Array, dw: Array) -> None:
     """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
     gt = G.T.astype(u.dtype)
     dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], 6, 6) @ gt.T
+
+
+def _all_tasks(taken: Progress, number: int) -> Iterator[int]:
+    """Yield the tasks that are left to take."""
+    while (t := take(taken)) < number:
+        yield t
+
+
+def _first_phase(progress: Progress, number: int) -> Iterator[int]:
+    """Yield tasks of the first phase, then wait until others have done theirs."""
+    for t in _all_tasks(progress[:1], number):
+        yield t
+        take(progress[1:2])
+    while progress[1] < number:
+        time.sleep(0)
+
+
+def winograd_by_tiles(
+    x: Array,
+    w: Array,
+    v: Array,
+    b: Array | None,
+    y: Array,
+    axes: Axes,
+    filters: Axes,
+    tiles: Axes,
+    columns: int,
+    rows: int,
+    progress: Progress,
+    memory: Array,
+) -> None:
+    """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) and b (F,) or None: first
+    blocks of filters are transformed into v (36, F, C) (none, if they are in v already), then
+    blocks of tiles are transformed, multiplied and transformed back."""
+    for t in _first_phase(progress, len(filters)):
+        part = slice(*filters[t])
+        winograd_weight(w[part], v[:, part])
+    for t in _all_tasks(progress[2:], len(tiles)):
+        first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
+        u = np.empty((36, x.shape[1], count), x.dtype)
+        winograd_input(x, u, axes, first, count)
+        winograd_output(v @ u, b, y, axes, first, count)
+
+
+def winograd_by_filters(
+    x: Array,
+    w: Array,
+    v: Array,
+    b: Array | None,
+    y: Array,
+    axes: Axes,
+    u: Array,
+    channels: Axes,
+    filters: Axes,
+    prepared: bool,
+    columns: int,
+    progress: Progress,
+    memory: Array,
+) -> None:
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, C, ...),
+    by blocks of channels, then blocks of filters, unless v holds them `prepared`."""
+    total = len(x) * math.prod(_tile_grid(axes))
+    for t in _first_phase(progress, len(channels)):
+        part = slice(*channels[t])
+        winograd_input(x[:, part], u[:, part], axes, 0, total)
+    for t in _all_tasks(progress[2:], len(filters)):
+        part = slice(*filters[t])
+        mine = (
+            v[:, part] if prepared else np.empty((36, part.stop - part.start, w.shape[1]), w.dtype)
+        )
+        if not prepared:
+            winograd_weight(w[part], mine)
+        winograd_output(mine @ u, None if b is None else b[part], y[:, part], axes, 0, total)
