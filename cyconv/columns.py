@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from cyconv import kernels
 from cyconv.arguments import Array, array, compute_dtype, native
-from cyconv.geometry import Geometry, check_countable, geometry, integers, shape
+from cyconv.geometry import Geometry, geometry
+from cyconv.integers import check_countable, integers, shape
 
 
 def im2col(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from cyconv import threads
 from cyconv.arguments import Array, array, check_dy, compute_dtype, native, prepare
-from cyconv.geometry import shape
+from cyconv.integers import shape
 from cyconv.tiling import PIECES, pieces
 
 # A sum over fewer bytes is not cut into parts.
@@ -45,8 +45,10 @@ def conv(
         The bias, one number a filter.
     stride, dilation : int or one int a spatial axis
         The step of the window, and the step between its taps. At least 1.
-    padding : int, or one int or (low, high) pair a spatial axis
-        How many zeros to put at the ends of each axis.
+    padding : int, one int or (low, high) pair a spatial axis, or str
+        How many zeros to put at the ends of each axis. "valid" is none; "same" as many as make
+        ceil(size / stride) positions, the odd one at the high end, and "same_lower" at the low
+        end; "causal", over one axis, (kernel - 1) * dilation at the low end.
     groups : int
         Filters are split into this many groups, each of which reads its own C/groups channels.
     algorithm : {"auto", "gemm", "direct", "winograd"}

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from cyconv.arguments import Array, array, check_dy
 from cyconv.functional import conv, conv_backward, conv_forward
-from cyconv.geometry import check_countable, integer, integers, paddings
+from cyconv.integers import Pads, check_countable, integer, integers, paddings
 from cyconv.plan import check_algorithm
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -36,7 +36,7 @@ class _Conv:
         out_channels: int,
         kernel_size: int | Sequence[int],
         stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+        padding: str | int | Sequence[int] | Sequence[tuple[int, int]] = 0,
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
@@ -49,9 +49,7 @@ class _Conv:
         self.out_channels = integer("out_channels", out_channels, 1)
         self.kernel_size = integers("kernel_size", kernel_size, self.rank, 1)
         self.stride = integers("stride", stride, self.rank, 1)
-        pads = paddings(padding, self.rank)
-        even = all(low == high for low, high in pads)
-        self.padding = tuple(low for low, _ in pads) if even else pads
+        self.padding = _short(paddings(padding, self.rank))
         self.dilation = integers("dilation", dilation, self.rank, 1)
         self.groups = integer("groups", groups, 1)
         for name in ("in_channels", "out_channels"):
@@ -196,6 +194,13 @@ class _Conv:
         return {**self.__dict__, "_cache": None}
 
 
+def _short(pads: str | Pads) -> str | tuple[int, ...] | Pads:
+    """One integer an axis where that says it all."""
+    if isinstance(pads, str) or any(low != high for low, high in pads):
+        return pads
+    return tuple(low for low, _ in pads)
+
+
 def _cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`: the same array, if it is one."""
     a = array(name, value)
@@ -230,8 +235,9 @@ class Conv2D(_Conv):
         C and F, the number of filters.
     kernel_size, stride, dilation : int or sequence of int
         One for all axes, or one an axis.
-    padding : int, sequence of int, or sequence of (low, high)
-        Zeros around x: as many everywhere, by axis, or by axis and end.
+    padding : int, sequence of int, sequence of (low, high), or str
+        Zeros around x: as many everywhere, by axis, or by axis and end; or, as for `conv`, "valid",
+        "same", "same_lower" or "causal".
     groups : int
         Filters and channels are split into so many groups, and a filter sees those of its own.
     bias : bool

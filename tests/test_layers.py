@@ -668,6 +668,10 @@ REPRS = [
         "Conv2D(1, 8, kernel_size=(3, 3), stride=(1, 1), padding=((0, 1), (2, 2)), "
         "dtype='float64', algorithm='gemm')",
     ),
+    (
+        cyconv.Conv1D(1, 8, 3, padding="causal"),
+        "Conv1D(1, 8, kernel_size=(3,), stride=(1,), padding='causal')",
+    ),
 ]
 
 
@@ -711,7 +715,8 @@ ERRORS = [
     ({"padding": (1,)}, ValueError, ("padding", (1,), 2)),
     ({"padding": ((1, 1, 1), (1, 1, 1))}, ValueError, ("padding", (1, 1, 1))),
     ({"padding": 1.0}, TypeError, ("padding", 1.0)),
-    ({"padding": "same"}, TypeError, ("padding", "same")),  # until the issue that brings it
+    ({"padding": "full"}, ValueError, ("padding", "full", "valid", "same", "same_lower")),
+    ({"padding": "causal"}, ValueError, ("padding", "causal", 1, 2)),
     ({"padding": None}, TypeError, ("padding", None)),
     ({"dilation": 0}, ValueError, ("dilation", 0)),
     ({"dilation": (1, 1, 1)}, ValueError, ("dilation", (1, 1, 1), 2)),
