@@ -8,7 +8,7 @@ integers are made here, once, before anything is allocated.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv.form import form_of
 from cyconv.integers import LARGEST, Pads, check_countable, integer, integers, paddings
 
 Triple = tuple[int, int, int]
@@ -84,10 +85,6 @@ class Geometry:
     def y_shape(self) -> tuple[int, ...]:
         return (self.batch, self.filters, *self.output)
 
-    def public(self, full: tuple[int, ...]) -> tuple[int, ...]:
-        """Drop from a shape with three spatial axes those which the caller's arrays lack."""
-        return full[:2] + full[5 - self.rank :]
-
     def _columns(self) -> tuple[Triple, ...]:
         return self.size, self.kernel, self.stride, self.dilation, self.low, self.output
 
@@ -118,7 +115,12 @@ class Geometry:
         )
 
 
-def geometry(
+def geometry(*arguments: Any) -> Geometry:
+    """Check the integers of a convolution and return its Geometry: see `geometry_and_pads`."""
+    return geometry_and_pads(*arguments)[0]
+
+
+def geometry_and_pads(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     stride: Any,
@@ -127,11 +129,13 @@ def geometry(
     groups: Any,
     x_name: str = "x",
     w_name: str = "w",
-) -> Geometry:
-    """Check the integers of a convolution and return its Geometry.
+    last: bool = False,
+) -> tuple[Geometry, Pads]:
+    """Check the integers of a convolution; return its Geometry, and the pads of each axis.
 
-    Raises TypeError for what is no integer and ValueError for what does not fit, naming the
-    argument; `x_name` and `w_name` say what the caller calls the two shapes.
+    x may lack its batch axis, and has its channels last if `last` says so. Raises TypeError for
+    what is no integer and ValueError for what does not fit, naming the argument; `x_name` and
+    `w_name` say what the caller calls the two shapes.
     """
     if not 3 <= len(w_shape) <= 5:
         raise ValueError(
@@ -139,19 +143,15 @@ def geometry(
             f"got shape {w_shape}"
         )
     rank = len(w_shape) - 2
-    if len(x_shape) != rank + 2:
-        raise ValueError(
-            f"{x_name} must have {rank + 2} axes, (N, C, *spatial), as {w_name} has; "
-            f"got shapes {x_shape} and {w_shape}"
-        )
+    form = form_of(x_shape, w_shape, last, x_name, w_name)
     strides = integers("stride", stride, rank, 1)
     dilations = integers("dilation", dilation, rank, 1)
     groups = integer("groups", groups, 1)
-    if 0 in x_shape[1:]:
+    batch, channels, *sizes = form.read(x_shape)
+    if 0 in (channels, *sizes):
         raise ValueError(f"{x_name} must have no axis of size 0 but the batch, got shape {x_shape}")
     if 0 in w_shape:
         raise ValueError(f"{w_name} must have no axis of size 0, got shape {w_shape}")
-    batch, channels = x_shape[:2]
     filters, group_channels = w_shape[:2]
     if channels != group_channels * groups:
         raise ValueError(
@@ -163,7 +163,7 @@ def geometry(
             f"groups must divide the number of filters of {w_name}: {filters} filters, "
             f"{groups} groups"
         )
-    sizes, kernels = x_shape[2:], w_shape[2:]
+    kernels = w_shape[2:]
     pads = find_pads(padding, sizes, kernels, strides, dilations)
     outputs = tuple(
         _output_size(*axis, x_name, w_name)
@@ -174,18 +174,29 @@ def geometry(
     check_countable(
         f"the output for {x_name} {x_shape} and padding {pads}", (batch, filters, *outputs)
     )
+    lows = [low for low, _ in pads]
+    axes = zip(sizes, kernels, strides, dilations, lows, outputs, strict=True)
+    return assemble(batch, channels, filters, groups, axes), pads
+
+
+def assemble(
+    batch: int, channels: int, filters: int, groups: int, axes: Iterable[tuple[int, ...]]
+) -> Geometry:
+    """Return the Geometry of one to three axes, each (size, kernel, stride, dilation, low pad,
+    output), all of them checked."""
+    size, kernel, stride, dilation, low, output = zip(*axes, strict=True)
     return Geometry(
-        rank=rank,
+        rank=len(size),
         batch=batch,
         channels=channels,
         filters=filters,
         groups=groups,
-        size=as_triple(sizes, 1),
-        kernel=as_triple(kernels, 1),
-        stride=as_triple([s if o > 1 else 1 for s, o in zip(strides, outputs, strict=True)], 1),
-        dilation=as_triple([d if k > 1 else 1 for d, k in zip(dilations, kernels, strict=True)], 1),
-        low=as_triple([low for low, _ in pads], 0),
-        output=as_triple(outputs, 1),
+        size=as_triple(size, 1),
+        kernel=as_triple(kernel, 1),
+        stride=as_triple([s if o > 1 else 1 for s, o in zip(stride, output, strict=True)], 1),
+        dilation=as_triple([d if k > 1 else 1 for d, k in zip(dilation, kernel, strict=True)], 1),
+        low=as_triple(low, 0),
+        output=as_triple(output, 1),
     )
 
 

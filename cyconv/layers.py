@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from cyconv.arguments import Array, array, check_dy
+from cyconv.arguments import Array, array, check_dy, check_real
 from cyconv.functional import conv, conv_backward, conv_forward
 from cyconv.integers import Pads, check_countable, integer, integers, paddings
 from cyconv.plan import check_algorithm
@@ -204,10 +204,7 @@ def _short(pads: str | Pads) -> str | tuple[int, ...] | Pads:
 def _cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`: the same array, if it is one."""
     a = array(name, value)
-    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
-        raise TypeError(
-            f"{name} must be an array of real numbers of at most 64 bits, not of {a.dtype}"
-        )
+    check_real(name, a.dtype)
     return a.astype(dtype, copy=False)
 
 

@@ -18,11 +18,11 @@ import cyconv
 
 SIGNATURES = {
     "conv": "x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, "
-    "algorithm='auto', out=None",
+    "padding_mode='zeros', data_format='channels_first', algorithm='auto', out=None",
     "conv_input_grad": "dy, w, x_shape, *, stride=1, padding=0, dilation=1, groups=1, "
-    "algorithm='auto', out=None",
+    "padding_mode='zeros', data_format='channels_first', algorithm='auto', out=None",
     "conv_weight_grad": "dy, x, w_shape, *, stride=1, padding=0, dilation=1, groups=1, "
-    "algorithm='auto', out=None",
+    "padding_mode='zeros', data_format='channels_first', algorithm='auto', out=None",
     "conv_forward": "X, W, b=None, stride=1, padding=1, dilation=1, groups=1, **options",
     "conv_backward": "dout, cache, *, need=('X', 'W', 'b')",
     "im2col": "x, kernel_size, stride=1, padding=0, dilation=1",

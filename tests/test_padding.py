@@ -91,3 +91,127 @@ def test_names_mean_what_they_mean_in_torch(rng, name):
     options = {"padding": name, "dilation": (1, 2)}
     wanted = torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), **options)
     np.testing.assert_allclose(cyconv.conv(x, w, **options), wanted, atol=1e-12)
+
+
+# Padding modes, and what np.pad calls them.
+MODES = {"reflect": "reflect", "symmetric": "symmetric", "replicate": "edge", "circular": "wrap"}
+
+
+def bordered(x, pads, mode):
+    return np.pad(x, [(0, 0), (0, 0), *pads], MODES[mode])
+
+
+def fold(dx, x_shape, pads, mode):
+    """The adjoint of `bordered`: number the cells, pad the numbers, and add up by number."""
+    cells = np.arange(np.prod(x_shape)).reshape(x_shape)
+    numbers = bordered(cells, pads, mode)
+    total = np.bincount(numbers.ravel(), dx.ravel(), minlength=cells.size)
+    return total.reshape(x_shape)
+
+
+@st.composite
+def moded(draw):
+    """A case whose pads its mode allows, and the mode."""
+    case, mode = draw(cases()), draw(st.sampled_from([*MODES]))
+    least = [max(pair) + (mode == "reflect") for pair in case.padding]
+    sizes = [max(size, n) for size, n in zip(case.x_shape[2:], least, strict=True)]
+    x_shape = (*case.x_shape[:2], *sizes)
+    rest = case.w_shape, case.stride, case.padding, case.dilation, case.groups, case.seed
+    return Case(x_shape, *rest), mode
+
+
+@given(moded())
+def test_modes_are_the_definition(drawn):
+    case, mode = drawn
+    x, w, b, dy = case.integers()
+    pads, plain = case.padding, {**case.options, "padding": 0}
+    options = {**case.options, "padding_mode": mode}
+    padded = bordered(x, pads, mode) if len(x) else np.pad(x, [(0, 0), (0, 0), *pads])
+    y, cache = cyconv.conv_forward(x, w, b, **options)
+    np.testing.assert_array_equal(y, reference.conv(padded, w, b, **plain))
+    wanted = reference.conv_input_grad(dy, w, padded.shape, **plain)
+    wanted = fold(wanted, x.shape, pads, mode) if len(x) else np.zeros(x.shape)
+    dx, dw, db = cyconv.conv_backward(dy, cache)
+    np.testing.assert_array_equal(dx, wanted)
+    np.testing.assert_array_equal(cyconv.conv_input_grad(dy, w, x.shape, **options), wanted)
+    wanted = reference.conv_weight_grad(dy, padded, w.shape, **plain)
+    np.testing.assert_array_equal(dw, wanted)
+    np.testing.assert_array_equal(cyconv.conv_weight_grad(dy, x, w.shape, **options), wanted)
+    np.testing.assert_array_equal(db, dy.sum(axis=(0, *range(2, dy.ndim))))
+
+
+@given(moded())
+def test_modes_are_adjoint(drawn):
+    case, mode = drawn
+    x, w, _, dy = case.arrays()
+    options = {**case.options, "padding_mode": mode}
+    y = cyconv.conv(x, w, **options)
+    dx = cyconv.conv_input_grad(dy, w, x.shape, **options)
+    dw = cyconv.conv_weight_grad(dy, x, w.shape, **options)
+    scale = np.vdot(abs(y), abs(dy)) + np.vdot(abs(x), abs(dx))
+    assert abs(np.vdot(y, dy) - np.vdot(x, dx)) <= 1e-12 * scale
+    assert abs(np.vdot(y, dy) - np.vdot(w, dw)) <= 1e-12 * scale
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["same", "same_lower", "causal"])
+def test_modes_with_names(rng, mode, name):
+    x, w = rng.standard_normal((2, 3, 9)), rng.standard_normal((4, 3, 4))
+    padded = bordered(x, [pads_of(name, 9, 4, 2, 2)], mode)
+    y = cyconv.conv(x, w, stride=2, dilation=2, padding=name, padding_mode=mode)
+    np.testing.assert_allclose(y, cyconv.conv(padded, w, stride=2, dilation=2), atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_widest_border(rng, mode):
+    x, w = rng.standard_normal((2, 1, 3, 1)), np.ones((1, 1, 1, 1))
+    limit = {"reflect": (2, 0), "replicate": (50, 50)}.get(mode, (3, 1))
+    y = cyconv.conv(x, w, padding=limit, padding_mode=mode)
+    pads = [(pad, pad) for pad in limit]
+    np.testing.assert_array_equal(y, bordered(x, pads, mode))
+    np.testing.assert_allclose(
+        cyconv.conv_input_grad(y, w, x.shape, padding=limit, padding_mode=mode),
+        fold(y, x.shape, pads, mode),
+    )
+    if mode != "replicate":
+        for axis in range(2):
+            wide = list(limit)
+            wide[axis] += 1
+            for call in calls(Case(x.shape, w.shape, padding=tuple(wide))).values():
+                if "groups" in call.options:
+                    with pytest.raises(ValueError, match=rf"padding.*{mode}.*{wide[axis]}"):
+                        call(padding_mode=mode)
+
+
+def test_border_too_large_to_count():
+    options = {"padding": 2**58, "stride": 2**59, "padding_mode": "replicate"}
+    with pytest.raises(ValueError, match="padding"):
+        cyconv.conv(np.ones((1, 8, 3)), np.ones((1, 8, 1)), **options)
+
+
+def test_zeros_make_no_padded_copy(monkeypatch):
+    """Nor does any mode where there is nothing to pad."""
+    monkeypatch.setattr("cyconv.layout.copy", None)
+    x, w = np.ones((2, 3, 9, 9)), np.ones((4, 3, 3, 3))
+    cyconv.conv(x, w, padding=1)
+    for mode in MODES:
+        cyconv.conv(x, w, padding_mode=mode)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("rank", LAYERS)
+def test_layers_agree_with_torch(rng, rank, mode):
+    torch = pytest.importorskip("torch")
+    options = {"stride": (2, 1, 1)[:rank], "padding": (2, 1, 3)[:rank], "padding_mode": mode}
+    theirs = getattr(torch.nn, f"Conv{rank}d")(4, 6, 3, **options).double()
+    ours = LAYERS[rank](4, 6, 3, **options, dtype=np.float64)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.tensor(rng.standard_normal((2, 4, 7, 6, 5)[: rank + 2]), requires_grad=True)
+    y = theirs(x)
+    dy = rng.standard_normal(y.shape)
+    y.backward(torch.tensor(dy))
+    near = {"rtol": 1e-9, "atol": 1e-12}
+    np.testing.assert_allclose(ours.forward(x.detach().numpy()), y.detach(), **near)
+    np.testing.assert_allclose(ours.backward(dy), x.grad, **near)
+    np.testing.assert_allclose(ours.weight_grad, theirs.weight.grad, **near)
