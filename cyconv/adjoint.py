@@ -28,6 +28,8 @@ def transposed_geometry(
     groups: Any,
     last: bool = False,
     pairs: bool = False,
+    x_name: str = "x",
+    w_name: str = "w",
 ) -> Geometry:
     """Check the integers of a transposed convolution; return the Geometry that it is adjoint to.
 
@@ -36,34 +38,32 @@ def transposed_geometry(
     """
     if not 3 <= len(w_shape) <= 5:
         raise ValueError(
-            f"w must have 1 to 3 spatial axes, as (C, F/groups, *kernel); got shape {w_shape}"
+            f"{w_name} must have 1 to 3 spatial axes, as (C, F/groups, *kernel); "
+            f"got shape {w_shape}"
         )
     rank = len(w_shape) - 2
-    form = form_of(x_shape, w_shape, last)
+    form = form_of(x_shape, w_shape, last, x_name, w_name)
     strides = integers("stride", stride, rank, 1)
     dilations = integers("dilation", dilation, rank, 1)
     groups = integer("groups", groups, 1)
     pads = _pads(padding, rank, pairs)
     extras = integers("output_padding", output_padding, rank, 0)
-    for extra, s, d in zip(extras, strides, dilations, strict=True):
-        if extra >= max(s, d) and not pairs:
-            raise ValueError(
-                f"output_padding must be smaller than stride or dilation: got {extra} for a "
-                f"stride of {s} and a dilation of {d}"
-            )
+    if not pairs:
+        check_output_padding(extras, strides, dilations)
     batch, channels, *sizes = form.read(x_shape)
     if 0 in (channels, *sizes):
-        raise ValueError(f"x must have no axis of size 0 but the batch, got shape {x_shape}")
+        raise ValueError(f"{x_name} must have no axis of size 0 but the batch, got shape {x_shape}")
     if 0 in w_shape:
-        raise ValueError(f"w must have no axis of size 0, got shape {w_shape}")
+        raise ValueError(f"{w_name} must have no axis of size 0, got shape {w_shape}")
     if channels != w_shape[0]:
         raise ValueError(
-            f"x has {channels} channels, but w has filters for {w_shape[0]}; "
+            f"{x_name} has {channels} channels, but {w_name} has filters for {w_shape[0]}; "
             f"got shapes {x_shape} and {w_shape}"
         )
     if channels % groups:
         raise ValueError(
-            f"groups must divide the number of channels of x: {channels} channels, {groups} groups"
+            f"groups must divide the number of channels of {x_name}: {channels} channels, "
+            f"{groups} groups"
         )
     kernels = w_shape[2:]
     outputs = tuple(
@@ -71,12 +71,26 @@ def transposed_geometry(
         for axis in zip(sizes, kernels, strides, dilations, pads, extras, strict=True)
     )
     filters = w_shape[1] * groups
-    check_countable("x", x_shape)
-    check_countable("w", w_shape)
-    check_countable(f"the output for x {x_shape} and w {w_shape}", (batch, filters, *outputs))
+    check_countable(x_name, x_shape)
+    check_countable(w_name, w_shape)
+    check_countable(
+        f"the output for {x_name} {x_shape} and {w_name} {w_shape}", (batch, filters, *outputs)
+    )
     lows = [low for low, _ in pads]
     axes = zip(outputs, kernels, strides, dilations, lows, sizes, strict=True)
     return assemble(batch, filters, channels, groups, axes)
+
+
+def check_output_padding(
+    extras: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+) -> None:
+    """Raise ValueError where it is not below stride or dilation, as PyTorch has it."""
+    for extra, stride, dilation in zip(extras, strides, dilations, strict=True):
+        if extra >= max(stride, dilation):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation: got {extra} for a "
+                f"stride of {stride} and a dilation of {dilation}"
+            )
 
 
 def _pads(padding: Any, rank: int, pairs: bool) -> Pads:
