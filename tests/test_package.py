@@ -39,6 +39,8 @@ MODULES = [
     for _, name, _ in pkgutil.walk_packages(cyconv.__path__, "cyconv.")
     if not name.endswith("__main__") and not name.startswith("cyconv.kernels._")
 ]
+if importlib.util.find_spec("onnx") is None:
+    MODULES.remove("cyconv.interop.onnx")
 
 
 def run(*arguments, **environment):
