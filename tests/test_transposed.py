@@ -1,10 +1,16 @@
 """conv_transpose and its layers: by the definition, as the adjoint of conv, and by PyTorch."""
 
+import copy
+import inspect
+import pickle
+
 import numpy as np
 import pytest
 import reference
+from calls import assert_plain
 from hypothesis import given
 from hypothesis import strategies as st
+from test_arrays import ODD
 
 import cyconv
 
@@ -255,3 +261,78 @@ def test_layer_errors():
         cyconv.ConvTranspose2D(4, 6, 3, padding_mode="zeros")
     with pytest.raises(ValueError, match="groups"):
         cyconv.ConvTranspose2D(4, 6, 3, groups=4)
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("argument", ["x", "w", "b"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_odd_arrays(rng, argument, odd, stride):
+    arrays = {
+        "x": rng.standard_normal((2, 4, 5, 6)),
+        "w": rng.standard_normal((4, 3, 3, 2)),
+        "b": rng.standard_normal(6),
+    }
+    options = {"stride": stride, "groups": 2}
+    if arrays[argument].ndim == 1 and odd in ("channels last", "gap after rows"):
+        return
+    array = ODD[odd](arrays[argument])
+    plain = np.array(array, float, order="C")
+    before = array.tobytes()
+    got = cyconv.conv_transpose(**{**arrays, argument: array}, **options)
+    wanted = cyconv.conv_transpose(**{**arrays, argument: plain}, **options)
+    np.testing.assert_allclose(got, wanted, atol=1e-12)
+    assert_plain(got, np.float64)
+    assert array.tobytes() == before
+
+
+def test_no_images():
+    layer = cyconv.ConvTranspose2D(4, 6, 3, stride=2)
+    y = layer.forward(np.ones((0, 4, 5, 6)))
+    assert y.shape == (0, 6, 11, 13)
+    assert layer.backward(y).shape == (0, 4, 5, 6)
+    assert not layer.weight_grad.any()
+    assert layer.bias_grad.shape == (6,)
+
+
+def test_copies_and_states():
+    layer = cyconv.ConvTranspose1D(2, 4, 3, rng=0, groups=2)
+    x = np.random.default_rng(0).random((2, 2, 5), np.float32)
+    y = layer.forward(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(other(x), y)
+        with pytest.raises(RuntimeError, match="forward"):
+            other.backward(y)
+    other = cyconv.ConvTranspose1D(2, 4, 3, rng=1, groups=2)
+    other.load_state_dict(layer.state_dict())
+    np.testing.assert_array_equal(other(x), y)
+    bound = 1 / np.sqrt(2 * 3)
+    for parameter in layer.state_dict().values():
+        assert abs(parameter).max() <= bound
+
+
+def test_signature_is_that_of_torch():
+    parameters = inspect.signature(cyconv.ConvTranspose2D).parameters.values()
+    said = [(p.name, p.default) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    none = inspect.Parameter.empty
+    assert said == [
+        ("in_channels", none),
+        ("out_channels", none),
+        ("kernel_size", none),
+        ("stride", 1),
+        ("padding", 0),
+        ("output_padding", 0),
+        ("groups", 1),
+        ("bias", True),
+        ("dilation", 1),
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "direct", "winograd"])
+def test_algorithms(rng, algorithm):
+    x, w = rng.standard_normal((2, 16, 9, 8)), rng.standard_normal((16, 12, 3, 3))
+    wanted = cyconv.conv_transpose(x, w, padding=1)
+    y = cyconv.conv_transpose(x, w, padding=1, algorithm=algorithm)
+    np.testing.assert_allclose(y, wanted, atol=1e-4)
+    if algorithm == "winograd":
+        with pytest.raises(ValueError, match="winograd"):
+            cyconv.conv_transpose(x, w, stride=2, algorithm=algorithm)
