@@ -184,7 +184,7 @@ def test_threads_make_no_difference():
             for dtype in (np.float16, np.float32):
                 for name in WITH_FORMAT:
                     call = calls(case, dtype)[name]
-                    made += in_last_list(call).tolist()
+                    made += [*in_last_list(call), *call.results()]
         results.append(made)
     cyconv.set_num_threads(before)
     for other in results[1:]:
