@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import threads
+from cyconv.tiling import blocks
 
 Array = NDArray[Any]
 Box = tuple[slice, ...]
@@ -23,7 +25,12 @@ PER_CELL = 1e-9
 
 def copy(target: Array, source: Array) -> None:
     """Copy and cast `source` to `target`, both (N, C, d, h, w) with any strides."""
-    boxes = _boxes(target.shape, max(target.itemsize, source.itemsize))
+    itemsize = max(target.itemsize, source.itemsize)
+    if target.flags.c_contiguous and source.flags.c_contiguous:  # in one run, as fast as it goes
+        target, source = target.reshape(-1), source.reshape(-1)
+        boxes: Sequence[Any] = blocks(target.size, BOX_BYTES // itemsize)
+    else:
+        boxes = _boxes(target.shape, itemsize)
 
     def task(index: int) -> None:
         np.copyto(target[boxes[index]], source[boxes[index]], casting="unsafe")

@@ -64,7 +64,7 @@ class Border:
         >>> padded[0, 0, 0, 0, 2:5]
         array([  0, 110,   1])
         """
-        for border, source in reversed(list(self._copies(padded))):
+        for border, source in self._copies(padded):  # axis by axis, in any order
             if source.shape != border.shape:  # one cell, repeated
                 axis = next(a for a in (2, 3, 4) if source.shape[a] != border.shape[a])
                 border = border.sum(axis=axis, keepdims=True)

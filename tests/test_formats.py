@@ -1,5 +1,7 @@
 """channels_last and unbatched x: the same numbers as channels_first and a batch of one."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from calls import CROOKED, PLAIN, calls
@@ -200,3 +202,38 @@ def test_no_images():
         assert not cyconv.conv_weight_grad(dy, x, w.shape, **options).any()
         *_, db = cyconv.conv_backward(dy, cyconv.conv_forward(x, w, np.ones(6), 1, 0, **options)[1])
         assert db.tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("options", [{}, {"data_format": "channels_last"}])
+def test_no_whole_array_is_converted(options):
+    """Blocks of 32 MB at most, for arrays of which float32 copies would take 200."""
+    shape = (48, 160, 160, 20) if options else (48, 20, 160, 160)
+    x, w = np.zeros(shape, np.float16), np.zeros((20, 1, 3, 3), np.float16)
+    options = {"padding": 1, "groups": 20, **options}
+    limit = (32 << 20) + (16 << 20)  # and what an algorithm needs for itself
+    for run in (
+        lambda: cyconv.conv(x, w, **options),
+        lambda: cyconv.conv_input_grad(x, w, x.shape, **options),
+        lambda: cyconv.conv_weight_grad(x, x, w.shape, **options),
+    ):
+        tracemalloc.start()
+        result = run()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < result.nbytes + limit
+        del result
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_bias_gradients_of_large_images_are_accurate(rng, data_format, dtype):
+    """Summed in parts, and not one after the other in what is returned."""
+    dy = (rng.random((3, 220, 200, 16)) / 4).astype(dtype)
+    axes = (0, 1, 2) if data_format == "channels_last" else (0, 2, 3)
+    x = np.ones((*dy.shape[:3], 1), dtype) if axes == (0, 1, 2) else dy[:, :1]
+    w = np.ones((dy.shape[-1 if axes == (0, 1, 2) else 1], 1, 1, 1), dtype)
+    b = np.zeros(len(w), dtype)
+    _, cache = cyconv.conv_forward(x, w, b, padding=0, data_format=data_format)
+    *_, db = cyconv.conv_backward(dy, cache, need=["b"])
+    wanted = dy.sum(axis=axes, dtype=np.float64)
+    np.testing.assert_allclose(db, wanted.astype(dtype), rtol=1e-6 if dtype == np.float32 else 1e-3)
