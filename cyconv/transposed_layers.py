@@ -1,4 +1,4 @@
-"""Layers of transposed convolution: as those of `cyconv.layers`, over `cyconv.transposed`."""
+"""Layers of transposed convolution: `cyconv.transposed` as `cyconv.layers` has `conv`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyconv.arguments import Array, check_dy, native
 from cyconv.bias import bias_grad
 from cyconv.form import is_last
 from cyconv.integers import integers
-from cyconv.layers import Layer
+from cyconv.layer import Layer
 from cyconv.transposed import conv_transpose, transpose_input_grad, transpose_weight_grad
 
 

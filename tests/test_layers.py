@@ -821,3 +821,13 @@ def test_channels_last(name):
     np.testing.assert_allclose(other.weight_grad, first.weight_grad, **near)
     np.testing.assert_allclose(other.bias_grad, first.bias_grad, **near)
     np.testing.assert_allclose(other(x_last[0]), other(x_last)[0], **near)
+
+
+def test_output_shape_of_what_cannot_be():
+    layer = cyconv.Conv1D(3, 4, 3, padding=5, padding_mode="reflect")
+    assert layer.output_shape((3, 6)) == (4, 14)
+    for call in (layer.output_shape, lambda shape: layer(np.ones(shape))):
+        with pytest.raises(ValueError, match=says("padding", "reflect", 5)):
+            call((3, 5))
+    with pytest.raises(ValueError, match=says("x_shape", 4)):
+        layer.output_shape((4, 6))
