@@ -12,11 +12,16 @@ from cyconv.functional import (
 from cyconv.kernels import backend
 from cyconv.layers import Conv1D, Conv2D, Conv3D
 from cyconv.threads import get_num_threads, set_num_threads
+from cyconv.transposed import conv_transpose
+from cyconv.transposed_layers import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 
 __all__ = [
     "Conv1D",
     "Conv2D",
     "Conv3D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
+    "ConvTranspose3D",
     "__version__",
     "backend",
     "col2im",
@@ -24,6 +29,7 @@ __all__ = [
     "conv_backward",
     "conv_forward",
     "conv_input_grad",
+    "conv_transpose",
     "conv_weight_grad",
     "get_num_threads",
     "im2col",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cyconv import kernels
-from cyconv.arguments import Array, array, compute_dtype, native
-from cyconv.geometry import Geometry, check_countable, geometry, integers, shape
+from cyconv import kernels, threads
+from cyconv.arguments import Array, array, computed_in, native, result_dtype
+from cyconv.geometry import Geometry, geometry
+from cyconv.integers import check_countable, integers, shape
 
 
 def im2col(
@@ -49,13 +50,17 @@ def im2col(
             [4., 5., 7., 8.]]])
     """
     x = array("x", x)
-    dtype = compute_dtype(("x",), (x.dtype,))
+    dtype = result_dtype(("x",), (x.dtype,))
     g = _window_geometry(x.shape, kernel_size, stride, padding, dilation, "x")
     cols = np.empty((g.batch, g.channels * g.taps, g.positions), dtype)
+    inner = computed_in(dtype)
     x = native(x, dtype).reshape(g.x_shape)
     axes = g.axes()
     for n in range(g.batch):
-        kernels.of[dtype].im2col(x[n : n + 1], cols[n], axes)
+        made = cols[n].astype(inner, copy=False)
+        kernels.of[inner].im2col(native(x[n : n + 1], inner), made, axes)
+        if made.dtype != dtype:
+            cols[n] = made
     return cols
 
 
@@ -97,7 +102,7 @@ def col2im(
              [1., 2., 1.]]]])
     """
     cols = array("cols", cols)
-    dtype = compute_dtype(("cols",), (cols.dtype,))
+    dtype = result_dtype(("cols",), (cols.dtype,))
     size = shape("x_size", x_size)
     if not 1 <= len(size) <= 3:
         raise ValueError(f"x_size must have 1 to 3 entries, one a spatial axis; got {size}")
@@ -118,11 +123,16 @@ def col2im(
         raise ValueError(
             f"cols must have {g.positions} columns, one an output position; got shape {cols.shape}"
         )
+    inner = computed_in(dtype)
     x = np.zeros(g.x_shape, dtype)
     cols = native(cols, dtype)
     axes = g.axes()
     for n in range(g.batch):
-        kernels.of[dtype].col2im(cols[n], x[n : n + 1], axes)
+        made = x[n : n + 1].astype(inner, copy=False)
+        kernels.of[inner].col2im(native(cols[n], inner), made, axes)
+        if made.dtype != dtype:
+            with threads.quiet():
+                x[n : n + 1] = made
     return x.reshape(x_shape)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cyconv import threads
-from cyconv.arguments import Array, array, check_dy, compute_dtype, native, prepare
-from cyconv.geometry import shape
-from cyconv.tiling import PIECES, pieces
-
-# A sum over fewer bytes is not cut into parts.
-SMALL_SUM = 1 << 20
+from cyconv.arguments import Array, array, check_dy, check_real, native
+from cyconv.bias import bias_grad
+from cyconv.integers import shape
+from cyconv.prepare import prepare
 
 
 def conv(
@@ -28,6 +24,8 @@ def conv(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
     algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
@@ -37,18 +35,27 @@ def conv(
 
     Parameters
     ----------
-    x : array, shape (N, C, *spatial)
-        The input. Any memory layout; it is not written.
+    x : array, shape (N, C, *spatial) or (C, *spatial)
+        The input. Any memory layout; it is not written. Without a batch axis, y has none either.
     w : array, shape (F, C/groups, *kernel)
         The filters; their number of axes says how many are spatial.
     b : array, shape (F,), optional
         The bias, one number a filter.
     stride, dilation : int or one int a spatial axis
         The step of the window, and the step between its taps. At least 1.
-    padding : int, or one int or (low, high) pair a spatial axis
-        How many zeros to put at the ends of each axis.
+    padding : int, one int or (low, high) pair a spatial axis, or str
+        How many zeros to put at the ends of each axis. "valid" is none; "same" as many as make
+        ceil(size / stride) positions, the odd one at the high end, and "same_lower" at the low
+        end; "causal", over one axis, (kernel - 1) * dilation at the low end.
     groups : int
         Filters are split into this many groups, each of which reads its own C/groups channels.
+    padding_mode : {"zeros", "reflect", "symmetric", "replicate", "circular"}
+        What the padding holds: zeros; the cells inside the border, mirrored at the outermost one or
+        at its edge (as "reflect" and "symmetric" of `numpy.pad`); the outermost one, repeated; or
+        those of the other end. It may be less wide than the axis for "reflect", as wide for
+        "symmetric" and "circular".
+    data_format : {"channels_first", "channels_last"}
+        With "channels_last", x is (N, *spatial, C) and y (N, *output, F); w stays what it is.
     algorithm : {"auto", "gemm", "direct", "winograd"}
         How to compute; "auto" chooses by measured thresholds. "gemm" lowers x to columns and
         multiplies matrices; "direct" goes through the taps in place, best with one or few channels
@@ -62,7 +69,8 @@ def conv(
     -------
     array, shape (N, F, *output)
         Along each axis ``floor((size + pads - dilation*(kernel-1) - 1) / stride) + 1`` positions.
-        Its dtype is ``np.result_type`` of the arrays, or float64 where that is no float.
+        Its dtype is ``np.result_type`` of the arrays, or float64 where that is no float. (float16
+        is computed in float32.)
 
     Raises
     ------
@@ -94,7 +102,7 @@ def conv(
     made = prepare(
         "forward",
         (x.shape, w.shape),
-        (stride, padding, dilation, groups, algorithm),
+        (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("x", "w", "b"),
         (x.dtype, w.dtype, None if b is None else b.dtype),
     )
@@ -112,6 +120,8 @@ def conv_input_grad(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
     algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
@@ -123,12 +133,12 @@ def conv_input_grad(
     Parameters
     ----------
     dy : array, shape (N, F, *output)
-        The gradient with respect to the output.
+        The gradient with respect to the output; as x, it may lack the batch axis.
     w : array, shape (F, C/groups, *kernel)
         The filters.
     x_shape : tuple of int
         The shape of x, (N, C, *spatial): with a stride, several sizes have the same output size.
-    stride, padding, dilation, groups, algorithm, out
+    stride, padding, dilation, groups, padding_mode, data_format, algorithm, out
         As for `conv`.
 
     Returns
@@ -155,7 +165,7 @@ def conv_input_grad(
     made = prepare(
         "input_grad",
         (shape("x_shape", x_shape), w.shape),
-        (stride, padding, dilation, groups, algorithm),
+        (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("dy", "w"),
         (dy.dtype, w.dtype),
     )
@@ -172,6 +182,8 @@ def conv_weight_grad(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
     algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
@@ -188,7 +200,7 @@ def conv_weight_grad(
         The input.
     w_shape : tuple of int
         The shape of w, (F, C/groups, *kernel).
-    stride, padding, dilation, groups, algorithm, out
+    stride, padding, dilation, groups, padding_mode, data_format, algorithm, out
         As for `conv`.
 
     Returns
@@ -215,7 +227,7 @@ def conv_weight_grad(
     made = prepare(
         "weight_grad",
         (x.shape, sizes),
-        (stride, padding, dilation, groups, algorithm),
+        (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("dy", "x"),
         (dy.dtype, x.dtype),
     )
@@ -341,7 +353,7 @@ def conv_backward(
             raise ValueError(f'need must name "X", "W" or "b", got {sorted(map(repr, unknown))}')
     X, W, dtype = cache.X, cache.W, cache.dtype
     dy = array("dout", dout)
-    compute_dtype(("dout",), (dy.dtype,))
+    check_real("dout", dy.dtype)
     check_dy("dout", dy, cache.out_shape)
     dy = native(dy, dtype)
     dX = dW = db = None
@@ -350,29 +362,6 @@ def conv_backward(
     if "W" in need:
         dW = conv_weight_grad(dy, X.astype(dtype, copy=False), W.shape, **cache.options)
     if "b" in need and cache.b_shape is not None:
-        db = _bias_grad(dy).reshape(cache.b_shape)
+        last = cache.options.get("data_format") == "channels_last"
+        db = bias_grad(dy, W.ndim - 2, last).reshape(cache.b_shape)
     return dX, dW, db
-
-
-def _bias_grad(dy: Array) -> Array:
-    """Sum dy (N, F, *output) to (F,). NumPy's pairwise sums are accurate along the last axis only,
-    so the sum over the batch is made in float64."""
-    n, f = dy.shape[:2]
-    rows = dy.reshape(n * f, math.prod(dy.shape[2:]))
-    with threads.quiet():
-        sums = np.add.reduce(rows, axis=1) if dy.nbytes < SMALL_SUM else _row_sums(rows)
-        if n == 1:
-            return sums
-        db: Array = np.add.reduce(sums.reshape(n, f), axis=0, dtype=np.float64).astype(dy.dtype)
-        return db
-
-
-def _row_sums(rows: Array) -> Array:
-    sums = np.empty(len(rows), rows.dtype)
-    parts = pieces(len(rows), PIECES)
-
-    def task(index: int) -> None:
-        np.add.reduce(rows[parts[index]], axis=1, out=sums[parts[index]])
-
-    threads.run(task, len(parts), rows.nbytes * 2e-10, blas=False)
-    return sums

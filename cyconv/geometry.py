@@ -8,8 +8,6 @@ integers are made here, once, before anything is allocated.
 from __future__ import annotations
 
 import math
-import operator
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,89 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv.form import form_of
+from cyconv.integers import LARGEST, Pads, check_countable, integer, integers, paddings
+
 Triple = tuple[int, int, int]
-Pads = tuple[tuple[int, int], ...]
-
-# Sizes and positions live in a Py_ssize_t, and arrays of 8-byte items must be countable in bytes.
-LARGEST = sys.maxsize
-LARGEST_COUNT = LARGEST // 8
-
-
-def integer(name: str, value: Any, minimum: int) -> int:
-    """Return `value` as an int of at least `minimum`.
-
-    An integer is anything with ``__index__`` except a bool.
-    """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {number}")
-    if number > LARGEST:
-        raise ValueError(f"{name} must be at most {LARGEST} (a Py_ssize_t), got {number}")
-    return number
-
-
-def _sequence(name: str, value: Any) -> tuple[Any, ...] | None:
-    """Return the entries of `value`, or None where it is not a sequence."""
-    if isinstance(value, (str, bytes)):
-        raise TypeError(f"{name} must be an integer or a sequence of integers, not {value!r}")
-    if isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0):
-        return tuple(value)
-    return None
-
-
-def integers(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
-    """Return `value`, one integer or one an axis, as a tuple of `rank` ints."""
-    entries = _sequence(name, value)
-    if entries is None:
-        return (integer(name, value, minimum),) * rank
-    if len(entries) != rank:
-        raise ValueError(
-            f"{name} must be one integer or {rank} (one a spatial axis), got {value!r}"
-        )
-    return tuple(integer(name, entry, minimum) for entry in entries)
-
-
-def paddings(value: Any, rank: int) -> Pads:
-    """Return `padding` as a tuple of `rank` (low, high) pairs.
-
-    It may be an integer, one integer an axis, or a (low, high) pair an axis.
-    """
-    entries = _sequence("padding", value)
-    if entries is None:
-        pad = integer("padding", value, 0)
-        return ((pad, pad),) * rank
-    if len(entries) != rank:
-        raise ValueError(
-            f"padding must be one integer, or {rank} integers or (low, high) pairs "
-            f"(one a spatial axis), got {value!r}"
-        )
-    return tuple((low, high) for low, high in (integers("padding", e, 2, 0) for e in entries))
-
-
-def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return the shape given as an argument as a tuple of ints."""
-    plain = type(value) is tuple and value and _INT.issuperset(map(type, value))
-    if plain and min(value) >= 0 and max(value) <= LARGEST:  # as x.shape is: not worth a loop
-        return value  # type: ignore[no-any-return]
-    entries = _sequence(name, value)
-    if entries is None:
-        raise TypeError(f"{name} must be a sequence of integers, not {value!r}")
-    return tuple(integer(name, entry, 0) for entry in entries)
-
-
-_INT = frozenset((int,))
-
-
-def check_countable(what: str, dims: Iterable[int]) -> None:
-    """Raise ValueError where an array of this shape is more than a Py_ssize_t can count."""
-    dims = tuple(dims)
-    if math.prod(max(1, size) for size in dims) > LARGEST_COUNT:
-        raise ValueError(f"{what} of shape {dims} is more than a Py_ssize_t can count")
 
 
 def as_triple(values: Sequence[int], filler: int) -> Triple:
@@ -166,10 +85,6 @@ class Geometry:
     def y_shape(self) -> tuple[int, ...]:
         return (self.batch, self.filters, *self.output)
 
-    def public(self, full: tuple[int, ...]) -> tuple[int, ...]:
-        """Drop from a shape with three spatial axes those which the caller's arrays lack."""
-        return full[:2] + full[5 - self.rank :]
-
     def _columns(self) -> tuple[Triple, ...]:
         return self.size, self.kernel, self.stride, self.dilation, self.low, self.output
 
@@ -200,7 +115,12 @@ class Geometry:
         )
 
 
-def geometry(
+def geometry(*arguments: Any) -> Geometry:
+    """Check the integers of a convolution and return its Geometry: see `geometry_and_pads`."""
+    return geometry_and_pads(*arguments)[0]
+
+
+def geometry_and_pads(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     stride: Any,
@@ -209,11 +129,13 @@ def geometry(
     groups: Any,
     x_name: str = "x",
     w_name: str = "w",
-) -> Geometry:
-    """Check the integers of a convolution and return its Geometry.
+    last: bool = False,
+) -> tuple[Geometry, Pads]:
+    """Check the integers of a convolution; return its Geometry, and the pads of each axis.
 
-    Raises TypeError for what is no integer and ValueError for what does not fit, naming the
-    argument; `x_name` and `w_name` say what the caller calls the two shapes.
+    x may lack its batch axis, and has its channels last if `last` says so. Raises TypeError for
+    what is no integer and ValueError for what does not fit, naming the argument; `x_name` and
+    `w_name` say what the caller calls the two shapes.
     """
     if not 3 <= len(w_shape) <= 5:
         raise ValueError(
@@ -221,20 +143,15 @@ def geometry(
             f"got shape {w_shape}"
         )
     rank = len(w_shape) - 2
-    if len(x_shape) != rank + 2:
-        raise ValueError(
-            f"{x_name} must have {rank + 2} axes, (N, C, *spatial), as {w_name} has; "
-            f"got shapes {x_shape} and {w_shape}"
-        )
+    form = form_of(x_shape, w_shape, last, x_name, w_name)
     strides = integers("stride", stride, rank, 1)
     dilations = integers("dilation", dilation, rank, 1)
-    pads = paddings(padding, rank)
     groups = integer("groups", groups, 1)
-    if 0 in x_shape[1:]:
+    batch, channels, *sizes = form.read(x_shape)
+    if 0 in (channels, *sizes):
         raise ValueError(f"{x_name} must have no axis of size 0 but the batch, got shape {x_shape}")
     if 0 in w_shape:
         raise ValueError(f"{w_name} must have no axis of size 0, got shape {w_shape}")
-    batch, channels = x_shape[:2]
     filters, group_channels = w_shape[:2]
     if channels != group_channels * groups:
         raise ValueError(
@@ -246,7 +163,8 @@ def geometry(
             f"groups must divide the number of filters of {w_name}: {filters} filters, "
             f"{groups} groups"
         )
-    sizes, kernels = x_shape[2:], w_shape[2:]
+    kernels = w_shape[2:]
+    pads = find_pads(padding, sizes, kernels, strides, dilations)
     outputs = tuple(
         _output_size(*axis, x_name, w_name)
         for axis in zip(sizes, kernels, strides, dilations, pads, strict=True)
@@ -256,19 +174,69 @@ def geometry(
     check_countable(
         f"the output for {x_name} {x_shape} and padding {pads}", (batch, filters, *outputs)
     )
+    lows = [low for low, _ in pads]
+    axes = zip(sizes, kernels, strides, dilations, lows, outputs, strict=True)
+    return assemble(batch, channels, filters, groups, axes), pads
+
+
+def assemble(
+    batch: int, channels: int, filters: int, groups: int, axes: Iterable[tuple[int, ...]]
+) -> Geometry:
+    """Return the Geometry of one to three axes, each (size, kernel, stride, dilation, low pad,
+    output), all of them checked."""
+    size, kernel, stride, dilation, low, output = zip(*axes, strict=True)
     return Geometry(
-        rank=rank,
+        rank=len(size),
         batch=batch,
         channels=channels,
         filters=filters,
         groups=groups,
-        size=as_triple(sizes, 1),
-        kernel=as_triple(kernels, 1),
-        stride=as_triple([s if o > 1 else 1 for s, o in zip(strides, outputs, strict=True)], 1),
-        dilation=as_triple([d if k > 1 else 1 for d, k in zip(dilations, kernels, strict=True)], 1),
-        low=as_triple([low for low, _ in pads], 0),
-        output=as_triple(outputs, 1),
+        size=as_triple(size, 1),
+        kernel=as_triple(kernel, 1),
+        stride=as_triple([s if o > 1 else 1 for s, o in zip(stride, output, strict=True)], 1),
+        dilation=as_triple([d if k > 1 else 1 for d, k in zip(dilation, kernel, strict=True)], 1),
+        low=as_triple(low, 0),
+        output=as_triple(output, 1),
     )
+
+
+def find_pads(
+    padding: Any,
+    sizes: Sequence[int],
+    kernels: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> Pads:
+    """Return the (low, high) pair of each axis, whatever `padding` is."""
+    given = paddings(padding, len(sizes))
+    if not isinstance(given, str):
+        return given
+    axes = zip(sizes, kernels, strides, dilations, strict=True)
+    return tuple(named_pads(given, *axis) for axis in axes)
+
+
+def named_pads(name: str, size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Return the (low, high) pads of one axis that a name of PADDINGS stands for.
+
+    "same" makes ceil(size / stride) outputs, like TensorFlow and ONNX's SAME_UPPER: an odd cell
+    goes to the high end, and with "same_lower" to the low one. "causal" lets output o read nothing
+    beyond cell o * stride.
+
+    Examples
+    --------
+    >>> named_pads("same", size=5, kernel=4, stride=1, dilation=1)
+    (1, 2)
+    >>> named_pads("causal", size=5, kernel=4, stride=1, dilation=2)
+    (6, 0)
+    """
+    reach = dilation * (kernel - 1)
+    if name == "valid":
+        return 0, 0
+    if name == "causal":
+        return reach, 0
+    total = max(0, (-(-size // stride) - 1) * stride + reach + 1 - size)
+    small, large = total // 2, total - total // 2
+    return (small, large) if name == "same" else (large, small)
 
 
 def _output_size(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cyconv import kernels
-from cyconv.geometry import integer
+from cyconv.integers import integer
 
 # Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
 # estimated) stays on the calling thread.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 from calls import ARGUMENTS, CROOKED, NAMES, PLAIN, assert_plain, calls, spoken
+from strategies import Case
 
 import cyconv
 
@@ -26,6 +27,11 @@ PROMOTIONS = [
     ("i8", "i8", "i8", "f8"),
     ("u1", "u1", "u1", "f8"),
     ("?", "?", "?", "f8"),
+    ("f2", "f2", "f2", "f2"),
+    (">f2", "<f2", "f2", "f2"),
+    ("f2", "i1", "?", "f2"),
+    ("u1", "f2", "f2", "f2"),
+    ("f2", "i2", "f2", "f4"),
 ]
 
 
@@ -67,6 +73,9 @@ def test_dtypes(case, x_type, w_type, b_type, result_type):
         ("i2", "f4", "f4"),
         ("f4", "i4", "f8"),
         ("?", "i1", "f8"),
+        ("f2", "f2", "f2"),
+        ("i1", "f2", "f2"),
+        ("f2", "i4", "f8"),
     ],
 )
 def test_dtypes_of_the_adjoints(dy_type, other_type, result_type):
@@ -81,11 +90,11 @@ def test_dtypes_of_the_adjoints(dy_type, other_type, result_type):
     np.testing.assert_array_equal(dw, reference.conv_weight_grad(dy, x, w.shape, **options))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8", ">f4", "i1", "i8", "u4", "?"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f2", ">f4", "i1", "i8", "u4", "?"])
 def test_dtypes_of_the_lowerings(dtype):
     x, *_ = CROOKED.integers(dtype)
     kernel, options = CROOKED.kernel, CROOKED.geometry
-    result = "f4" if dtype[-2:] == "f4" else "f8"
+    result = dtype[-2:] if dtype[-2:] in ("f2", "f4") else "f8"
     cols = cyconv.im2col(x, kernel, **options)
     assert_plain(cols, result)
     np.testing.assert_array_equal(cols, reference.im2col(x, kernel, **options))
@@ -136,8 +145,31 @@ def test_none_is_no_array(name, argument):
         calls()[name](**{argument: None})
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_float16_comes_later(name):
-    call = calls(dtype=np.float16)[name]
-    with pytest.raises(TypeError, match=r"\b(x|X|w|W|dy|cols)\b.*float16"):
-        call()
+HALF = {
+    "crooked": CROOKED,
+    "plain": PLAIN,
+    "tutorial": Case((5, 1, 10, 10), (20, 1, 3, 3), padding=1),
+    "many channels": Case((2, 64, 14, 14), (64, 64, 3, 3), padding=1),
+    "line": Case((3, 4, 900), (4, 2, 5), stride=2, groups=2),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_float16_is_computed_in_float32(name):
+    """What comes back is the exact result, rounded once: within half a unit, and what float32
+    makes of it."""
+    case = HALF[name]
+    for function, call in calls(case, np.float16).items():
+        exact = calls(case, np.float16)[function]
+        arrays = {argument: np.float64(array) for argument, array in exact.arrays.items()}
+        for got, wanted in zip(call.results(), exact.results(**arrays), strict=True):
+            assert_plain(got, np.float16)
+            near = 2.0**-11 * 1.01 * abs(wanted) + 2e-6 * abs(wanted).max(initial=0) + 2.0**-24
+            assert (abs(got - wanted) <= near).all(), function
+
+
+def test_float16_overflows_to_infinity_without_a_warning():
+    x = np.full((1, 1, 4, 4), 300, np.float16)
+    assert np.isposinf(cyconv.conv(x, x)).all()
+    cols = np.full((1, 2, 2), 6e4, np.float16)
+    assert cyconv.col2im(cols, (3,), 2).tolist() == [[[np.float16(6e4), np.inf, np.float16(6e4)]]]

@@ -98,3 +98,60 @@ def test_a_convolution_is_its_lowering_times_the_weights(case):
     )
     conv = cyconv.conv(x, w, algorithm="gemm", **case.options)
     np.testing.assert_array_equal(y.reshape(conv.shape), conv)
+
+
+OPTIONS = [{}, {"padding_mode": "circular"}, {"data_format": "channels_last"}]
+
+
+@pytest.mark.parametrize("more", OPTIONS, ids=["plain", "circular", "channels last"])
+@pytest.mark.parametrize("name", CASES)
+def test_closed_under_differentiation(name, more):
+    """docs/derivatives.md: of any of the three, the gradient by any argument is another of them."""
+    case = CASES[name]
+    x, w, _, dy = case.arrays()
+    if more.get("data_format"):
+        x, dy = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, dy))
+    options = {**case.options, **more}
+
+    def conv(x, w):
+        return cyconv.conv(x, w, **options)
+
+    def input_grad(dy, w):
+        return cyconv.conv_input_grad(dy, w, x.shape, **options)
+
+    def weight_grad(dy, x):
+        return cyconv.conv_weight_grad(dy, x, w.shape, **options)
+
+    table = [
+        (conv, (x, w), lambda g: (input_grad(g, w), weight_grad(g, x))),
+        (input_grad, (dy, w), lambda g: (conv(g, w), weight_grad(dy, g))),
+        (weight_grad, (dy, x), lambda g: (conv(x, g), input_grad(dy, g))),
+    ]
+    for function, arguments, gradients in table:
+        result = function(*arguments)
+        g = np.random.default_rng(3).standard_normal(result.shape)
+        for argument, gradient in zip(arguments, gradients(g), strict=True):
+            wanted = central_difference(
+                lambda function=function, arguments=arguments, g=g: (
+                    function(*arguments) * g
+                ).sum(),
+                argument,
+            )
+            np.testing.assert_allclose(gradient, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_double_backward(name):
+    """A penalty on the gradient of x: its own gradients, by differences that are exact for a
+    quadratic."""
+    case = CASES[name]
+    x, w, _, dy = case.arrays()
+
+    def penalty():
+        return (cyconv.conv_input_grad(dy, w, x.shape, **case.options) ** 2).sum()
+
+    g = 2 * cyconv.conv_input_grad(dy, w, x.shape, **case.options)
+    by_dy = cyconv.conv(g, w, **case.options)
+    by_w = cyconv.conv_weight_grad(dy, g, w.shape, **case.options)
+    np.testing.assert_allclose(by_dy, central_difference(penalty, dy), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(by_w, central_difference(penalty, w), rtol=0, atol=1e-9)

@@ -186,7 +186,7 @@ def test_agrees_with_torch(rng, rank, bias):
 # Casts
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, "float32", "f8", float, "d"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, "float32", "f8", float, "d"])
 def test_dtypes_of_a_layer(x, dtype):
     layer = cyconv.Conv2D(2, 4, 3, dtype=dtype)
     assert layer.dtype == np.dtype(dtype)
@@ -201,7 +201,7 @@ GIVEN = [np.float16, np.float32, np.float64, ">f4", ">f8", np.int8, np.uint64, n
 
 
 @pytest.mark.parametrize("given", GIVEN)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_x_and_dy_are_cast(rng, given, dtype):
     layer = cyconv.Conv2D(2, 4, 3, dtype=dtype)
     x = rng.integers(0, 2, (2, 2, 5, 5)).astype(given)
@@ -330,7 +330,7 @@ def test_dy_has_the_shape_of_y(layer, x, shape):
     assert layer.bias_grad is None
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 5, 6), (2, 5, 6), (3, 2, 5, 6, 1), (), (1, 2, 5, 0)])
+@pytest.mark.parametrize("shape", [(3, 3, 5, 6), (5, 6), (3, 2, 5, 6, 1), (), (1, 2, 5, 0)])
 def test_x_has_the_axes_and_channels_of_the_layer(layer, shape):
     for method in (layer, layer.forward):
         with pytest.raises(ValueError, match=says("x")):
@@ -365,8 +365,10 @@ def test_signature_is_that_of_torch():
         ("dilation", 1),
         ("groups", 1),
         ("bias", True),
+        ("padding_mode", "zeros"),
     ]
-    assert keyword == {"dtype": np.float32, "rng": None, "algorithm": "auto"}
+    usual = {"data_format": "channels_first", "dtype": np.float32, "rng": None, "algorithm": "auto"}
+    assert keyword == usual
 
 
 @pytest.mark.parametrize("rank", LAYERS)
@@ -668,6 +670,17 @@ REPRS = [
         "Conv2D(1, 8, kernel_size=(3, 3), stride=(1, 1), padding=((0, 1), (2, 2)), "
         "dtype='float64', algorithm='gemm')",
     ),
+    (
+        cyconv.Conv2D(
+            1, 8, 3, 1, 1, padding_mode="reflect", data_format="channels_last", dtype="e"
+        ),
+        "Conv2D(1, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), padding_mode='reflect', "
+        "data_format='channels_last', dtype='float16')",
+    ),
+    (
+        cyconv.Conv1D(1, 8, 3, padding="causal"),
+        "Conv1D(1, 8, kernel_size=(3,), stride=(1,), padding='causal')",
+    ),
 ]
 
 
@@ -711,7 +724,8 @@ ERRORS = [
     ({"padding": (1,)}, ValueError, ("padding", (1,), 2)),
     ({"padding": ((1, 1, 1), (1, 1, 1))}, ValueError, ("padding", (1, 1, 1))),
     ({"padding": 1.0}, TypeError, ("padding", 1.0)),
-    ({"padding": "same"}, TypeError, ("padding", "same")),  # until the issue that brings it
+    ({"padding": "full"}, ValueError, ("padding", "full", "valid", "same", "same_lower")),
+    ({"padding": "causal"}, ValueError, ("padding", "causal", 1, 2)),
     ({"padding": None}, TypeError, ("padding", None)),
     ({"dilation": 0}, ValueError, ("dilation", 0)),
     ({"dilation": (1, 1, 1)}, ValueError, ("dilation", (1, 1, 1), 2)),
@@ -722,7 +736,11 @@ ERRORS = [
     ({"groups": 3}, ValueError, ("groups", "out_channels", 4, 3)),
     ({"bias": None}, TypeError, ("bias", None)),
     ({"bias": np.zeros(4)}, TypeError, ("bias",)),
-    ({"dtype": np.float16}, TypeError, ("dtype", "float32", "float64", "float16")),
+    ({"padding_mode": "wrap"}, ValueError, ("padding_mode", "wrap", "zeros", "circular")),
+    ({"padding_mode": None}, TypeError, ("padding_mode", None)),
+    ({"data_format": "NHWC"}, ValueError, ("data_format", "NHWC", "channels_last")),
+    ({"data_format": 1}, TypeError, ("data_format", 1)),
+    ({"dtype": np.longdouble}, TypeError, ("dtype", "float16", "float32", "float64")),
     ({"dtype": int}, TypeError, ("dtype", "float32", "float64", "int")),
     ({"dtype": "complex64"}, TypeError, ("dtype", "complex64")),
     ({"dtype": ">f4"}, TypeError, ("dtype", ">f4")),
@@ -742,10 +760,10 @@ def test_errors_of_the_constructor(changed, error, words):
         cyconv.Conv2D(**arguments)
 
 
-@pytest.mark.parametrize("later", ["padding_mode", "data_format", "device", "output_padding"])
-def test_what_later_issues_bring_is_not_there_yet(later):
-    with pytest.raises(TypeError, match=later):
-        cyconv.Conv2D(1, 1, 3, **{later: "zeros"})
+@pytest.mark.parametrize("option", ["device", "output_padding"])
+def test_options_that_do_not_exist(option):
+    with pytest.raises(TypeError, match=option):
+        cyconv.Conv2D(1, 1, 3, **{option: "zeros"})
 
 
 @pytest.mark.parametrize("rank", LAYERS)
@@ -756,3 +774,60 @@ def test_lengths_are_the_rank(rank):
         for wrong in (rank - 1, rank + 1):
             with pytest.raises(ValueError, match=says(name, rank)):
                 LAYERS[rank](**arguments | {name: (1,) * wrong})
+
+
+# output_shape, unbatched x, and formats
+
+
+FORMS = ["channels_first", "channels_last"]
+
+
+@pytest.mark.parametrize("data_format", FORMS)
+@pytest.mark.parametrize("batch", [(), (0,), (3,)])
+@pytest.mark.parametrize("rank", LAYERS)
+def test_output_shape(rank, batch, data_format):
+    size = (7, 6, 5)[:rank]
+    one = {"stride": 2, "dilation": 2, "data_format": data_format}
+    layers = [
+        LAYERS[rank](3, 4, 2, padding="same", **one),
+        getattr(cyconv, f"ConvTranspose{rank}D")(3, 4, 2, padding=1, output_padding=1, **one),
+    ]
+    x_shape = (*batch, *size, 3) if data_format == "channels_last" else (*batch, 3, *size)
+    for layer in layers:
+        y = layer.forward(np.ones(x_shape))
+        assert layer.output_shape(x_shape) == layer.output_shape(list(x_shape)) == y.shape
+        dx = layer.backward(y)
+        assert dx.shape == x_shape
+        assert layer.bias_grad.shape == (4,)
+        with pytest.raises(ValueError, match=says("x_shape", "weight")):
+            layer.output_shape((2, *x_shape) if batch else x_shape[:-1])
+        with pytest.raises(TypeError, match="x_shape"):
+            layer.output_shape(3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_channels_last(name):
+    """A state moves between formats unchanged."""
+    case = CASES[name]
+    x, _, _, dy = case.arrays()
+    first = layer_of(case)
+    other = layer_of(case, data_format="channels_last", rng=5)
+    other.load_state_dict(first.state_dict())
+    x_last, dy_last = np.moveaxis(x, 1, -1), np.moveaxis(dy, 1, -1)
+    near = {"rtol": 1e-11, "atol": 1e-12}
+    np.testing.assert_allclose(other.forward(x_last), np.moveaxis(first.forward(x), 1, -1), **near)
+    dx = np.moveaxis(first.backward(dy), 1, -1)
+    np.testing.assert_allclose(other.backward(dy_last), dx, **near)
+    np.testing.assert_allclose(other.weight_grad, first.weight_grad, **near)
+    np.testing.assert_allclose(other.bias_grad, first.bias_grad, **near)
+    np.testing.assert_allclose(other(x_last[0]), other(x_last)[0], **near)
+
+
+def test_output_shape_of_what_cannot_be():
+    layer = cyconv.Conv1D(3, 4, 3, padding=5, padding_mode="reflect")
+    assert layer.output_shape((3, 6)) == (4, 14)
+    for call in (layer.output_shape, lambda shape: layer(np.ones(shape))):
+        with pytest.raises(ValueError, match=says("padding", "reflect", 5)):
+            call((3, 5))
+    with pytest.raises(ValueError, match=says("x_shape", 4)):
+        layer.output_shape((4, 6))

@@ -18,11 +18,13 @@ import cyconv
 
 SIGNATURES = {
     "conv": "x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, "
-    "algorithm='auto', out=None",
+    "padding_mode='zeros', data_format='channels_first', algorithm='auto', out=None",
     "conv_input_grad": "dy, w, x_shape, *, stride=1, padding=0, dilation=1, groups=1, "
-    "algorithm='auto', out=None",
+    "padding_mode='zeros', data_format='channels_first', algorithm='auto', out=None",
     "conv_weight_grad": "dy, x, w_shape, *, stride=1, padding=0, dilation=1, groups=1, "
-    "algorithm='auto', out=None",
+    "padding_mode='zeros', data_format='channels_first', algorithm='auto', out=None",
+    "conv_transpose": "x, w, b=None, *, stride=1, padding=0, output_padding=0, groups=1, "
+    "dilation=1, data_format='channels_first', algorithm='auto', out=None",
     "conv_forward": "X, W, b=None, stride=1, padding=1, dilation=1, groups=1, **options",
     "conv_backward": "dout, cache, *, need=('X', 'W', 'b')",
     "im2col": "x, kernel_size, stride=1, padding=0, dilation=1",
@@ -31,12 +33,14 @@ SIGNATURES = {
     "get_num_threads": "",
     "show_config": "",
 }
-LAYERS = {"Conv1D", "Conv2D", "Conv3D"}
+LAYERS = {f"Conv{kind}{rank}D" for kind in ("", "Transpose") for rank in (1, 2, 3)}
 MODULES = [
     name
     for _, name, _ in pkgutil.walk_packages(cyconv.__path__, "cyconv.")
     if not name.endswith("__main__") and not name.startswith("cyconv.kernels._")
 ]
+if importlib.util.find_spec("onnx") is None:
+    MODULES.remove("cyconv.interop.onnx")
 
 
 def run(*arguments, **environment):

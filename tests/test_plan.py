@@ -9,7 +9,7 @@ import pytest
 from strategies import Case
 
 import cyconv
-from cyconv import arguments, kernels
+from cyconv import kernels, prepare
 from cyconv.algorithms import depthwise, lowering, pointwise, winograd
 from cyconv.geometry import geometry
 from cyconv.plan import TABLE, check_algorithm, plan
@@ -133,17 +133,31 @@ def test_a_plan_is_made_once():
 
 
 def test_a_call_is_prepared_once():
-    def prepared(stride=1, padding=1, x=(2, 4, 9, 8), dtype=FLOAT32, algorithm="auto"):
-        options = (stride, padding, 1, 1, algorithm)
+    usual = {
+        "stride": 1,
+        "padding": 1,
+        "dilation": 1,
+        "groups": 1,
+        "padding_mode": "zeros",
+        "data_format": "channels_first",
+        "algorithm": "auto",
+    }
+
+    def prepared(x=(2, 4, 8, 9), dtype=FLOAT32, **changes):
+        options = tuple((usual | changes).values())
         shapes = (x, (6, 4, 3, 3))
-        return arguments.prepare("forward", shapes, options, ("x", "w", "b"), (dtype, dtype, None))
+        dtypes = (dtype, dtype, None)
+        return prepare.prepare("forward", shapes, options, ("x", "w", "b"), dtypes)
 
     made = prepared()
     assert prepared() is made
     for changes in (
         {"stride": 2},
         {"padding": ((1, 1), (1, 2))},
-        {"x": (3, 4, 9, 8)},
+        {"padding": "same", "stride": 2},
+        {"x": (3, 4, 8, 9)},
+        {"padding_mode": "circular"},
+        {"data_format": "channels_last", "x": (2, 8, 9, 4)},
         {"dtype": FLOAT64},
         {"algorithm": "gemm"},
     ):
@@ -160,7 +174,7 @@ def test_a_call_is_prepared_once():
 
 
 def test_what_is_kept_is_bounded():
-    for cache in (plan, arguments._prepare_once):
+    for cache in (plan, prepare._prepare_once):
         assert cache.cache_info().maxsize is not None
 
 

@@ -22,21 +22,25 @@ def huge(*shape, dtype=np.float32):
 WRONG_SHAPES = [
     # ranks
     ("conv", "x", (), [()]),
-    ("conv", "x", (4, 6, 7), [(4, 6, 7)]),
+    ("conv", "x", (6, 7), [(6, 7)]),
     ("conv", "x", (2, 4, 1, 6, 7), [(2, 4, 1, 6, 7)]),
     ("conv", "w", (), [()]),
     ("conv", "w", (6, 2), [(6, 2)]),
     ("conv", "w", (6, 2, 1, 1, 1, 1), [(6, 2, 1, 1, 1, 1)]),
-    ("conv_forward", "X", (4, 6, 7), [(4, 6, 7)]),
+    ("conv_forward", "X", (6, 7), [(6, 7)]),
     ("conv_forward", "W", (6, 2), [(6, 2)]),
     ("conv_input_grad", "dy", (6, 3, 8), [(6, 3, 8)]),
     ("conv_input_grad", "w", (6, 2), [(6, 2)]),
     ("conv_weight_grad", "dy", (2, 6, 3, 8, 1), [(2, 6, 3, 8, 1)]),
-    ("conv_weight_grad", "x", (4, 6, 7), [(4, 6, 7)]),
+    ("conv_weight_grad", "x", (6, 7), [(6, 7)]),
     ("im2col", "x", (4, 6), [(4, 6)]),
     ("im2col", "x", (2, 4, 1, 1, 6, 7), [(2, 4, 1, 1, 6, 7)]),
     ("col2im", "cols", (24, 24), [(24, 24)]),
     ("col2im", "cols", (1, 2, 24, 24), [(1, 2, 24, 24)]),
+    # without a batch axis: then dy has none, and channels are still counted
+    ("conv", "x", (6, 6, 7), [6]),
+    ("conv", "x", (0, 6, 7), [0]),
+    ("conv_backward", "dout", (6, 3, 8), [(6, 3, 8)]),
     # channels and filters
     ("conv", "x", (2, 6, 6, 7), [6]),
     ("conv", "w", (6, 4, 3, 2), [4]),
@@ -111,8 +115,9 @@ def test_wrong_shapes(name, argument, shape, numbers):
 # The same for shapes that are arguments themselves, and for groups.
 WRONG_OPTIONS = [
     ("conv_input_grad", "x_shape", (), [()]),
-    ("conv_input_grad", "x_shape", (2, 4, 6), [(2, 4, 6)]),
+    ("conv_input_grad", "x_shape", (4, 6), [(4, 6)]),
     ("conv_input_grad", "x_shape", (2, 4, 6, 7, 8), [(2, 4, 6, 7, 8)]),
+    ("conv_input_grad", "x_shape", (2, 6, 7), [2]),
     ("conv_input_grad", "x_shape", (2, 5, 6, 7), [5]),
     ("conv_input_grad", "x_shape", (2, 2, 6, 7), [2]),
     ("conv_input_grad", "x_shape", (2, 0, 6, 7), [0]),
@@ -120,7 +125,7 @@ WRONG_OPTIONS = [
     ("conv_input_grad", "x_shape", (2, 4, 1, 7), [2, 3]),
     ("conv_weight_grad", "w_shape", (), [()]),
     ("conv_weight_grad", "w_shape", (6, 2, 3), [(6, 2, 3)]),
-    ("conv_weight_grad", "w_shape", (6, 2, 3, 2, 1), [(6, 2, 3, 2, 1)]),
+    ("conv_weight_grad", "w_shape", (6, 2, 3, 2, 1, 1), [(6, 2, 3, 2, 1, 1)]),
     ("conv_weight_grad", "w_shape", (6, 4, 3, 2), [4]),
     ("conv_weight_grad", "w_shape", (5, 2, 3, 2), [5, 2]),
     ("conv_weight_grad", "w_shape", (0, 2, 3, 2), [0]),
@@ -158,6 +163,8 @@ def test_batches_that_differ():
         calls()["conv_input_grad"](x_shape=(3, 4, 6, 7))
     with pytest.raises(ValueError, match=r"\b(dy|x)\b.*\b[23]\b.*\b[23]\b"):
         calls()["conv_weight_grad"](x=np.zeros((3, 4, 6, 7)))
+    with pytest.raises(ValueError, match=r"\bdy\b.*\(6, 3, 8\).*\(2, 6, 3, 8\)"):
+        calls()["conv_weight_grad"](x=np.zeros((4, 6, 7)))  # x has no batch axis, and dy has
 
 
 @pytest.mark.parametrize("name", calls())

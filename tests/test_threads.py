@@ -75,7 +75,7 @@ def as_before(monkeypatch):
 
 def forget_plans():
     plan.cache_clear()
-    cyconv.arguments._prepare_once.cache_clear()
+    cyconv.prepare._prepare_once.cache_clear()
 
 
 def set_blas(number=1):

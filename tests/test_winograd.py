@@ -289,7 +289,7 @@ def way(request, monkeypatch):
 
 def forget_plans():
     plan.cache_clear()
-    cyconv.arguments._prepare_once.cache_clear()
+    cyconv.prepare._prepare_once.cache_clear()
 
 
 every_way = pytest.mark.parametrize("way", WAYS, indirect=True)

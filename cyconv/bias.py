@@ -1,0 +1,69 @@
+"""Bias: added to images, and its gradient, which is a sum over everything but the channels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.arguments import computed_in
+from cyconv.tiling import PIECES, pieces
+
+Array = NDArray[Any]
+
+# A sum over fewer bytes is not cut into parts.
+SMALL_SUM = 1 << 20
+
+
+def add_bias(images: Array, b: Array | None) -> None:
+    """Add a number a channel to images (n, C, d, h, w)."""
+    if b is not None:
+        with threads.quiet():
+            images += b[:, None, None, None]
+
+
+def bias_grad(dy: Array, rank: int, last: bool) -> Array:
+    """Sum dy, of images with `rank` spatial axes, to (F,). dy is C-contiguous."""
+    if last:
+        return _sum_of_rows(dy.reshape(-1, dy.shape[-1]))
+    f = dy.shape[-1 - rank]
+    n = dy.shape[0] if dy.ndim == rank + 2 else 1
+    # NumPy's pairwise sums are accurate along the last axis only, so the sum over the batch is made
+    # in float64.
+    rows = dy.reshape(n * f, math.prod(dy.shape[-rank:]))
+    inner = computed_in(dy.dtype)
+    with threads.quiet():
+        small = dy.nbytes < SMALL_SUM
+        sums = np.add.reduce(rows, axis=1, dtype=inner) if small else _row_sums(rows, inner)
+        if n > 1:
+            sums = np.add.reduce(sums.reshape(n, f), axis=0, dtype=np.float64)
+        return sums.astype(dy.dtype, copy=False) if n else np.zeros(f, dy.dtype)
+
+
+def _row_sums(rows: Array, dtype: np.dtype[Any]) -> Array:
+    sums = np.empty(len(rows), dtype)
+    parts = pieces(len(rows), PIECES)
+
+    def task(index: int) -> None:
+        part = parts[index]
+        np.add.reduce(rows[part], axis=1, dtype=dtype, out=sums[part])
+
+    threads.run(task, len(parts), rows.nbytes * 2e-10, blas=False)
+    return sums
+
+
+def _sum_of_rows(rows: Array) -> Array:
+    """Sum (positions, F) to (F,), in float64: along the first axis sums are not pairwise."""
+    parts = pieces(len(rows), PIECES if rows.nbytes >= SMALL_SUM else 1)
+    sums = np.zeros((max(1, len(parts)), rows.shape[1]))
+
+    def task(index: int) -> None:
+        np.add.reduce(rows[parts[index]], axis=0, dtype=np.float64, out=sums[index])
+
+    threads.run(task, len(parts), rows.nbytes * 5e-10, blas=False)
+    with threads.quiet():
+        total: Array = np.add.reduce(sums, axis=0).astype(rows.dtype)
+    return total

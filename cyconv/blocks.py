@@ -1,0 +1,147 @@
+"""Blocks: a convolution whose arrays are not what algorithms compute with, some images at a time.
+
+Channels last, float16, and padding modes other than zeros are converted on the way in and out:
+never whole arrays, but blocks of a few images, which go through scratch memory.
+
+    forward       load x, compute y, store y
+    input_grad    load dy, compute dx, store dx
+    weight_grad   load dy and x, compute dw, add it to the sum, in the order of the blocks
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import layout, threads
+from cyconv.arguments import native
+from cyconv.bias import add_bias
+from cyconv.geometry import Geometry
+from cyconv.padding import Border, within
+from cyconv.plan import Plan, plan
+from cyconv.tiling import blocks
+
+Array = NDArray[Any]
+
+# What the converted images of a block may take, in bytes; but it is at least one image.
+BLOCK_BYTES = 32 << 20
+# Slots of scratch memory, none of which an algorithm uses.
+X, Y = 16, 17
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How the images on one side of a convolution are brought into (n, C, d, h, w), and back."""
+
+    slot: int
+    image: tuple[int, ...]
+    border: Border | None
+    last: bool
+    dtype: np.dtype[Any]
+
+    def is_native(self, images: Array) -> bool:
+        """Whether the algorithms can work on these images as they are."""
+        plain = self.border is None and not self.last and images.dtype == self.dtype
+        return plain and images.flags.c_contiguous and images.flags.aligned
+
+    def buffer(self, images: Array) -> Array:
+        """Where to compute these images: in place, or in scratch memory."""
+        if self.is_native(images):
+            return images
+        return threads.scratch(self.slot, (len(images), *self.image), self.dtype)
+
+    def load(self, images: Array) -> Array:
+        buffer = self.buffer(images)
+        if buffer is not images:
+            layout.copy(self._interior(buffer), self._first(images))
+            if self.border is not None:
+                self.border.fill(buffer)
+        return buffer
+
+    def store(self, buffer: Array, images: Array) -> None:
+        """Write what was computed into the caller's images."""
+        if buffer is not images:
+            if self.border is not None:
+                with threads.quiet():
+                    self.border.fold(buffer)
+            layout.copy(self._first(images), self._interior(buffer))
+
+    def _interior(self, buffer: Array) -> Array:
+        return buffer if self.border is None else self.border.interior(buffer)
+
+    def _first(self, images: Array) -> Array:
+        return np.moveaxis(images, -1, 1) if self.last else images
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A pass over blocks of images; `plans` has that of each block."""
+
+    parts: tuple[slice, ...]
+    plans: tuple[Plan, ...]
+    x: Side
+    y: Side
+
+    def run(
+        self, arrays: Sequence[Array | None], shapes: Sequence[tuple[int, ...]], result: Array
+    ) -> None:
+        """Compute into `result`, like the arrays of one of these shapes each (it is the last).
+        Arrays of images are converted by blocks, and w and b whole."""
+        pass_ = self.plans[0].pass_
+        run: Callable[..., None] = getattr(self, f"_{pass_}")
+        images = 2 if pass_ == "weight_grad" else 1
+        full = [
+            a if a is None else (a if i < images else native(a, self.x.dtype)).reshape(shape)
+            for i, (a, shape) in enumerate(zip(arrays, shapes, strict=False))
+        ]
+        run(*full, result)
+
+    def _forward(self, x: Array, w: Array, b: Array | None, result: Array) -> None:
+        for part, made in zip(self.parts, self.plans, strict=True):
+            images = result[part]
+            y = self.y.buffer(images)
+            made.run(made, self.x.load(x[part]), w, b, y)
+            self.y.store(y, images)
+
+    def _input_grad(self, dy: Array, w: Array, *rest: Array | None) -> None:
+        """With a bias between w and the result, as a transposed convolution may have it."""
+        *bias, result = rest
+        assert result is not None
+        for part, made in zip(self.parts, self.plans, strict=True):
+            images = result[part]
+            dx = self.x.buffer(images)
+            made.run(made, self.y.load(dy[part]), w, dx)
+            if bias:
+                add_bias(dx, bias[0])
+            self.x.store(dx, images)
+
+    def _weight_grad(self, dy: Array, x: Array, result: Array) -> None:
+        total: Array | None = None
+        for part, made in zip(self.parts, self.plans, strict=True):
+            dw = np.empty(result.shape, made.dtype)
+            made.run(made, self.y.load(dy[part]), self.x.load(x[part]), dw)
+            with threads.quiet():
+                total = dw if total is None else np.add(total, dw, out=total)
+        with threads.quiet():
+            result[...] = total
+
+
+def make_blocks(
+    g: Geometry, border: Border | None, last: bool, dtype: np.dtype[Any], pass_: str, algorithm: str
+) -> Blocks:
+    """Cut a convolution of at least one image into blocks, and plan each."""
+    padded = within(g, border)
+    x = Side(X, padded.x_shape[1:], border, last, dtype)
+    y = Side(Y, padded.y_shape[1:], None, last, dtype)
+    image = math.prod(x.image) + math.prod(y.image)
+    parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
+    plans = tuple(
+        plan(replace(padded, batch=part.stop - part.start), dtype, pass_, algorithm)
+        for part in parts
+    )
+    return Blocks(parts, plans, x, y)

@@ -1,0 +1,1 @@
+"""Neighbours of cyconv, a module each. They import its public face, and nothing imports them."""

@@ -1,0 +1,116 @@
+"""Parameters: what a layer learns, its gradients, and its state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from cyconv.arguments import Array, array, check_real
+from cyconv.integers import check_countable
+
+DTYPES = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
+
+
+class Parameters:
+    """A weight and perhaps a bias."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        filters: int | None,
+        dtype: DTypeLike,
+        rng: int | np.random.Generator | None,
+    ) -> None:
+        """Draw a weight of this shape, and a bias of so many filters, if any."""
+        if dtype is None or dtype not in DTYPES:
+            raise TypeError(f"dtype must be float16, float32 or float64, not {dtype!r}")
+        check_countable("weight", shape)
+        bound = 1 / math.sqrt(math.prod(shape[1:]))  # Kaiming uniform, a = sqrt(5), comes to this
+        try:
+            rng = np.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"rng must be None, a seed or a Generator, got {rng!r}") from None
+        shapes = {"weight": shape} if filters is None else {"weight": shape, "bias": (filters,)}
+        self._named: dict[str, Array] = {
+            name: rng.uniform(-bound, bound, size).astype(dtype) for name, size in shapes.items()
+        }
+        self.weight_grad: Array | None = None
+        self.bias_grad: Array | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float16, float32 or float64: x and dy are cast to it."""
+        return self.weight.dtype
+
+    @property
+    def weight(self) -> Array:
+        """The kernels, (F, C/groups, *kernel), or (C, F/groups, *kernel) of a
+        transposed convolution. Assigning copies into this same array."""
+        return self._named["weight"]
+
+    @weight.setter
+    def weight(self, value: ArrayLike) -> None:
+        self._copy_in({"weight": value})
+
+    @property
+    def bias(self) -> Array | None:
+        """A number a filter, (F,), or None. Assigning copies into this same array."""
+        return self._named.get("bias")
+
+    @bias.setter
+    def bias(self, value: ArrayLike | None) -> None:
+        if self.bias is not None:
+            self._copy_in({"bias": value})
+        elif value is not None:
+            raise ValueError("bias must be None: the layer was made with bias=False")
+
+    def parameters(self) -> Iterator[tuple[Array, Array | None]]:
+        """Yield (parameter, gradient) pairs, for an optimiser that updates parameters in place.
+
+        Ask again after each `backward`: the parameters stay the same arrays as long as the layer
+        lives, the gradients are new ones each time (None before the first).
+        """
+        for name, parameter in self._named.items():
+            yield parameter, getattr(self, f"{name}_grad")
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters under the names weight and, if there is one, bias."""
+        return {name: parameter.copy() for name, parameter in self._named.items()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Copy all parameters in, or on any error none.
+
+        `state` has the names and shapes of `state_dict`: that of another layer, here or in
+        PyTorch, or an open ``.npz``. Raises KeyError if a name is missing or not expected.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must map names to arrays, not {type(state).__name__}")
+        missing = [name for name in self._named if name not in state]
+        unexpected = [name for name in state if name not in self._named]
+        if missing or unexpected:
+            keys = list(self._named)
+            raise KeyError(f"state must have {keys}: missing {missing}, unexpected {unexpected}")
+        self._copy_in(state)
+
+    def _copy_in(self, values: Mapping[str, ArrayLike | None]) -> None:
+        """Cast and check all values, and only then copy any."""
+        arrays = {name: cast(name, value, self.dtype) for name, value in values.items()}
+        for name, a in arrays.items():
+            if a.shape != (shape := self._named[name].shape):
+                raise ValueError(f"{name} must have shape {shape}, got {a.shape}")
+        for name, a in arrays.items():
+            self._named[name][...] = a
+
+
+def cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:
+    """Return `value` as an array of `dtype`: the same array, if it is one."""
+    a = array(name, value)
+    check_real(name, a.dtype)
+    if a.dtype == dtype:
+        return a
+    with np.errstate(over="ignore"):
+        return a.astype(dtype)

@@ -1,0 +1,93 @@
+"""Rows: a 1x1 convolution of channels_last arrays is a matrix product on them as they are.
+
+With positions in the rows, x is (N * positions, C) and y (N * positions, F): nothing is copied.
+
+    forward       y   = x @ w.T       rows, or where they are fewer, filters, over workers
+    input_grad    dx  = dy @ w
+    weight_grad   dw  = dy.T @ x      parts summed in a fixed order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import threads
+from cyconv.algorithms import pointwise
+from cyconv.arguments import native
+from cyconv.geometry import Geometry
+from cyconv.plan import Plan
+from cyconv.tiling import pieces, wanted_pieces
+
+Array = NDArray[Any]
+
+# All accumulators of a weight gradient, in bytes.
+SUM_BYTES = 8 << 20
+
+
+def serves(g: Geometry, algorithm: str) -> bool:
+    return pointwise.serves(g) and g.groups == 1 and algorithm in ("auto", "gemm")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A pass of a convolution, as one product of matrices cut into pieces."""
+
+    plan: Plan
+
+    def run(
+        self, arrays: Sequence[Array | None], shapes: Sequence[tuple[int, ...]], result: Array
+    ) -> None:
+        """Compute into `result`; arrays of images have their channels last."""
+        g, dtype = self.plan.geometry, self.plan.dtype
+        first, second, *bias = (None if a is None else native(a, dtype) for a in arrays)
+        assert first is not None
+        assert second is not None
+        if self.plan.pass_ == "weight_grad":
+            dy, x = first.reshape(-1, g.filters), second.reshape(-1, g.channels)
+            self._sum(dy, x, result.reshape(g.filters, g.channels))
+            return
+        w = second.reshape(g.filters, g.channels)
+        w = w.T if self.plan.pass_ == "forward" else w
+        x, y = first.reshape(-1, w.shape[0]), result.reshape(-1, w.shape[1])
+        self._multiply(x, w, bias[0] if bias else None, y)
+
+    def _multiply(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
+        by_row = len(x) >= w.shape[1]
+        parts = pieces(len(x) if by_row else w.shape[1], wanted_pieces(self.plan.geometry))
+
+        def task(index: int) -> None:
+            part = parts[index]
+            if by_row:
+                tile = np.matmul(x[part], w, out=y[part])
+            else:
+                tile = y[:, part]
+                tile[...] = x @ w[:, part]
+            if b is not None:
+                tile += b if by_row else b[part]
+
+        threads.run(task, len(parts), self.plan.seconds, blas=self.plan.large_products)
+
+    def _sum(self, dy: Array, x: Array, dw: Array) -> None:
+        number = min(wanted_pieces(self.plan.geometry), max(1, SUM_BYTES // dw.nbytes))
+        if number == 1:  # large weights: a block of filters is a product of its own
+            blocks = pieces(len(dw), wanted_pieces(self.plan.geometry))
+
+            def fill(index: int) -> None:
+                np.matmul(dy[:, blocks[index]].T, x, out=dw[blocks[index]])
+
+            threads.run(fill, len(blocks), self.plan.seconds, blas=self.plan.large_products)
+            return
+        parts = pieces(len(x), number)
+        sums = np.empty((len(parts), *dw.shape), dw.dtype)
+
+        def add(index: int) -> None:
+            np.matmul(dy[parts[index]].T, x[parts[index]], out=sums[index])
+
+        threads.run(add, len(parts), self.plan.seconds, blas=self.plan.large_products)
+        with threads.quiet():
+            np.sum(sums, axis=0, out=dw)
