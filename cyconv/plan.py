@@ -44,9 +44,7 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
     "gemm": ((pointwise, _serves(pointwise)), (lowering, _serves(lowering))),
     "direct": (
         (depthwise, depthwise.pays),
-        (direct, lambda g, pass_, itemsize: direct.serves(g, pass_)),
-        (pointwise, _serves(pointwise)),
-        (lowering, _serves(lowering)),
+        (direct, _serves(direct)),
     ),
     "winograd": ((winograd, _serves(winograd)),),
 }

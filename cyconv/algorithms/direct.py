@@ -8,7 +8,8 @@ through one by one, with the sums of some filters and positions in vector regist
     forward       y   = sum over taps of w * x       straight into y
     input_grad    dx  = the same over dy, by channels instead of filters; with stride s, s parts
                   an axis, each by the taps that reach it
-    weight_grad   by lowering
+    weight_grad   dw  = sum over positions of x * dy, positions now being what the microkernel
+                  goes through, and dy transposed a box at a time; parts summed in a fixed order
 
 Work is cut into tasks, each a box of the output of one image and group, and some filters. Threads
 take tasks from a common counter, without the interpreter from the first to the last.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import kernels, threads
-from cyconv.algorithms import lowering
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.tiling import boxes, pieces, wanted_pieces
@@ -39,10 +40,14 @@ Array = NDArray[Any]
 BAND_BYTES = 512 << 10
 # Filters are cut into blocks of whole rows of the microkernel.
 ROWS = 8
-# Slot of a thread's scratch memory.
-BAND = 0
-# The multiply-adds a second of one core, cautiously, to judge what is worth sharing.
-MULTIPLY_ADDS = 4e10
+# Slots of a thread's scratch memory.
+BAND, SUMS = 0, 1
+# For the weight gradient: whole vectors of filters; a transposed box of dy, and all accumulators
+# (bytes); and the fewest rows of the sum that are worth transposing dy for.
+LANES = 16
+TURNED_BYTES = 512 << 10
+SUM_BYTES = 4 << 20
+LEAST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +70,34 @@ class Work:
     gaps: bool
 
 
-def serves(g: Geometry, pass_: str) -> bool:
-    return pass_ != "weight_grad"
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The weight gradient: axes, tasks, shares of them and blocks of rows of the sum, as the kernel
+    takes them, the shape of the accumulators, and items of memory."""
+
+    axes: NDArray[np.intp]
+    tasks: NDArray[np.intp]
+    shares: NDArray[np.intp]
+    blocks: NDArray[np.intp]
+    sums: tuple[int, int, int]
+    memory: int
+
+
+def serves(g: Geometry) -> bool:
+    return True
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether this beats lowering: on planes of a vector of positions or more."""
-    return serves(g, pass_) and kernels.VECTOR and g.positions * itemsize >= 64
+    if pass_ == "weight_grad":
+        return kernels.VECTOR and g.group_filters * itemsize >= 32
+    return kernels.VECTOR and g.positions * itemsize >= 64
 
 
-def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
     """What a pass goes through."""
+    if pass_ == "weight_grad":
+        return _sum(g, itemsize)
     filters, channels = g.group_channels * g.taps, g.taps  # from one to the next, in w
     if pass_ == "input_grad":
         filters, channels = channels, filters
@@ -117,25 +139,68 @@ def _flat(axes: NDArray[np.intp]) -> NDArray[np.intp]:
     return axes
 
 
-def _tasks(g: Geometry, axes: NDArray[np.intp], itemsize: int) -> NDArray[np.intp]:
-    """Cut into boxes whose bands are small, and these into enough blocks of filters; a row each of
-    image, group, box and filters. Those of one band follow each other."""
-    output = axes[:, 5].tolist()
+def _boxes(g: Geometry, axes: NDArray[np.intp], limit: int, itemsize: int) -> list[Any]:
+    """Cut the output into boxes of at most `limit` positions, whose bands are small."""
     cells = math.prod(min(int(kernel), int(stride)) for kernel, stride in axes[:, 1:3])
-    limit = max(1, BAND_BYTES // (itemsize * g.group_channels * cells))
-    cut = list(boxes((output[0], output[1], output[2]), limit))
+    limit = min(limit, BAND_BYTES // (itemsize * g.group_channels * cells))
+    depth, height, width = axes[:, 5].tolist()
+    return list(boxes((depth, height, width), max(1, limit)))
+
+
+def _tasks(g: Geometry, axes: NDArray[np.intp], itemsize: int) -> NDArray[np.intp]:
+    """Cut into boxes, and these into enough blocks of filters; a row each of image, group, box and
+    filters. Those of one band follow each other."""
+    cut = _boxes(g, axes, g.batch * math.prod(g.size) + g.positions, itemsize)
     number = -(-wanted_pieces(g) // (g.batch * g.groups * len(cut)))
     filters = pieces(g.group_filters, number, ROWS)
-    return np.array(
-        [
-            (image, group, *itertools.chain(*zip(start, stop, strict=True)), part.start, part.stop)
-            for image in range(g.batch)
-            for group in range(g.groups)
-            for start, stop in cut
-            for part in filters
-        ],
-        np.intp,
-    ).reshape(-1, 10)
+    return _table(
+        (image, group, *itertools.chain(*zip(start, stop, strict=True)), part.start, part.stop)
+        for image in range(g.batch)
+        for group in range(g.groups)
+        for start, stop in cut
+        for part in filters
+    )
+
+
+def _table(rows: Iterable[tuple[int, ...]]) -> NDArray[np.intp]:
+    return np.array(list(rows), np.intp)
+
+
+def _sum(g: Geometry, itemsize: int) -> Sum:
+    """Cut the positions into parts with accumulators of their own, not too large in all, and if
+    these are few, channels into blocks."""
+    axes = _flat(g.axes())
+    rows, columns = g.group_channels * g.taps, -(-g.group_filters // LANES) * LANES
+    cut = _boxes(g, axes, TURNED_BYTES // (itemsize * columns), itemsize)
+    items = [(image, box) for image in range(g.batch) for box in cut]
+    wanted = -(-wanted_pieces(g) // g.groups)
+    parts = pieces(len(items), min(wanted, max(1, SUM_BYTES // (itemsize * rows * columns))))
+    channels = pieces(g.group_channels, min(-(-wanted // len(parts)), -(-rows // LEAST_ROWS)))
+    tasks, shares = [], []
+    for i, part in enumerate(parts):
+        for group, block in itertools.product(range(g.groups), channels):
+            shares.append((i, len(tasks), len(tasks) + part.stop - part.start))
+            for image, (start, stop) in items[part]:
+                box = itertools.chain(*zip(start, stop, strict=True))
+                tasks.append((image, group, *box, block.start, block.stop))
+    table = _table(tasks)
+    band = kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
+        axes, table, max(block.stop - block.start for block in channels), itemsize
+    )
+    largest = max(math.prod(b - a for a, b in zip(*box, strict=True)) for box in cut)
+    blocks = [
+        (group, block.start, block.stop)
+        for group in range(g.groups)
+        for block in pieces(rows, wanted, ROWS)
+    ]
+    return Sum(
+        axes=axes,
+        tasks=table,
+        shares=_table(shares),
+        blocks=_table(blocks),
+        sums=(len(parts), g.groups * rows, columns),
+        memory=band + largest * columns,
+    )
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -152,7 +217,22 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
         _run(plan, part, dy, w, None, dx if part.out is None else dx[:, :, *part.out])
 
 
-weight_grad = lowering.weight_grad
+def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
+    work: Sum = plan.tiles
+    x = x.reshape(*x.shape[:2], *work.axes[:, 0])
+    dy = dy.reshape(*dy.shape[:2], *work.axes[:, 5])
+    sums = threads.scratch(SUMS, work.sums, dw.dtype)
+    progress = np.zeros(3, np.longlong)
+
+    def task(_: int) -> None:
+        memory = threads.scratch(BAND, (work.memory,), dw.dtype)
+        plan.kernels.direct_weight_grad(
+            dy, x, sums, dw.reshape(-1), work.axes, plan.geometry.groups, work.tasks, work.shares,
+            work.blocks, progress, memory,
+        )  # fmt: skip
+
+    threads.run(task, min(len(work.shares), threads.get_num_threads()), plan.seconds, blas=False)
 
 
 def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) -> None:

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 Integers = NDArray[np.intp]
 
 # Slots of a thread's scratch memory.
-SHARED, OWN = 0, 1
+SHARED, OWN, TOTAL = range(3)
 # Transformed tiles come in steps of this many (LANES in the kernel).
 LANES = 16
 # Tiles of a block, and filters that are multiplied before they are transformed back: with these the
@@ -38,6 +38,12 @@ COLUMNS, ROWS = 48, 32
 # By filters where there are at most this many tiles and at least so many weights.
 FEW_TILES = 160
 MANY_WEIGHTS = 128**2
+# The weight gradient is summed by channels where it is at least so large, with dy transformed in
+# chunks of at most so many bytes; else by tiles, in parts. A block has so many tiles.
+LARGE_SUM = 96**2
+CHUNK_BYTES = 24 << 20
+SUM_PARTS = 8
+SUM_COLUMNS = 64
 # What it takes to transform a tile of a channel, and a weight (seconds); shares of such work should
 # take at least SHARE_SECONDS.
 PER_TILE, PER_WEIGHT = 1e-8, 4e-9
@@ -133,3 +139,86 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
 
         count = len(cut.tiles)
     threads.run(work, min(count, threads.get_num_threads()), plan.seconds, blas=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels and
+    filters, as rows of (start, stop); tiles and filters in whole vectors."""
+
+    few: bool
+    axes: Integers
+    chunks: tuple[Integers, ...]
+    parts: Integers
+    channels: Integers
+    filters: Integers
+    width: int
+    columns: int
+
+
+def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
+    """The blocks of a weight gradient over `total` tiles."""
+    few = g.channels * g.filters >= LARGE_SUM
+    columns = _rounded(g.filters)
+    tiles = blocks(total, SUM_COLUMNS, LANES)
+    each = 36 * itemsize * columns * SUM_COLUMNS
+    number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
+    return Sums(
+        few=few,
+        axes=g.axes(),
+        chunks=tuple(_rows(tiles[part]) for part in pieces(len(tiles), number)),
+        parts=_rows(pieces(len(tiles), SUM_PARTS)),
+        channels=_rows(blocks(g.channels, ROWS) if few else pieces(g.channels, SUM_PARTS)),
+        filters=_rows(blocks(g.filters, LANES, LANES)),
+        width=max(_rounded(part.stop - part.start) for part in tiles),
+        columns=columns,
+    )
+
+
+def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Fill dw (F, C, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
+    if plan.tiles.few:
+        _sum_by_channels(plan, dy, x, dw)
+    else:
+        _sum_by_tiles(plan, dy, x, dw)
+
+
+def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    cut: Sums = plan.tiles
+    channels = x.shape[1]
+    sums = threads.scratch(SHARED, (len(cut.parts), 36, channels, cut.columns), dw.dtype)
+    progress = np.zeros(3, np.longlong)
+    items = 36 * (channels * cut.width + cut.width * cut.columns + 2 * LANES + LANES**2)
+
+    def work(_: int) -> None:
+        memory = threads.scratch(OWN, (items,), dw.dtype)
+        plan.kernels.winograd_sum_by_tiles(
+            dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, progress,
+            memory,
+        )  # fmt: skip
+
+    count = min(len(cut.parts), threads.get_num_threads())
+    threads.run(work, count, plan.seconds, blas=False)
+
+
+def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    cut: Sums = plan.tiles
+    chunks = len(cut.chunks)
+    most = max(int(tiles[-1, 1] - tiles[0, 0]) for tiles in cut.chunks)
+    rows = int((cut.channels[:, 1] - cut.channels[:, 0]).max())
+    shared = x.shape[1] * cut.columns + LANES if chunks > 1 else 0
+    d = threads.scratch(SHARED, (36, _rounded(most) * cut.columns + LANES), dw.dtype)
+    sums = threads.scratch(TOTAL, (36, shared), dw.dtype)
+    items = 36 * (rows * cut.width + (0 if shared else rows * cut.columns) + 2 * LANES + LANES**2)
+    for i, tiles in enumerate(cut.chunks):
+        progress = np.zeros(3, np.longlong)
+
+        def work(_: int, i: int = i, tiles: Integers = tiles, progress: Any = progress) -> None:
+            memory = threads.scratch(OWN, (items,), dw.dtype)
+            plan.kernels.winograd_sum_by_channels(
+                dy, x, d, sums, dw, cut.axes, cut.filters, tiles, cut.channels, cut.width,
+                cut.columns, i > 0, i == chunks - 1, progress, memory,
+            )  # fmt: skip
+
+        count = min(len(cut.channels), threads.get_num_threads())
+        threads.run(work, count, plan.seconds / chunks, blas=False)

@@ -98,12 +98,12 @@ class Blocks:
     axes: NDArray[np.intp]
 
 
-def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks:
+def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fused.Sums:
     if pass_ == "input_grad":
         return tiles(g.flipped(), itemsize, "forward")
     total, weights = count_tiles(g), g.channels * g.filters
-    if kernels.VECTOR and pass_ == "forward":
-        return fused.cut(g, total)
+    if kernels.VECTOR:
+        return fused.cut(g, total) if pass_ == "forward" else fused.cut_sums(g, total, itemsize)
     tile_bytes = 36 * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS
@@ -207,7 +207,9 @@ def _filters_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array
 
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C, 1, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
-    if plan.tiles.few:
+    if isinstance(plan.tiles, fused.Sums):
+        fused.sum_weight_grad(plan, dy, x, dw[:, :, 0])
+    elif plan.tiles.few:
         _sum_by_filters(plan, dy, x, dw[:, :, 0])
     else:
         _sum_by_tiles(plan, dy, x, dw[:, :, 0])

@@ -18,14 +18,20 @@ cdef extern from "simd.h" nogil:
         MOST_ROWS
         MOST_VECTORS
         VECTOR_BYTES
+        AHEAD
     ctypedef struct Tap:
         Py_ssize_t cell, weight
     void multiply_tile_float(
         int rows, int vectors, const float* x, const Tap* taps, Py_ssize_t count, const float* weights,
-        Py_ssize_t w_step, const float* bias, float* y, Py_ssize_t y_step)
+        const Py_ssize_t* row_at, const float* bias, int add, float* y, Py_ssize_t y_step)
     void multiply_tile_double(
         int rows, int vectors, const double* x, const Tap* taps, Py_ssize_t count, const double* weights,
-        Py_ssize_t w_step, const double* bias, double* y, Py_ssize_t y_step)
+        const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
+    void transpose_float(
+        const float* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, float* to, Py_ssize_t to_step)
+    void transpose_double(
+        const double* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, double* to,
+        Py_ssize_t to_step)
 
 cdef enum:
     # `steps`: from a filter, a channel and a group to the next in w; where the first tap is, and from
@@ -101,7 +107,7 @@ cdef int lay_out_direct(
             band.axes[a].length += longest(tasks, a, False) - band.axes[a].output
             cells *= band.axes[a].sheets * <double>band.axes[a].length
     g.taps = <Tap*>malloc(
-        (band.taps + 8) * sizeof(Tap) + (depth.sheets + height.sheets + width.sheets) * sizeof(Run)
+        (band.taps + AHEAD) * sizeof(Tap) + (depth.sheets + height.sheets + width.sheets) * sizeof(Run)
     )
     # More cells than this are more bytes than a Py_ssize_t counts, or memory holds.
     if g.taps == NULL or cells * channels > 1e17:
@@ -111,7 +117,7 @@ cdef int lay_out_direct(
     if g.in_place:
         g.memory = 0
     else:
-        lay_band(band, <Run*>(g.taps + band.taps + 8))
+        lay_band(band, <Run*>(g.taps + band.taps + AHEAD))
         g.memory = channels * band.cells + VECTOR_BYTES // itemsize
     for c in range(channels):
         for kd in range(depth.kernel):
@@ -133,8 +139,7 @@ cdef int lay_out_direct(
                         + kh * steps[TAP_STEPS + 1] + kw * steps[TAP_STEPS + 2]
                     )
                     k += 1
-    for a in range(8):
-        g.taps[k + a] = g.taps[k - 1]
+    repeat_last(g.taps, k)
     return 0
 
 
@@ -233,12 +238,35 @@ cdef inline void scatter(
 
 cdef inline void multiply_tile(
     int rows, int vectors, const real* x, const Tap* taps, Py_ssize_t count, const real* weights,
-    Py_ssize_t w_step, const real* bias, real* y, Py_ssize_t y_step
+    const Py_ssize_t* row_at, const real* bias, int add, real* y, Py_ssize_t y_step
 ) noexcept nogil:
     if real is float:
-        multiply_tile_float(rows, vectors, x, taps, count, weights, w_step, bias, y, y_step)
+        multiply_tile_float(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
     else:
-        multiply_tile_double(rows, vectors, x, taps, count, weights, w_step, bias, y, y_step)
+        multiply_tile_double(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
+
+
+cdef inline void transpose(
+    const real* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, real* to, Py_ssize_t to_step
+) noexcept nogil:
+    """to (columns, rows) = a (rows, columns)."""
+    if real is float:
+        transpose_float(a, a_step, rows, columns, to, to_step)
+    else:
+        transpose_double(a, a_step, rows, columns, to, to_step)
+
+
+cdef inline void repeat_last(Tap* taps, Py_ssize_t count) noexcept nogil:
+    """Taps that the microkernel fetches, but does not use."""
+    cdef Py_ssize_t i
+    for i in range(AHEAD):
+        taps[count + i] = taps[count - 1]
+
+
+cdef inline void equal_steps(Py_ssize_t step, Py_ssize_t* row_at) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(MOST_ROWS):
+        row_at[i] = i * step
 
 
 cdef void multiply_box(
@@ -260,7 +288,9 @@ cdef void multiply_box(
     cdef const real* weights
     cdef const real* bias
     cdef real* to
+    cdef Py_ssize_t[MOST_ROWS] row_at
     cdef real[TILE_ITEMS] buffer
+    equal_steps(g.w_step, &row_at[0])
     for outer in range(tiles if by_tile else panels):
         for inner in range(panels if by_tile else tiles):
             tile, panel = (outer, inner) if by_tile else (inner, outer)
@@ -278,10 +308,13 @@ cdef void multiply_box(
             col = start if runs.length == runs.width else start % row_step
             if y_steps[4] == 1 and col + count * lanes <= runs.width:
                 to += col if col == start else start // row_step * y_steps[3] + col
-                multiply_tile(<int>rows, <int>count, x, g.taps, g.band.taps, weights, g.w_step, bias, to, y_steps[1])
+                multiply_tile(
+                    <int>rows, <int>count, x, g.taps, g.band.taps, weights, &row_at[0], bias, 0, to,
+                    y_steps[1],
+                )
             else:
                 multiply_tile(
-                    <int>rows, <int>count, x, g.taps, g.band.taps, weights, g.w_step, bias,
+                    <int>rows, <int>count, x, g.taps, g.band.taps, weights, &row_at[0], bias, 0,
                     &buffer[0], count * lanes,
                 )
                 scatter(

@@ -1,4 +1,5 @@
-/* Vectors: a type and four operations for each instruction set, and the microkernel on top of them.
+/* Vectors: a type and six operations for each instruction set, and on top of them the microkernel and
+   a transposition.
 
    setup.py compiles the same kernels once for each set, which it names by one of CYCONV_AVX512,
    CYCONV_AVX2 and CYCONV_NEON; without a name it is plain C, in the 16-byte vectors that GCC and
@@ -18,13 +19,19 @@
 #define ALWAYS_INLINE static __forceinline
 #define UNROLL
 #define RESTRICT __restrict
+#if defined(_M_X64)
+#define PREFETCH(cells) _mm_prefetch((const char *)(cells), _MM_HINT_T0)
+#else
+#define PREFETCH(cells) ((void)(cells))
+#endif
 #else
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define RESTRICT __restrict__
+#define PREFETCH(cells) __builtin_prefetch(cells)
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 #endif
 
@@ -57,17 +64,19 @@
 
 /* Where a tap reads the input, and its weight: steps from where the tile and its first row begin. */
 typedef struct { ptrdiff_t cell, weight; } Tap;
-#ifndef AHEAD
+/* How many taps ahead cells are fetched: with 1024 channels, 6% faster than not at all. */
 #define AHEAD 8
-#endif
 
 #define REAL float
 #define NAME(function) function##_float
 #if defined(CYCONV_AVX512)
 #define INTRINSIC(operation) _mm512_##operation##_ps
+#define ZIP_LOW _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_HIGH _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 typedef __m512 vector_float;
 #elif defined(CYCONV_AVX2)
 #define INTRINSIC(operation) _mm256_##operation##_ps
+#define HALVES _mm256_permute2f128_ps
 typedef __m256 vector_float;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f32
@@ -77,14 +86,20 @@ typedef float32x4_t vector_float;
 #undef REAL
 #undef NAME
 #undef INTRINSIC
+#undef ZIP_LOW
+#undef ZIP_HIGH
+#undef HALVES
 
 #define REAL double
 #define NAME(function) function##_double
 #if defined(CYCONV_AVX512)
 #define INTRINSIC(operation) _mm512_##operation##_pd
+#define ZIP_LOW _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_HIGH _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15)
 typedef __m512d vector_double;
 #elif defined(CYCONV_AVX2)
 #define INTRINSIC(operation) _mm256_##operation##_pd
+#define HALVES _mm256_permute2f128_pd
 typedef __m256d vector_double;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f64
@@ -94,6 +109,9 @@ typedef float64x2_t vector_double;
 #undef REAL
 #undef NAME
 #undef INTRINSIC
+#undef ZIP_LOW
+#undef ZIP_HIGH
+#undef HALVES
 
 #endif
 
@@ -110,6 +128,21 @@ ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return INTRINSIC(set1)(value); }
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     return INTRINSIC(fmadd)(a, b, sum);
 }
+#if defined(CYCONV_AVX512)
+ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
+    return INTRINSIC(permutex2var)(a, ZIP_LOW, b);
+}
+ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
+    return INTRINSIC(permutex2var)(a, ZIP_HIGH, b);
+}
+#else
+ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
+    return HALVES(INTRINSIC(unpacklo)(a, b), INTRINSIC(unpackhi)(a, b), 0x20);
+}
+ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
+    return HALVES(INTRINSIC(unpacklo)(a, b), INTRINSIC(unpackhi)(a, b), 0x31);
+}
+#endif
 
 #elif defined(CYCONV_NEON)
 
@@ -119,6 +152,8 @@ ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return INTRINSIC(vdupq_n)(value)
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     return INTRINSIC(vfmaq)(sum, a, b);
 }
+ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) { return INTRINSIC(vzip1q)(a, b); }
+ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) { return INTRINSIC(vzip2q)(a, b); }
 
 #else
 
@@ -145,34 +180,49 @@ ALWAYS_INLINE VECTOR NAME(spread)(REAL value) {
     for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = value;
     return v;
 }
+ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = i % 2 ? LANE(b, i / 2) : LANE(a, i / 2);
+    return v;
+}
+ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        LANE(v, i) = i % 2 ? LANE(b, (LANES + i) / 2) : LANE(a, (LANES + i) / 2);
+    return v;
+}
 #undef LANE
 
 #endif
 
-/* The microkernel: for `rows` filters and `vectors` whole vectors of positions,
+/* The microkernel: for `rows` rows and `vectors` whole vectors of positions,
 
-       y[i * y_step + j] = bias[i] + the sum over taps of
-                           weights[i * w_step + tap.weight] * x[tap.cell + j]
+       y[i * y_step + j] = start + the sum over taps of
+                           weights[row_at[i] + tap.weight] * x[tap.cell + j]
 
-   where bias may be NULL. Called with constants for rows and vectors, so that the sums are in
-   registers. The weights are read where they lie: a copy in the order of reading gained nothing. */
+   where start is bias[i], or what y holds where `add` is set, or zero where bias is NULL. Called with
+   constants for rows and vectors, so that the sums are in registers. Weights are read where they
+   lie: a copy in the order of reading gained nothing. Cells are fetched into the nearest cache some
+   taps ahead; the table of taps goes on that far. */
 ALWAYS_INLINE void NAME(tile)(
     const int rows, const int vectors, const REAL *x, const Tap *taps, ptrdiff_t count,
-    const REAL *weights, ptrdiff_t w_step, const REAL *bias, REAL *y, ptrdiff_t y_step) {
+    const REAL *weights, const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y,
+    ptrdiff_t y_step) {
     VECTOR sums[MOST_ROWS][2 * MOST_VECTORS], cells[2 * MOST_VECTORS];
     const REAL *row[MOST_ROWS];
     UNROLL
     for (int i = 0; i < rows; i++) {
-        row[i] = weights + i * w_step;
+        row[i] = weights + row_at[i];
         UNROLL
-        for (int j = 0; j < vectors; j++) sums[i][j] = NAME(spread)(bias ? bias[i] : 0);
+        for (int j = 0; j < vectors; j++)
+            sums[i][j] = add ? NAME(load)(y + i * y_step + j * LANES)
+                             : NAME(spread)(bias ? bias[i] : 0);
     }
     for (ptrdiff_t k = 0; k < count; k++) {
-        const REAL *from = x + taps[k].cell;
+        const REAL *from = x + taps[k].cell, *next = x + taps[k + AHEAD].cell;
         const ptrdiff_t weight_at = taps[k].weight;
-        const REAL *next = x + taps[k + AHEAD].cell;
         UNROLL
-        for (int j = 0; j < vectors; j++) __builtin_prefetch(next + j * LANES);
+        for (int j = 0; j < vectors; j++) PREFETCH(next + j * LANES);
         UNROLL
         for (int j = 0; j < vectors; j++) cells[j] = NAME(load)(from + j * LANES);
         UNROLL
@@ -192,9 +242,9 @@ ALWAYS_INLINE void NAME(tile)(
 
 #define DEFINE_TILE(ROWS, VECTORS)                                                               \
     static void NAME(tile_##ROWS##_##VECTORS)(                                                   \
-        const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights, ptrdiff_t w_step,  \
-        const REAL *bias, REAL *y, ptrdiff_t y_step) {                                           \
-        NAME(tile)(ROWS, VECTORS, x, taps, count, weights, w_step, bias, y, y_step);             \
+        const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights,                    \
+        const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {         \
+        NAME(tile)(ROWS, VECTORS, x, taps, count, weights, row_at, bias, add, y, y_step);        \
     }
 #define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2) DEFINE_TILE(ROWS, 3)
 #define DEFINE_WIDE_TILES(ROWS) DEFINE_TILE(ROWS, 4) DEFINE_TILE(ROWS, 5) DEFINE_TILE(ROWS, 6)
@@ -205,16 +255,53 @@ FOR_FEW_ROWS(DEFINE_WIDE_TILES)
    are at most half as many. */
 static void NAME(multiply_tile)(
     int rows, int vectors, const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights,
-    ptrdiff_t w_step, const REAL *bias, REAL *y, ptrdiff_t y_step) {
+    const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {
     switch (8 * rows + vectors) {
 #define CASE(ROWS, VECTORS)                                                                      \
     case 8 * ROWS + VECTORS:                                                                     \
-        NAME(tile_##ROWS##_##VECTORS)(x, taps, count, weights, w_step, bias, y, y_step);         \
+        NAME(tile_##ROWS##_##VECTORS)(x, taps, count, weights, row_at, bias, add, y, y_step);    \
         break;
 #define CASES(ROWS) CASE(ROWS, 1) CASE(ROWS, 2) CASE(ROWS, 3)
 #define WIDE_CASES(ROWS) CASE(ROWS, 4) CASE(ROWS, 5) CASE(ROWS, 6)
         FOR_EACH_ROWS(CASES)
         FOR_FEW_ROWS(WIDE_CASES)
+    }
+}
+
+/* to[j * to_step + i] = from[i * from_step + j], for as many i and j as a vector has lanes: by rounds
+   in which each vector is zipped with the one half of them further on. */
+static void NAME(transpose_tile)(const REAL *from, ptrdiff_t from_step, REAL *to, ptrdiff_t to_step) {
+    VECTOR a[VECTOR_BYTES / sizeof(REAL)], b[VECTOR_BYTES / sizeof(REAL)];
+    UNROLL
+    for (int i = 0; i < LANES; i++) a[i] = NAME(load)(from + i * from_step);
+    UNROLL
+    for (int round = 1; round < LANES; round *= 2) {
+        UNROLL
+        for (int i = 0; i < LANES / 2; i++) {
+            b[2 * i] = NAME(zip_low)(a[i], a[i + LANES / 2]);
+            b[2 * i + 1] = NAME(zip_high)(a[i], a[i + LANES / 2]);
+        }
+        UNROLL
+        for (int i = 0; i < LANES; i++) a[i] = b[i];
+    }
+    UNROLL
+    for (int i = 0; i < LANES; i++) NAME(store)(to + i * to_step, a[i]);
+}
+
+/* The same for any number of rows and columns; columns of `to` past the rows are left alone. */
+static void NAME(transpose)(
+    const REAL *from, ptrdiff_t from_step, ptrdiff_t rows, ptrdiff_t columns, REAL *to,
+    ptrdiff_t to_step) {
+    for (ptrdiff_t i = 0; i < rows; i += LANES) {
+        for (ptrdiff_t j = 0; j < columns; j += LANES) {
+            if (i + LANES <= rows && j + LANES <= columns) {
+                NAME(transpose_tile)(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
+                continue;
+            }
+            for (ptrdiff_t r = i; r < rows && r < i + LANES; r++)
+                for (ptrdiff_t c = j; c < columns && c < j + LANES; c++)
+                    to[c * to_step + r] = from[r * from_step + c];
+        }
     }
 }
 

@@ -34,3 +34,12 @@ def wait_for_change(
     with nogil:
         changed = cyconv_wait_for_change(&word[0], seen, nanoseconds, after)
     return changed
+
+
+# Threads that are in the same call of a kernel with two phases share `progress`: it counts the tasks
+# of the first phase that were taken and that are done, and those of the second that were taken. The
+# second phase begins when the tasks of the first are done.
+cdef enum:
+    FIRST_TAKEN = 0
+    FIRST_DONE = 1
+    SECOND_TAKEN = 2

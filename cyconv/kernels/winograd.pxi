@@ -321,6 +321,23 @@ def winograd_input(
         )
 
 
+cdef void transform_output_grad(
+    const real* dy, const Grid* g, Py_ssize_t first, Py_ssize_t tiles, real* v
+) noexcept nogil:
+    """v (36, LANES) = A dy A^T for up to LANES tiles of one filter, zero past the last."""
+    cdef Py_ssize_t i, k
+    cdef real[16 * LANES] cells
+    gather_tiles(
+        dy, g.image_step, g.row_step, g.H, g.W, 0, 0, g.TH, g.TW, first, tiles, 4, &cells[0],
+    )
+    for i in range(4):
+        for k in range(4 * LANES):
+            v[i * 6 * LANES + k] = cells[i * 4 * LANES + k]
+        output_grad_1d(v + i * 6 * LANES, LANES)
+    for i in range(6):
+        output_grad_1d(v + i * LANES, 6 * LANES)
+
+
 def winograd_output_grad(
     const real[:, :, :, :, :] dy not None,
     real[:, :, :] u not None,
@@ -333,27 +350,17 @@ def winograd_output_grad(
     cdef Py_ssize_t[3] u_shape = [u.shape[0], u.shape[1], u.shape[2]]
     check_winograd(dy_shape, u_shape, axes, first, tiles, True)
     check_rows(dy.strides[4], dy.shape[4], u.strides[2], u.shape[2], sizeof(real))
-    cdef Py_ssize_t TH = (axes[1, OUTPUT] + 3) // 4, TW = (axes[2, OUTPUT] + 3) // 4
-    cdef Py_ssize_t image_step = dy.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t row_step = dy.strides[3] // <Py_ssize_t>sizeof(real)
+    cdef Grid g = grid_of(dy, axes, True)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t f, t, i, k, chunk
-    cdef real[16 * LANES] cells
+    cdef Py_ssize_t f, t, chunk
     cdef real[36 * LANES] v
     with nogil:
         for f in range(dy.shape[1]):
             for chunk in range(u.shape[2] // LANES):
                 t = chunk * LANES
-                gather_tiles(
-                    &dy[0, f, 0, 0, 0], image_step, row_step, dy.shape[3], dy.shape[4],
-                    0, 0, TH, TW, first + t, max(0, min(LANES, tiles - t)), 4, &cells[0],
+                transform_output_grad(
+                    &dy[0, f, 0, 0, 0], &g, first + t, max(0, min(LANES, tiles - t)), &v[0]
                 )
-                for i in range(4):
-                    for k in range(4 * LANES):
-                        v[i * 6 * LANES + k] = cells[i * 4 * LANES + k]
-                    output_grad_1d(&v[i * 6 * LANES], LANES)
-                for i in range(6):
-                    output_grad_1d(&v[i * LANES], 6 * LANES)
                 store_lanes(v, &u[0, f, t], plane_step)
 
 

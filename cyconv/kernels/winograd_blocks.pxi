@@ -1,15 +1,5 @@
 # Winograd from end to end: blocks of tiles are transformed, multiplied by the microkernel and
 # transformed back while they are in cache, in one call and without the interpreter.
-#
-# Threads that are in the same call share `progress`: it counts the tasks of its first phase that
-# were taken and that are done, and those of the second phase that were taken. The second phase
-# begins when the tasks of the first are done.
-
-cdef enum:
-    FIRST_TAKEN = 0
-    FIRST_DONE = 1
-    SECOND_TAKEN = 2
-
 
 cdef void multiply_planes(
     const real* v, Py_ssize_t v_plane, Py_ssize_t v_step, const real* u, Py_ssize_t u_plane, Py_ssize_t u_step,
@@ -21,6 +11,8 @@ cdef void multiply_planes(
     cdef Py_ssize_t vectors = columns // lanes, panels = (filters + MOST_ROWS - 1) // MOST_ROWS
     cdef Py_ssize_t tiles = (vectors + MOST_VECTORS - 1) // MOST_VECTORS
     cdef Py_ssize_t i, panel, tile, f, rows, first, count
+    cdef Py_ssize_t[MOST_ROWS] row_at
+    equal_steps(v_step, &row_at[0])
     for i in range(36):
         for panel in range(panels):
             f = filters * panel // panels
@@ -30,7 +22,7 @@ cdef void multiply_planes(
                 count = vectors * (tile + 1) // tiles - first
                 multiply_tile(
                     <int>rows, <int>count, u + i * u_plane + first * lanes, taps, channels,
-                    v + i * v_plane + f * v_step, v_step, <const real*>NULL,
+                    v + i * v_plane + f * v_step, &row_at[0], <const real*>NULL, 0,
                     m + i * m_plane + f * m_step + first * lanes, m_step,
                 )
 
@@ -47,14 +39,13 @@ cdef int check_blocks(const Py_ssize_t[:, ::1] blocks, Py_ssize_t size, Py_ssize
 
 cdef Tap* list_channels(Py_ssize_t channels, Py_ssize_t step) except NULL:
     """The channels of transformed tiles, as the microkernel's taps."""
-    cdef Tap* taps = <Tap*>malloc((channels + 8) * sizeof(Tap))
+    cdef Tap* taps = <Tap*>malloc((channels + AHEAD) * sizeof(Tap))
     cdef Py_ssize_t c
     if taps == NULL:
         raise MemoryError
     for c in range(channels):
         taps[c].cell, taps[c].weight = c * step, c
-    for c in range(8):
-        taps[channels + c] = taps[channels - 1]
+    repeat_last(taps, channels)
     return taps
 
 

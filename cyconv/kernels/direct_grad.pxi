@@ -1,0 +1,225 @@
+# The weight gradient in place: the same microkernel, with positions for its taps.
+#
+#     dw[k, f] = sum over positions p of x[where tap k reads for p] * dy[p, f]
+#
+# For each position the microkernel loads the dy of some filters, from a transposed copy of a box of
+# it, and adds them, times the cell that each of some taps reads there, to sums in registers. (It
+# calls cells what here is dy, and weights what here are cells of the band.) So no columns are made,
+# and padding, strides and gaps between rows are again only numbers in a table.
+#
+# A share is some of the tasks, summed in their order by whoever takes it; shares that sum over
+# different positions have accumulators of their own, added in the end, in order.
+
+cdef enum:
+    # A share: the accumulator, and its tasks (start and stop). All are of one group and block of
+    # channels, which stands where a forward task has filters.
+    PART = 0
+    TASKS = 1
+
+
+cdef struct Step:
+    # Of dy, in items.
+    Py_ssize_t image, filter, depth, height
+
+
+cdef void transpose_box(
+    const real* dy, const Step* step, const Py_ssize_t* box, Py_ssize_t filters, real* turned, Py_ssize_t columns
+) noexcept nogil:
+    """turned (positions, columns) = a box of dy (filters, od, oh, ow), row by row unless these
+    follow each other."""
+    cdef Py_ssize_t d, h, OH = box[3] - box[2], OW = box[5] - box[4]
+    cdef const real* plane
+    for d in range(box[0], box[1]):
+        plane = dy + d * step.depth + box[2] * step.height + box[4]
+        if OW == step.height:
+            transpose(plane, step.filter, filters, OH * OW, turned, columns)
+        else:
+            for h in range(OH):
+                transpose(
+                    plane + h * step.height, step.filter, filters, OW, turned + h * OW * columns, columns
+                )
+        turned += OH * OW * columns
+
+
+cdef Py_ssize_t list_positions(
+    const Py_ssize_t* box, Py_ssize_t depth_step, Py_ssize_t row_step, Py_ssize_t columns, Tap* positions
+) noexcept nogil:
+    """Where each position of a box is in the transposed copy of dy, and reads in the band."""
+    cdef Py_ssize_t d, h, w, p = 0
+    for d in range(box[1] - box[0]):
+        for h in range(box[3] - box[2]):
+            for w in range(box[5] - box[4]):
+                positions[p].cell = p * columns
+                positions[p].weight = d * depth_step + h * row_step + w
+                p += 1
+    repeat_last(positions, p)
+    return p
+
+
+cdef void add_products(
+    const Tap* taps, Py_ssize_t rows, const real* cells, const Tap* positions, Py_ssize_t count,
+    const real* turned, Py_ssize_t columns, int add, real* sums
+) noexcept nogil:
+    """sums (rows, columns) = or += the sum over positions of the cells of each tap times dy."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t vectors = columns // lanes, limit, tiles, tile, panel, panels, k, number, first, i
+    cdef Py_ssize_t[MOST_ROWS] row_at
+    panels = (rows + MOST_ROWS - 1) // MOST_ROWS
+    limit = 2 * MOST_VECTORS if 2 * ((rows + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
+    tiles = (vectors + limit - 1) // limit
+    for panel in range(panels):
+        k = rows * panel // panels
+        number = rows * (panel + 1) // panels - k
+        for i in range(number):
+            row_at[i] = taps[k + i].cell
+        for tile in range(tiles):
+            first = vectors * tile // tiles
+            multiply_tile(
+                <int>number, <int>(vectors * (tile + 1) // tiles - first), turned + first * lanes, positions,
+                count, cells, &row_at[0], <const real*>NULL, add, sums + k * columns + first * lanes, columns,
+            )
+
+
+cdef void sum_shares(
+    Direct* g, const real* dy, const Step* step, const real* x, Py_ssize_t image_step, const Source* source,
+    real* sums, Py_ssize_t parts_step, Py_ssize_t columns, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps,
+    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[:, ::1] shares,
+    long long* progress, Tap* positions, real* memory
+) noexcept nogil:
+    """Do shares until there are none left to take. `channels` and `taps` are those of a group."""
+    cdef Layout* band = &g.band
+    cdef real* turned = memory + g.memory
+    cdef const Py_ssize_t* task
+    cdef const real* cells
+    cdef Py_ssize_t i, a, first, rows, depth_step, row_step, count = 0
+    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    while t < shares.shape[0]:
+        first = shares[t, TASKS]
+        for i in range(first, shares[t, TASKS + 1]):
+            task = &tasks[i, 0]
+            band.channels = task[FILTERS + 1] - task[FILTERS]
+            cells = (
+                x + task[IMAGE] * image_step
+                + (task[GROUP] * channels + task[FILTERS]) * source.channel_step
+            )
+            if g.in_place:
+                depth_step, row_step = source.depth_step, source.height_step
+                cells += (
+                    (task[BOX] - axes[0, LOW]) * depth_step + (task[BOX + 2] - axes[1, LOW]) * row_step
+                    + task[BOX + 4] - axes[2, LOW]
+                )
+            else:
+                depth_step, row_step = band.axes[0].step, band.axes[1].step
+                if i == first or not same_box(&tasks[i - 1, 0], task, BOX):
+                    for a in range(3):
+                        band.axes[a].low = axes[a, LOW] - task[BOX + 2 * a] * axes[a, STRIDE]
+                    find_runs(band)
+                    clear_margins(band, memory)
+                fill(band, cells, source, memory)
+                cells = memory
+            if i == first or not same_box(&tasks[i - 1, 0], task, BOX):
+                count = list_positions(task + BOX, depth_step, row_step, columns, positions)
+            transpose_box(
+                dy + task[IMAGE] * step.image + task[GROUP] * filters * step.filter, step, task + BOX, filters,
+                turned, columns,
+            )
+            rows = task[GROUP] * channels * taps + task[FILTERS] * taps
+            add_products(
+                g.taps, band.channels * taps, cells, positions, count, turned, columns, i > first,
+                sums + shares[t, PART] * parts_step + rows * columns,
+            )
+        cyconv_count(&progress[FIRST_DONE])
+        t = cyconv_count(&progress[FIRST_TAKEN])
+
+
+cdef int check_shares(
+    const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[:, ::1] shares, const Py_ssize_t[:, ::1] blocks,
+    Py_ssize_t parts, Py_ssize_t groups, Py_ssize_t rows
+) except -1:
+    cdef Py_ssize_t i
+    if shares.shape[1] != 3 or blocks.shape[1] != 3:
+        raise ValueError("shares and blocks must have three columns")
+    for i in range(shares.shape[0]):
+        if not 0 <= shares[i, PART] < parts or not 0 <= shares[i, TASKS] < shares[i, TASKS + 1] <= tasks.shape[0]:
+            raise ValueError(f"share {i} is of a part or of tasks that do not exist")
+    for i in range(blocks.shape[0]):
+        if not 0 <= blocks[i, 0] < groups or not 0 <= blocks[i, 1] < blocks[i, 2] <= rows:
+            raise ValueError(f"block {i} is of rows that do not exist")
+    return 0
+
+
+def direct_weight_grad(
+    const real[:, :, :, :, ::1] dy not None,
+    const real[:, :, :, :, :] x not None,
+    real[:, :, ::1] sums not None,
+    real[::1] dw not None,
+    const Py_ssize_t[:, ::1] axes not None,
+    Py_ssize_t groups,
+    const Py_ssize_t[:, ::1] tasks not None,
+    const Py_ssize_t[:, ::1] shares not None,
+    const Py_ssize_t[:, ::1] blocks not None,
+    long long[::1] progress not None,
+    real[::1] memory not None,
+):
+    """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first shares are
+    summed in sums (parts, C * taps, F/groups in whole vectors), then these added up and transposed,
+    by blocks: group, and start and stop of its rows."""
+    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
+    cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
+    # As for a forward pass into an array that has channels where this one has filters.
+    cdef Py_ssize_t[5] turned_shape = [x.shape[0], x.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
+    cdef Py_ssize_t[7] no_steps = [0, 0, 0, 0, 0, 0, 0]
+    cdef const Py_ssize_t[::1] steps = <Py_ssize_t[:7]>&no_steps[0]
+    if dy.shape[0] != x.shape[0] or groups < 1 or dy.shape[1] % groups:
+        raise ValueError(f"dy and x do not fit, or {dy.shape[1]} filters do not make {groups} groups")
+    check_direct(x_shape, 1, turned_shape, axes, steps, tasks, groups)
+    check_contiguous(x, "x")
+    cdef Py_ssize_t size = sizeof(real), lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t channels = x.shape[1] // groups, filters = dy.shape[1] // groups, columns = sums.shape[2]
+    cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], most = 0, positions = 0, i, k, rows
+    if sums.shape[1] != x.shape[1] * taps or columns < filters or columns % lanes or dw.shape[0] != dy.shape[1] * channels * taps:
+        raise ValueError(f"sums must have shape (parts, {x.shape[1] * taps}, {filters} in steps of {lanes})")
+    check_shares(tasks, shares, blocks, sums.shape[0], groups, channels * taps)
+    if progress.shape[0] != 3:
+        raise ValueError("progress must have three elements")
+    for i in range(tasks.shape[0]):
+        most = max(most, tasks[i, FILTERS + 1] - tasks[i, FILTERS])
+        positions = max(
+            positions,
+            (tasks[i, BOX + 1] - tasks[i, BOX]) * (tasks[i, BOX + 3] - tasks[i, BOX + 2])
+            * (tasks[i, BOX + 5] - tasks[i, BOX + 4]),
+        )
+    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Step step = [dy.strides[0] // size, dy.strides[1] // size, dy.strides[2] // size, dy.strides[3] // size]
+    cdef Direct g
+    lay_out_direct(&g, axes, tasks, steps, most, &source, size)
+    cdef Tap* listed = <Tap*>malloc((positions + AHEAD) * sizeof(Tap))
+    if listed == NULL or memory.shape[0] < g.memory + positions * columns:
+        free(g.taps)
+        free(listed)
+        raise ValueError(f"memory must have {g.memory + positions * columns} items, got {memory.shape[0]}")
+    cdef Py_ssize_t part, part_step = sums.strides[0] // size
+    cdef real* total
+    cdef long long t
+    with nogil:
+        zero(&memory[0] + g.memory, positions * columns)
+        sum_shares(
+            &g, &dy[0, 0, 0, 0, 0], &step, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &sums[0, 0, 0],
+            part_step, columns, filters, channels, taps, axes, tasks, shares, &progress[0], listed, &memory[0],
+        )
+        cyconv_wait_until(&progress[FIRST_DONE], shares.shape[0])
+        t = cyconv_count(&progress[SECOND_TAKEN])
+        while t < blocks.shape[0]:
+            k = blocks[t, 0] * channels * taps + blocks[t, 1]
+            rows = blocks[t, 2] - blocks[t, 1]
+            total = &sums[0, k, 0]
+            for part in range(1, sums.shape[0]):
+                for i in range(rows * columns):
+                    total[i] += total[part * part_step + i]
+            transpose(
+                total, columns, rows, filters,
+                &dw[0] + blocks[t, 0] * filters * channels * taps + blocks[t, 1], channels * taps,
+            )
+            t = cyconv_count(&progress[SECOND_TAKEN])
+    free(g.taps)
+    free(listed)
