@@ -68,8 +68,9 @@ class Plan:
     # for this dtype.
     run: Callable[..., None]
     kernels: Any
-    # For a forward pass that is a single call of kernels.depthwise_whole: what follows the arrays.
-    whole: tuple[Any, ...] | None
+    # For small work, a function of the tuple of arrays and the result that does all of it, or does
+    # nothing and returns False.
+    whole: Callable[[tuple[Any, ...], Any], bool] | None
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +85,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
             f"stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
         )
     tiles = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
-    small = chosen is depthwise and pass_ == "forward"
+    small = chosen in (depthwise, direct) and geometry.multiply_adds <= direct.SMALL
     return Plan(
         geometry=geometry,
         dtype=dtype,
@@ -95,7 +96,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
         kernels=kernels.of[dtype],
-        whole=depthwise.whole(geometry, tiles) if small else None,
+        whole=direct.whole(geometry, itemsize, pass_) if small else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -36,7 +37,7 @@ class Prepared:
     # Of what the forward pass returns.
     y_shape: Shape
     # For small work on arrays of the very dtype that is computed in: one call does it all.
-    whole: tuple[Any, ...] | None
+    whole: Callable[[tuple[Any, ...], Any], bool] | None
     # Where the arrays of images are not as algorithms take them.
     detour: Blocks | Rows | None
 
@@ -44,7 +45,7 @@ class Prepared:
         """Compute into `out`, or into a new array."""
         if out is None:
             result = np.empty(self.out_shape, self.dtype)
-            if self.whole and self.plan.kernels.depthwise_whole(*arrays, result, *self.whole):
+            if self.whole is not None and self.whole(arrays, result):
                 return result
             self._compute(arrays, result)
             return result

@@ -337,6 +337,16 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
         _run(task, count, seconds, may_share=True)
 
 
+def drain(task: Callable[[int], None], count: int, seconds: float) -> None:
+    """Call task(0), ... on as many threads as pay, at most `count`: each takes what there is to do
+    from a counter that they share, until nothing is left, so that one call alone can do it all."""
+    threads = min(_num_threads, count)
+    if threads < 2 or seconds < SMALL:
+        task(0)
+    else:
+        _run(task, threads, seconds, may_share=True)
+
+
 def _run(task: Callable[[int], None], count: int, seconds: float, may_share: bool) -> None:
     helpers = min(_num_threads, count) - 1
     if helpers < 1 or seconds < SMALL or not may_share:

@@ -136,13 +136,6 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     )
 
 
-def whole(g: Geometry, work: Any) -> tuple[Any, ...] | None:
-    """What depthwise_whole takes after the arrays, where the forward pass is a single call."""
-    if not work or work.single is None:
-        return None
-    return work.single, g.batch, g.groups, g.group_channels, g.group_filters
-
-
 def _images_and_groups(
     g: Geometry, pass_: str, number: int
 ) -> tuple[list[slice], list[tuple[slice, slice]]]:

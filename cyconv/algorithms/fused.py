@@ -34,7 +34,7 @@ SHARED, OWN, TOTAL = range(3)
 LANES = 16
 # Tiles of a block, and filters that are multiplied before they are transformed back: with these the
 # block's transforms stay in a core's second cache as long as there are some 64 channels.
-COLUMNS, ROWS = 48, 32
+COLUMNS, ROWS = 64, 32
 # By filters where there are at most this many tiles and at least so many weights.
 FEW_TILES = 160
 MANY_WEIGHTS = 128**2
@@ -43,7 +43,7 @@ MANY_WEIGHTS = 128**2
 LARGE_SUM = 96**2
 CHUNK_BYTES = 24 << 20
 SUM_PARTS = 8
-SUM_COLUMNS = 64
+SUM_COLUMNS = 96
 # What it takes to transform a tile of a channel, and a weight (seconds); shares of such work should
 # take at least SHARE_SECONDS.
 PER_TILE, PER_WEIGHT = 1e-8, 4e-9
@@ -138,7 +138,7 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
             )  # fmt: skip
 
         count = len(cut.tiles)
-    threads.run(work, min(count, threads.get_num_threads()), plan.seconds, blas=False)
+    threads.drain(work, count, plan.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +197,7 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
             memory,
         )  # fmt: skip
 
-    count = min(len(cut.parts), threads.get_num_threads())
-    threads.run(work, count, plan.seconds, blas=False)
+    threads.drain(work, len(cut.parts), plan.seconds)
 
 
 def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
@@ -220,5 +219,4 @@ def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
                 cut.columns, i > 0, i == chunks - 1, progress, memory,
             )  # fmt: skip
 
-        count = min(len(cut.channels), threads.get_num_threads())
-        threads.run(work, count, plan.seconds / chunks, blas=False)
+        threads.drain(work, len(cut.channels), plan.seconds / chunks)

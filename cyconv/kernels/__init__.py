@@ -22,7 +22,6 @@ _NAMES = (
     "depthwise_forward",
     "depthwise_pair",
     "depthwise_weight_grad",
-    "depthwise_whole",
     "direct",
     "direct_weight_grad",
     "im2col",
@@ -68,6 +67,8 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
     return {
         np.dtype(dtype): SimpleNamespace(
             direct_memory=module.direct_memory,
+            Whole=module.Whole,
+            WholeWeightGrad=module.WholeWeightGrad,
             **{name: getattr(module, name)[ctype] for name in _NAMES},
         )
         for dtype, ctype in (("float32", "float"), ("float64", "double"))

@@ -5,7 +5,6 @@
 # few outputs touch the padding, runs are rows of x itself, and the outputs at their ends are done
 # one by one. Else runs are from a band (bands.pxi).
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport calloc, free, malloc
 
 include "bands.pxi"
@@ -343,52 +342,6 @@ def depthwise_forward(
             &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps,
             x.shape[0], groups, w.shape[1], filters, axes,
         )
-
-
-def depthwise_whole(
-    x not None, w not None, const real[:] b, y not None, const Py_ssize_t[:, ::1] axes not None,
-    Py_ssize_t images, Py_ssize_t groups, Py_ssize_t channels, Py_ssize_t filters,
-):
-    """depthwise_forward for arrays of any number of axes, with `channels` and `filters` a group.
-
-    Small convolutions are most of all calls; this one takes half as long to begin. Returns False,
-    and does nothing, where an array is not C-contiguous and aligned, or has another size.
-    """
-    cdef Py_ssize_t taps = channels * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
-    cdef Py_ssize_t cells = axes[0, SIZE] * axes[1, SIZE] * axes[2, SIZE]
-    cdef Py_ssize_t positions = axes[0, OUTPUT] * axes[1, OUTPUT] * axes[2, OUTPUT]
-    cdef Py_ssize_t plane = axes[1, OUTPUT] * axes[2, OUTPUT]
-    cdef Py_ssize_t[5] y_steps = [groups * filters * positions, positions, plane, axes[2, OUTPUT], 1]
-    cdef Source source
-    source.channel_step, source.depth_step, source.height_step = cells, axes[1, SIZE] * axes[2, SIZE], axes[2, SIZE]
-    if b is not None and (b.shape[0] != groups * filters or b.strides[0] != sizeof(real)):
-        return False
-    cdef Py_buffer[3] buffers
-    cdef Py_ssize_t[3] sizes = [
-        images * groups * channels * cells, groups * filters * taps, images * groups * filters * positions
-    ]
-    cdef int held = 0, i
-    cdef bint fits = True
-    try:
-        for array in (x, w, y):
-            PyObject_GetBuffer(array, &buffers[held], PyBUF_WRITABLE if held == 2 else PyBUF_SIMPLE)
-            held += 1
-            i = held - 1
-            if buffers[i].len != sizes[i] * <Py_ssize_t>sizeof(real) or <size_t>buffers[i].buf % sizeof(real):
-                fits = False
-        if fits:
-            with nogil:
-                sum_groups(
-                    <const real*>buffers[0].buf, groups * channels * cells, &source,
-                    <const real*>buffers[1].buf, &b[0] if b is not None else NULL,
-                    <real*>buffers[2].buf, y_steps, images, groups, channels, filters, axes,
-                )
-    except (BufferError, ValueError):  # not contiguous
-        fits = False
-    finally:
-        for i in range(held):
-            PyBuffer_Release(&buffers[i])
-    return fits
 
 
 def depthwise_pair(

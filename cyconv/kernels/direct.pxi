@@ -56,6 +56,7 @@ cdef enum:
 cdef struct Direct:
     Layout band
     bint in_place
+    bint placed  # the only box has been laid out
     Tap* taps
     Py_ssize_t w_step  # from a filter to the next
     Py_ssize_t memory  # items of the band, and room for the last vector to read past it
@@ -100,6 +101,7 @@ cdef int lay_out_direct(
     cdef Axis* width = &band.axes[2]
     # A tile may begin before the end of its run, so as not to end after it; not before its start.
     g.in_place = reads_inside(axes) and longest(tasks, 2, True) * itemsize >= VECTOR_BYTES
+    g.placed = False
     g.w_step = steps[ROW_STEP]
     if not g.in_place:
         cells = 1
@@ -141,6 +143,14 @@ cdef int lay_out_direct(
                     k += 1
     repeat_last(g.taps, k)
     return 0
+
+
+cdef void place_box(Layout* band, const Py_ssize_t[:, ::1] axes, const Py_ssize_t* box) noexcept nogil:
+    """Find the runs of a box of the output."""
+    cdef Py_ssize_t a
+    for a in range(3):
+        band.axes[a].low = axes[a, LOW] - box[2 * a] * axes[a, STRIDE]
+    find_runs(band)
 
 
 cdef void clear_margins(const Layout* g, real* band) noexcept nogil:
@@ -342,7 +352,7 @@ cdef void direct_tasks(
     cdef const Py_ssize_t* held = NULL
     cdef const real* cells
     cdef const real* bias
-    cdef Py_ssize_t a, f, depth_step, row_step
+    cdef Py_ssize_t f, depth_step, row_step
     cdef long long t = cyconv_count(taken)
     while t < tasks.shape[0]:
         task = &tasks[t, 0]
@@ -356,9 +366,8 @@ cdef void direct_tasks(
         else:
             depth_step, row_step = band.axes[0].step, band.axes[1].step
             if held == NULL or not same_box(held, task, BOX):
-                for a in range(3):
-                    band.axes[a].low = axes[a, LOW] - task[BOX + 2 * a] * axes[a, STRIDE]
-                find_runs(band)
+                if not g.placed:
+                    place_box(band, axes, task + BOX)
                 clear_margins(band, memory)
                 zero(memory + band.channels * band.cells, VECTOR_BYTES // sizeof(real))
             if held == NULL or not same_box(held, task, IMAGE):

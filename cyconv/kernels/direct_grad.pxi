@@ -91,7 +91,7 @@ cdef void sum_shares(
     cdef real* turned = memory + g.memory
     cdef const Py_ssize_t* task
     cdef const real* cells
-    cdef Py_ssize_t i, a, first, rows, depth_step, row_step, count = 0
+    cdef Py_ssize_t i, first, rows, depth_step, row_step, count = 0
     cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
     while t < shares.shape[0]:
         first = shares[t, TASKS]
@@ -111,9 +111,8 @@ cdef void sum_shares(
             else:
                 depth_step, row_step = band.axes[0].step, band.axes[1].step
                 if i == first or not same_box(&tasks[i - 1, 0], task, BOX):
-                    for a in range(3):
-                        band.axes[a].low = axes[a, LOW] - task[BOX + 2 * a] * axes[a, STRIDE]
-                    find_runs(band)
+                    if not g.placed:
+                        place_box(band, axes, task + BOX)
                     clear_margins(band, memory)
                 fill(band, cells, source, memory)
                 cells = memory
@@ -130,6 +129,51 @@ cdef void sum_shares(
             )
         cyconv_count(&progress[FIRST_DONE])
         t = cyconv_count(&progress[FIRST_TAKEN])
+
+
+cdef void weight_grad(
+    Direct* g, const real* dy, const Step* step, const real* x, Py_ssize_t image_step, const Source* source,
+    real* sums, Py_ssize_t parts, Py_ssize_t columns, Py_ssize_t groups, Py_ssize_t filters, Py_ssize_t channels,
+    real* dw, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[:, ::1] shares,
+    const Py_ssize_t[:, ::1] blocks, long long* progress, Tap* listed, real* memory, Py_ssize_t positions
+) noexcept nogil:
+    """Both phases, as far as there is something left to take. `positions` is the most of a box."""
+    cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], i, k, part, rows
+    cdef Py_ssize_t part_step = groups * channels * taps * columns
+    cdef real* total
+    cdef long long t
+    if columns > filters:
+        zero(memory + g.memory, positions * columns)  # filters past the last are multiplied, too
+    sum_shares(
+        g, dy, step, x, image_step, source, sums, part_step, columns, filters, channels, taps, axes, tasks,
+        shares, progress, listed, memory,
+    )
+    cyconv_wait_until(&progress[FIRST_DONE], shares.shape[0])
+    t = cyconv_count(&progress[SECOND_TAKEN])
+    while t < blocks.shape[0]:
+        k = blocks[t, 0] * channels * taps + blocks[t, 1]
+        rows = blocks[t, 2] - blocks[t, 1]
+        total = sums + k * columns
+        for part in range(1, parts):
+            for i in range(rows * columns):
+                total[i] += total[part * part_step + i]
+        transpose(
+            total, columns, rows, filters, dw + blocks[t, 0] * filters * channels * taps + blocks[t, 1],
+            channels * taps,
+        )
+        t = cyconv_count(&progress[SECOND_TAKEN])
+
+
+cdef Py_ssize_t most_positions(const Py_ssize_t[:, ::1] tasks) noexcept nogil:
+    """The positions of the largest box."""
+    cdef Py_ssize_t i, most = 0
+    for i in range(tasks.shape[0]):
+        most = max(
+            most,
+            (tasks[i, BOX + 1] - tasks[i, BOX]) * (tasks[i, BOX + 3] - tasks[i, BOX + 2])
+            * (tasks[i, BOX + 5] - tasks[i, BOX + 4]),
+        )
+    return most
 
 
 cdef int check_shares(
@@ -176,7 +220,8 @@ def direct_weight_grad(
     check_contiguous(x, "x")
     cdef Py_ssize_t size = sizeof(real), lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t channels = x.shape[1] // groups, filters = dy.shape[1] // groups, columns = sums.shape[2]
-    cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], most = 0, positions = 0, i, k, rows
+    cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], most = 0, i
+    cdef Py_ssize_t positions = most_positions(tasks)
     if sums.shape[1] != x.shape[1] * taps or columns < filters or columns % lanes or dw.shape[0] != dy.shape[1] * channels * taps:
         raise ValueError(f"sums must have shape (parts, {x.shape[1] * taps}, {filters} in steps of {lanes})")
     check_shares(tasks, shares, blocks, sums.shape[0], groups, channels * taps)
@@ -184,11 +229,6 @@ def direct_weight_grad(
         raise ValueError("progress must have three elements")
     for i in range(tasks.shape[0]):
         most = max(most, tasks[i, FILTERS + 1] - tasks[i, FILTERS])
-        positions = max(
-            positions,
-            (tasks[i, BOX + 1] - tasks[i, BOX]) * (tasks[i, BOX + 3] - tasks[i, BOX + 2])
-            * (tasks[i, BOX + 5] - tasks[i, BOX + 4]),
-        )
     cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
     cdef Step step = [dy.strides[0] // size, dy.strides[1] // size, dy.strides[2] // size, dy.strides[3] // size]
     cdef Direct g
@@ -198,28 +238,11 @@ def direct_weight_grad(
         free(g.taps)
         free(listed)
         raise ValueError(f"memory must have {g.memory + positions * columns} items, got {memory.shape[0]}")
-    cdef Py_ssize_t part, part_step = sums.strides[0] // size
-    cdef real* total
-    cdef long long t
     with nogil:
-        zero(&memory[0] + g.memory, positions * columns)
-        sum_shares(
+        weight_grad(
             &g, &dy[0, 0, 0, 0, 0], &step, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &sums[0, 0, 0],
-            part_step, columns, filters, channels, taps, axes, tasks, shares, &progress[0], listed, &memory[0],
+            sums.shape[0], columns, groups, filters, channels, &dw[0], axes, tasks, shares, blocks,
+            &progress[0], listed, &memory[0], positions,
         )
-        cyconv_wait_until(&progress[FIRST_DONE], shares.shape[0])
-        t = cyconv_count(&progress[SECOND_TAKEN])
-        while t < blocks.shape[0]:
-            k = blocks[t, 0] * channels * taps + blocks[t, 1]
-            rows = blocks[t, 2] - blocks[t, 1]
-            total = &sums[0, k, 0]
-            for part in range(1, sums.shape[0]):
-                for i in range(rows * columns):
-                    total[i] += total[part * part_step + i]
-            transpose(
-                total, columns, rows, filters,
-                &dw[0] + blocks[t, 0] * filters * channels * taps + blocks[t, 1], channels * taps,
-            )
-            t = cyconv_count(&progress[SECOND_TAKEN])
     free(g.taps)
     free(listed)

@@ -4,7 +4,6 @@ from cyconv.kernels.fallback.depthwise import (
     depthwise_forward,
     depthwise_pair,
     depthwise_weight_grad,
-    depthwise_whole,
 )
 from cyconv.kernels.fallback.direct import direct, direct_memory
 from cyconv.kernels.fallback.lowering import col2im, im2col
@@ -25,7 +24,6 @@ __all__ = [
     "depthwise_forward",
     "depthwise_pair",
     "depthwise_weight_grad",
-    "depthwise_whole",
     "direct",
     "direct_memory",
     "im2col",

@@ -30,24 +30,6 @@ def depthwise_forward(
         y[:, :, od, oh, ow] += products.reshape(y[:, :, od, oh, ow].shape)
 
 
-def depthwise_whole(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    y: Array,
-    axes: NDArray[np.intp],
-    images: int,
-    groups: int,
-    channels: int,
-    filters: int,
-) -> bool:
-    """depthwise_forward for arrays of any number of axes, with `channels` and `filters` a group."""
-    full_x = x.reshape(images, groups * channels, *axes[:, 0])
-    full_w = w.reshape(groups * filters, channels, *axes[:, 1])
-    depthwise_forward(full_x, full_w, b, y.reshape(images, len(full_w), *axes[:, 5]), axes)
-    return True
-
-
 def depthwise_pair(
     x: Array,
     even_w: Array,

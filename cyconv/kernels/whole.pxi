@@ -1,0 +1,200 @@
+# Small convolutions in one call. They are most of all calls, and take as long to begin as to
+# compute, so what is the same each time is done once, when the plan is made.
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+
+
+cdef struct Held:
+    Py_buffer[4] buffers
+    int count
+
+
+cdef bint hold(tuple arrays, out, const Py_ssize_t* sizes, Py_ssize_t itemsize, Held* held) noexcept:
+    """Take hold of the memory of two or three arrays and of `out`, of so many items each. False, and
+    nothing held, where one is not C-contiguous and aligned, or has another size; None is no memory."""
+    cdef Py_ssize_t i, number = len(arrays)
+    cdef Py_buffer* buffer
+    held.count = 0
+    try:
+        for i in range(number + 1):
+            buffer = &held.buffers[i]
+            if i < number and arrays[i] is None:
+                memset(buffer, 0, sizeof(Py_buffer))
+                held.count += 1
+                continue
+            PyObject_GetBuffer(
+                out if i == number else arrays[i], buffer, PyBUF_WRITABLE if i == number else PyBUF_SIMPLE
+            )
+            held.count += 1
+            if buffer.len != sizes[3 if i == number else i] * itemsize or <size_t>buffer.buf % itemsize:
+                let_go(held)
+                return False
+    except (BufferError, ValueError):
+        let_go(held)
+        return False
+    return True
+
+
+cdef void let_go(Held* held) noexcept:
+    cdef int i
+    for i in range(held.count):
+        PyBuffer_Release(&held.buffers[i])
+
+
+cdef class Whole:
+    """A forward pass or an input gradient of `direct` whose tasks have one box, in one call:
+    whole((x, w, b), y), or without b, fills y and returns True. Where an array is not C-contiguous
+    and aligned, or has another size, it does nothing and returns False."""
+
+    cdef Direct g
+    cdef Source source
+    cdef const Py_ssize_t[:, ::1] axes, tasks
+    cdef Py_ssize_t[4] sizes
+    cdef Py_ssize_t[5] y_steps
+    cdef Py_ssize_t itemsize, filters, group_step, image_step
+
+    def __cinit__(self):
+        self.g.taps = NULL
+
+    def __init__(
+        self, const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[::1] steps not None, Py_ssize_t groups,
+        const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t images, Py_ssize_t channels, Py_ssize_t filters,
+        Py_ssize_t itemsize,
+    ):
+        self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
+        cdef Py_ssize_t weights = filters * (channels // groups) * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+        cdef Py_ssize_t[5] x = [images, channels, axes[0, SIZE], axes[1, SIZE], axes[2, SIZE]]
+        cdef Py_ssize_t[5] y = [images, filters, axes[0, OUTPUT], axes[1, OUTPUT], axes[2, OUTPUT]]
+        check_direct(x, weights, y, axes, steps, tasks, groups)
+        self.sizes = [self.sizes[0], weights, filters, images * self.y_steps[0]]
+        self.group_step = steps[GROUP_STEP]
+        lay_out_direct(&self.g, axes, tasks, steps, channels // groups, &self.source, itemsize)
+        self.place()
+
+    cdef int lay_out(
+        self, const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, const Py_ssize_t[:, ::1] tasks, Py_ssize_t images,
+        Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
+    ) except -1:
+        """Note where C-contiguous arrays x (images, channels, ...) and y (images, filters, ...) have
+        what."""
+        if self.g.taps != NULL or tasks.shape[0] == 0 or groups < 1 or channels % groups or filters % groups:
+            raise ValueError("made twice, without tasks, or with groups that are not whole")
+        cdef Py_ssize_t i
+        for i in range(tasks.shape[0]):
+            if not same_box(&tasks[0, 0], &tasks[i, 0], BOX):
+                raise ValueError("all tasks must have the same box")
+        self.axes, self.tasks, self.itemsize, self.filters = axes, tasks, itemsize, filters // groups
+        cdef Py_ssize_t row = axes[2, SIZE], plane = axes[1, SIZE] * row, volume = axes[0, SIZE] * plane
+        self.source = Source(volume, plane, row)
+        self.image_step = channels * volume
+        self.sizes = [images * self.image_step, 0, 0, 0]
+        row = axes[2, OUTPUT]
+        plane = axes[1, OUTPUT] * row
+        volume = axes[0, OUTPUT] * plane
+        self.y_steps = [filters * volume, volume, plane, row, 1]
+        return 0
+
+    cdef int place(self) except -1:
+        """Lay out the only box, for all calls."""
+        if not self.g.in_place:
+            place_box(&self.g.band, self.axes, &self.tasks[0, BOX])
+        self.g.placed = True
+        return 0
+
+    def __dealloc__(self):
+        free(self.g.taps)
+
+    def __call__(self, tuple arrays not None, out):
+        cdef Held held
+        cdef bint done
+        if not 2 <= len(arrays) <= 3 or not hold(arrays, out, self.sizes, self.itemsize, &held):
+            return False
+        cdef void* b = held.buffers[2].buf if len(arrays) == 3 else NULL
+        cdef void* y = held.buffers[len(arrays)].buf
+        try:
+            with nogil:
+                if self.itemsize == 4:
+                    done = self.run(<const float*>held.buffers[0].buf, <const float*>held.buffers[1].buf, <const float*>b, <float*>y)
+                else:
+                    done = self.run(<const double*>held.buffers[0].buf, <const double*>held.buffers[1].buf, <const double*>b, <double*>y)
+        finally:
+            let_go(&held)
+        return done
+
+    cdef bint run(self, const real* x, const real* w, const real* b, real* y) noexcept nogil:
+        cdef long long taken = 0
+        cdef Direct g = self.g
+        cdef real* memory = <real*>malloc((g.memory + 1) * sizeof(real))
+        if memory == NULL:
+            return False
+        direct_tasks(
+            &g, x, self.image_step, &self.source, w, b, y, self.y_steps, self.filters, self.axes, self.group_step,
+            self.tasks, &taken, memory,
+        )
+        free(memory)
+        return True
+
+
+cdef class WholeWeightGrad(Whole):
+    """The weight gradient in one call, of one share: whole((dy, x), dw)."""
+
+    cdef const Py_ssize_t[:, ::1] shares, blocks
+    cdef Py_ssize_t columns, positions, channels, groups
+    cdef Step step
+
+    def __init__(
+        self, const Py_ssize_t[:, ::1] axes not None, Py_ssize_t groups, const Py_ssize_t[:, ::1] tasks not None,
+        const Py_ssize_t[:, ::1] shares not None, const Py_ssize_t[:, ::1] blocks not None, Py_ssize_t columns,
+        Py_ssize_t images, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
+    ):
+        self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
+        cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+        cdef Py_ssize_t[5] x = [images, channels, axes[0, SIZE], axes[1, SIZE], axes[2, SIZE]]
+        cdef Py_ssize_t[5] turned = [images, channels, axes[0, OUTPUT], axes[1, OUTPUT], axes[2, OUTPUT]]
+        cdef Py_ssize_t[7] no_steps = [0, 0, 0, 0, 0, 0, 0]
+        cdef const Py_ssize_t[::1] steps = <Py_ssize_t[:7]>&no_steps[0]
+        check_direct(x, 1, turned, axes, steps, tasks, groups)
+        check_shares(tasks, shares, blocks, 1, groups, channels // groups * taps)
+        if columns < self.filters or columns * itemsize % VECTOR_BYTES:
+            raise ValueError(f"columns must be {self.filters} or more, in whole vectors; got {columns}")
+        # In the order of the arguments: dy, x, (none,) dw.
+        self.sizes = [
+            images * self.y_steps[0], images * self.image_step, 0, filters * (channels // groups) * taps
+        ]
+        self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3])
+        self.shares, self.blocks, self.columns, self.channels = shares, blocks, columns, channels // groups
+        self.positions, self.groups = most_positions(tasks), groups
+        lay_out_direct(&self.g, axes, tasks, steps, self.channels, &self.source, itemsize)
+        self.place()
+
+    def __call__(self, tuple arrays not None, out):
+        cdef Held held
+        cdef bint done
+        if len(arrays) != 2 or not hold(arrays, out, self.sizes, self.itemsize, &held):
+            return False
+        try:
+            with nogil:
+                if self.itemsize == 4:
+                    done = self.sum(<const float*>held.buffers[0].buf, <const float*>held.buffers[1].buf, <float*>held.buffers[2].buf)
+                else:
+                    done = self.sum(<const double*>held.buffers[0].buf, <const double*>held.buffers[1].buf, <double*>held.buffers[2].buf)
+        finally:
+            let_go(&held)
+        return done
+
+    cdef bint sum(self, const real* dy, const real* x, real* dw) noexcept nogil:
+        cdef long long[3] progress = [0, 0, 0]
+        cdef Direct g = self.g
+        cdef Py_ssize_t rows = self.groups * self.channels * (g.band.axes[0].kernel * g.band.axes[1].kernel * g.band.axes[2].kernel)
+        cdef Py_ssize_t items = g.memory + self.positions * self.columns
+        cdef Tap* listed = <Tap*>malloc((self.positions + AHEAD) * sizeof(Tap))
+        cdef real* memory = <real*>malloc((items + rows * self.columns) * sizeof(real))
+        if memory != NULL and listed != NULL:
+            weight_grad(
+                &g, dy, &self.step, x, self.image_step, &self.source, memory + items, 1, self.columns, self.groups,
+                self.filters, self.channels, dw, self.axes, self.tasks, self.shares, self.blocks, progress, listed,
+                memory, self.positions,
+            )
+        free(memory)
+        free(listed)
+        return memory != NULL and listed != NULL
