@@ -186,7 +186,8 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     wanted = -(-wanted_pieces(g) // g.groups)
     parts = pieces(len(items), min(wanted, max(1, SUM_BYTES // (itemsize * rows * columns))))
     channels = pieces(g.group_channels, min(-(-wanted // len(parts)), -(-rows // LEAST_ROWS)))
-    tasks, shares = [], []
+    tasks: list[tuple[int, ...]] = []
+    shares: list[tuple[int, ...]] = []
     for i, part in enumerate(parts):
         for group, block in itertools.product(range(g.groups), channels):
             shares.append((i, len(tasks), len(tasks) + part.stop - part.start))
@@ -224,7 +225,14 @@ def whole(g: Geometry, itemsize: int, pass_: str) -> Any:
         if work.memory * itemsize > WHOLE_BYTES or len(work.shares) > 1:
             return None
         return of.WholeWeightGrad(
-            work.axes, g.groups, work.tasks, work.shares, work.blocks, work.sums[2], *sizes, itemsize
+            work.axes,
+            g.groups,
+            work.tasks,
+            work.shares,
+            work.blocks,
+            work.sums[2],
+            *sizes,
+            itemsize,
         )
     if len(work.parts) != 1 or work.gaps:
         return None
@@ -233,7 +241,8 @@ def whole(g: Geometry, itemsize: int, pass_: str) -> Any:
         return None
     if pass_ == "input_grad":
         sizes = (g.batch, g.filters, g.channels)
-    return of.Whole(part.axes, part.steps, g.groups, part.tasks, *sizes, itemsize)
+    weights = math.prod(g.w_shape)
+    return of.Whole(part.axes, part.steps, g.groups, part.tasks, weights, *sizes, itemsize)
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:

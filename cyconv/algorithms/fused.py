@@ -143,8 +143,8 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels and
-    filters, as rows of (start, stop); tiles and filters in whole vectors."""
+    """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels
+    and filters, as rows of (start, stop); tiles and filters in whole vectors."""
 
     few: bool
     axes: Integers

@@ -58,11 +58,10 @@ cdef class Whole:
 
     def __init__(
         self, const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[::1] steps not None, Py_ssize_t groups,
-        const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t images, Py_ssize_t channels, Py_ssize_t filters,
-        Py_ssize_t itemsize,
+        const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t weights, Py_ssize_t images, Py_ssize_t channels,
+        Py_ssize_t filters, Py_ssize_t itemsize,
     ):
         self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
-        cdef Py_ssize_t weights = filters * (channels // groups) * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
         cdef Py_ssize_t[5] x = [images, channels, axes[0, SIZE], axes[1, SIZE], axes[2, SIZE]]
         cdef Py_ssize_t[5] y = [images, filters, axes[0, OUTPUT], axes[1, OUTPUT], axes[2, OUTPUT]]
         check_direct(x, weights, y, axes, steps, tasks, groups)

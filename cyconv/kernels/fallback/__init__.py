@@ -5,7 +5,7 @@ from cyconv.kernels.fallback.depthwise import (
     depthwise_pair,
     depthwise_weight_grad,
 )
-from cyconv.kernels.fallback.direct import direct, direct_memory
+from cyconv.kernels.fallback.direct import direct, direct_memory, direct_weight_grad
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.waiting import current_core, wait_for_change
 from cyconv.kernels.fallback.winograd import (
@@ -14,6 +14,8 @@ from cyconv.kernels.fallback.winograd import (
     winograd_input,
     winograd_output,
     winograd_output_grad,
+    winograd_sum_by_channels,
+    winograd_sum_by_tiles,
     winograd_weight,
     winograd_weight_grad,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "depthwise_weight_grad",
     "direct",
     "direct_memory",
+    "direct_weight_grad",
     "im2col",
     "wait_for_change",
     "winograd_by_filters",
@@ -33,6 +36,8 @@ __all__ = [
     "winograd_input",
     "winograd_output",
     "winograd_output_grad",
+    "winograd_sum_by_channels",
+    "winograd_sum_by_tiles",
     "winograd_weight",
     "winograd_weight_grad",
 ]

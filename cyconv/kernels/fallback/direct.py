@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv.kernels.fallback.lowering import each_tap
-from cyconv.kernels.fallback.waiting import take
+from cyconv.kernels.fallback.waiting import all_tasks, first_phase, second_phase
 
 Array = NDArray[Any]
 Integers = NDArray[np.intp]
@@ -41,13 +41,11 @@ def direct(
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
-    while (index := take(taken)) < len(tasks):
-        image, group, d0, d1, h0, h1, w0, w1, first, last = tasks[index].tolist()
-        part = axes.copy()
-        part[:, 4] -= np.array([d0, h0, w0]) * part[:, 2]
-        part[:, 5] = [d1 - d0, h1 - h0, w1 - w0]
+    for t in all_tasks(taken, len(tasks)):
+        image, group, *bounds, first, last = tasks[t].tolist()
+        box, part = _box(axes, bounds)
         mine = slice(group * filters + first, group * filters + last)
-        out = y[image, mine, d0:d1, h0:h1, w0:w1]
+        out = y[image, mine, *box]
         out[:] = 0 if b is None else b[mine].reshape(-1, 1, 1, 1)
         start = group * steps[2] + first * steps[0]
         rows = np.arange(last - first)[:, None] * steps[0] + np.arange(channels) * steps[1] + start
@@ -55,3 +53,53 @@ def direct(
             weights = w[rows + steps[3] + np.array(tap) @ steps[4:]]
             read = x[image, group * channels : (group + 1) * channels, *cells]
             out[:, od, oh, ow] += np.einsum("fc,cdhw->fdhw", weights, read)
+
+
+def _box(axes: Integers, bounds: list[int]) -> tuple[tuple[slice, ...], Integers]:
+    """A box of the output, from start and stop of each axis, and the axes of the convolution that
+    it is."""
+    starts, stops = bounds[::2], bounds[1::2]
+    part = axes.copy()
+    part[:, 4] -= np.array(starts) * part[:, 2]
+    part[:, 5] = np.subtract(stops, starts)
+    return tuple(map(slice, starts, stops)), part
+
+
+def direct_weight_grad(
+    dy: Array,
+    x: Array,
+    sums: Array,
+    dw: Array,
+    axes: Integers,
+    groups: int,
+    tasks: Integers,
+    shares: Integers,
+    blocks: Integers,
+    progress: NDArray[np.longlong],
+    memory: Array,
+) -> None:
+    """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
+
+    First shares (a part, and start and stop of tasks, whose last numbers are channels) are summed
+    in sums (parts, C * taps, F/groups or more), then these added up and transposed, by blocks: a
+    group, and start and stop of its rows."""
+    channels, filters = x.shape[1] // groups, dy.shape[1] // groups
+    kernel = axes[:, 1].tolist()
+    by_tap = sums.reshape(len(sums), groups, channels, *kernel, -1)[..., :filters]
+    for s in first_phase(progress, len(shares)):
+        part, begin, end = shares[s].tolist()
+        for t in range(begin, end):
+            image, group, *bounds, first, last = tasks[t].tolist()
+            box, inner = _box(axes, bounds)
+            step = dy[image, group * filters : (group + 1) * filters, *box]
+            total = by_tap[part, group, first:last]
+            if t == begin:
+                total[:] = 0
+            for (_, *tap, _, od, oh, ow), (_, _, *cells) in each_tap(inner):
+                read = x[image, group * channels + first : group * channels + last, *cells]
+                total[:, *tap] += np.einsum("cdhw,fdhw->cf", read, step[:, od, oh, ow])
+    matrices = dw.reshape(groups, filters, -1)
+    for b in second_phase(progress, len(blocks)):
+        group, start, stop = blocks[b].tolist()
+        rows = sums.reshape(len(sums), groups, -1, sums.shape[2])[:, group, start:stop, :filters]
+        matrices[group, :, start:stop] = rows.sum(0).T

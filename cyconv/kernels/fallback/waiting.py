@@ -4,6 +4,8 @@ counting together with one."""
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +29,23 @@ def take(word: NDArray[np.longlong]) -> int:
     with _counting:
         word += 1
         return int(word[0]) - 1
+
+
+def all_tasks(taken: NDArray[np.longlong], number: int) -> Iterator[int]:
+    """Yield the tasks that are left to take."""
+    while (t := take(taken)) < number:
+        yield t
+
+
+def first_phase(progress: NDArray[np.longlong], number: int) -> Iterator[int]:
+    """Yield tasks of the first of two phases, then wait until others have done theirs."""
+    for t in all_tasks(progress[:1], number):
+        yield t
+        take(progress[1:2])
+    while progress[1] < number:
+        time.sleep(0)
+
+
+def second_phase(progress: NDArray[np.longlong], number: int) -> Iterator[int]:
+    """Yield tasks of the second phase."""
+    return all_tasks(progress[2:], number)

@@ -11,14 +11,12 @@ follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv.kernels.fallback.waiting import take
+from cyconv.kernels.fallback.waiting import first_phase, second_phase
 
 Array = NDArray[Any]
 Axes = NDArray[np.intp]
@@ -122,21 +120,6 @@ def winograd_weight_grad(u: Array, dw: Array) -> None:
     dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], 6, 6) @ gt.T
 
 
-def _all_tasks(taken: Progress, number: int) -> Iterator[int]:
-    """Yield the tasks that are left to take."""
-    while (t := take(taken)) < number:
-        yield t
-
-
-def _first_phase(progress: Progress, number: int) -> Iterator[int]:
-    """Yield tasks of the first phase, then wait until others have done theirs."""
-    for t in _all_tasks(progress[:1], number):
-        yield t
-        take(progress[1:2])
-    while progress[1] < number:
-        time.sleep(0)
-
-
 def winograd_by_tiles(
     x: Array,
     w: Array,
@@ -154,10 +137,10 @@ def winograd_by_tiles(
     """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) and b (F,) or None: first
     blocks of filters are transformed into v (36, F, C) (none, if they are in v already), then
     blocks of tiles are transformed, multiplied and transformed back."""
-    for t in _first_phase(progress, len(filters)):
+    for t in first_phase(progress, len(filters)):
         part = slice(*filters[t])
         winograd_weight(w[part], v[:, part])
-    for t in _all_tasks(progress[2:], len(tiles)):
+    for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = np.empty((36, x.shape[1], count), x.dtype)
         winograd_input(x, u, axes, first, count)
@@ -182,10 +165,10 @@ def winograd_by_filters(
     """The same for few tiles and many filters: first all tiles are transformed into u (36, C, ...),
     by blocks of channels, then blocks of filters, unless v holds them `prepared`."""
     total = len(x) * math.prod(_tile_grid(axes))
-    for t in _first_phase(progress, len(channels)):
+    for t in first_phase(progress, len(channels)):
         part = slice(*channels[t])
         winograd_input(x[:, part], u[:, part], axes, 0, total)
-    for t in _all_tasks(progress[2:], len(filters)):
+    for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
         mine = (
             v[:, part] if prepared else np.empty((36, part.stop - part.start, w.shape[1]), w.dtype)
@@ -193,3 +176,74 @@ def winograd_by_filters(
         if not prepared:
             winograd_weight(w[part], mine)
         winograd_output(mine @ u, None if b is None else b[part], y[:, part], axes, 0, total)
+
+
+def winograd_sum_by_tiles(
+    dy: Array,
+    x: Array,
+    sums: Array,
+    dw: Array,
+    axes: Axes,
+    tiles: Axes,
+    parts: Axes,
+    channels: Axes,
+    width: int,
+    progress: Progress,
+    memory: Array,
+) -> None:
+    """Fill dw (F, C, 3, 3) from dy (n, F, 1, oh, ow) and x (n, C, 1, h, w).
+
+    First parts of the blocks of tiles (start and stop in `tiles`) are summed, each in sums of its
+    own, (36, C, F and more), then, by blocks of channels, the parts are added in order and
+    transformed back."""
+    filters = dy.shape[1]
+    for t in first_phase(progress, len(parts)):
+        sums[t] = 0
+        for start, stop in tiles[slice(*parts[t])].tolist():
+            sums[t, :, :, :filters] += _products(dy, x, axes, start, stop)
+    for t in second_phase(progress, len(channels)):
+        part = slice(*channels[t])
+        winograd_weight_grad(sums[:, :, part, :filters].sum(0).swapaxes(1, 2), dw[:, part])
+
+
+def winograd_sum_by_channels(
+    dy: Array,
+    x: Array,
+    d: Array,
+    sums: Array,
+    dw: Array,
+    axes: Axes,
+    filters: Axes,
+    tiles: Axes,
+    channels: Axes,
+    width: int,
+    columns: int,
+    add: bool,
+    last: bool,
+    progress: Progress,
+    memory: Array,
+) -> None:
+    """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
+    sums (36, C * columns), or in memory of their own if that has no columns. `add` says that there
+    were tiles before these, `last` that there are none after them."""
+    for _ in first_phase(progress, len(filters)):
+        pass  # dy is transformed where it is multiplied
+    for t in second_phase(progress, len(channels)):
+        part = slice(*channels[t])
+        total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
+        if sums.shape[1]:
+            view = sums[:, : x.shape[1] * columns].reshape(36, x.shape[1], columns)
+            kept = view[:, part, : dy.shape[1]]
+            kept[:] = kept + total if add else total
+            total = kept
+        if last:
+            winograd_weight_grad(total.swapaxes(1, 2), dw[:, part])
+
+
+def _products(dy: Array, x: Array, axes: Axes, start: int, stop: int) -> Array:
+    """The sum over tiles of U @ D, (36, C, F)."""
+    u = np.empty((36, x.shape[1], stop - start), x.dtype)
+    d = np.empty((36, dy.shape[1], stop - start), x.dtype)
+    winograd_input(x, u, axes, start, stop - start)
+    winograd_output_grad(dy, d, axes, start, stop - start)
+    return np.asarray(u @ d.swapaxes(1, 2))
