@@ -45,7 +45,8 @@ READING = (
 ROOFS = (
     "What the cores and the memory give, with the threads that the layers have: operations (two "
     "for a multiply-add) on operands in the nearest cache, and bytes read and written by a copy. "
-    "How they are measured: `benchmarks/roofline.py`."
+    "How they are measured: `benchmarks/roofline.py`. Where other processes disturbed every block "
+    "there is a ~."
 )
 ROOFLINE = (
     "The roof over a layer is the smaller of the higher peak and of memory times the operations "
@@ -104,7 +105,8 @@ def plain(record: Record) -> str:
     value = record["value"]
     if isinstance(value, str):
         return value
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    text = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return text if record.get("quiet", 1) else f"{text}~"
 
 
 def milliseconds(record: Record, unit: float = 1, bare: bool = False) -> str:

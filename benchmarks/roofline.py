@@ -29,12 +29,12 @@ from typing import Any
 
 import numpy as np
 
-from .contest import Tables, contest
+from .contest import Row, Tables, contest
 from .layers import Layer, make_arrays
 from .peers import Cyconv, Peer, Run
 from .peers.ours import limited
 from .reference import expect
-from .timing import Effort, time_block
+from .timing import Block, Effort, time_block
 
 FILTERS, CHANNELS, POSITIONS, IMAGES = 32, 96, 48, 2000
 SIDE, PRODUCTS = 512, 8
@@ -47,30 +47,32 @@ def measure_roofs(threads: int, effort: Effort) -> Tables:
     """Billions of operations, and of bytes, a second."""
     from cyconv import kernels
 
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Row] = {}
+
+    def enter(name: str, unit: str, task: Task, amount: int, blas: bool = False) -> None:
+        """`amount` is what the tasks of all threads do, or move, together."""
+        blocks = time_region(task, threads, blas, effort)
+        value = amount / min(block.seconds for block in blocks) / 1e9
+        quiet = sum(block.quiet for block in blocks)
+        rows[name] = {unit: {"value": value, "rounds": len(blocks), "quiet": quiet}}
+
     if kernels.VECTOR:
-        work = 2 * FILTERS * CHANNELS * POSITIONS * IMAGES * threads
         task, _ = microkernel_task(threads)
-        seconds = fastest(task, threads, False, effort)
-        rows["microkernel"] = {"GFLOP/s": {"value": work / seconds / 1e9}}
-    work = 2 * SIDE**3 * PRODUCTS * threads
-    seconds = fastest(matmul_task(threads), threads, True, effort)
-    rows["np.matmul"] = {"GFLOP/s": {"value": work / seconds / 1e9}}
+        work = 2 * FILTERS * CHANNELS * POSITIONS * IMAGES * threads
+        enter("microkernel", "GFLOP/s", task, work)
+    enter("np.matmul", "GFLOP/s", matmul_task(threads), 2 * SIDE**3 * PRODUCTS * threads, blas=True)
     for name, size in BYTES.items():
-        task, moved = copy_task(threads, size)
-        seconds = fastest(task, threads, False, effort)
-        rows[name] = {"GB/s": {"value": moved / seconds / 1e9}}
+        enter(name, "GB/s", *copy_task(threads, size))
     return {"roofs": rows}
 
 
-def fastest(task: Task, threads: int, blas: bool, effort: Effort) -> float:
-    """Seconds for a region of a task a thread, in the fastest of some blocks: it is a limit."""
+def time_region(task: Task, threads: int, blas: bool, effort: Effort) -> list[Block]:
+    """Blocks of a region that has a task a thread."""
     from cyconv.threads import run
 
     whole = partial(run, task, threads, 1.0, blas=blas)
     timed = Run(whole, partial(limited, threads))
-    blocks = [time_block(timed, effort.block, effort.patience) for _ in range(effort.rounds)]
-    return min(block.seconds for block in blocks)
+    return [time_block(timed, effort.block, effort.patience) for _ in range(effort.most)]
 
 
 def microkernel_task(threads: int) -> tuple[Task, list[Any]]:

@@ -50,11 +50,13 @@ def draw_roofline(results: dict[str, Any], path: Path) -> None:
     draw_roofs(axis, roofs, left, right)
     for algorithm, colour in COLOURS.items():
         of_it = [r for r in records.values() if r["algorithm"] == algorithm]
+        for record in of_it:
+            # Hollow where other processes disturbed every block, as ~ in the tables.
+            face = colour if record.get("quiet", 1) else "none"
+            place = record["FLOP/byte"], record["GFLOP/s"]
+            axis.plot(*place, "o", ms=6, mec=colour, mfc=face, zorder=3)
         if of_it:
-            axis.plot(
-                [r["FLOP/byte"] for r in of_it], [r["GFLOP/s"] for r in of_it],
-                "o", ms=6, color=colour, label=algorithm, zorder=3,
-            )  # fmt: skip
+            axis.plot([], [], "o", ms=6, color=colour, label=algorithm)
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_xlabel("operations for each byte of x, w and y (FLOP/byte)")
@@ -115,7 +117,7 @@ def place_labels(axis: Any, records: dict[str, Any]) -> None:
     }
     taken = [(x - POINT, y - POINT, x + POINT, y + POINT) for x, y in places.values()]
     taken += [widened(text.get_window_extent(renderer).extents) for text in axis.texts]
-    taken += [box for line in axis.lines if line.get_linestyle() != "None" for box in along(line)]
+    taken += [box for line in axis.lines if len(line.get_xdata()) == 2 for box in along(line)]
     if legend := axis.get_legend():
         taken.append(legend.get_window_extent(renderer).extents)
     frame = axis.get_window_extent(renderer).extents
