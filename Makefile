@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick soak clean
+.PHONY: demo test lint format bench bench-quick roofline soak clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -27,6 +27,11 @@ format: .venv/dev
 # Run on a quiet machine; unset OPENBLAS_* variables that pin an old kernel.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+	$(MAKE) roofline
+
+roofline: .venv/bench  # of both roads, for their pages in docs
+	$(BIN)/python -m benchmarks roofline --json docs/roofline-fast.json
+	CYCONV_SIMD=portable $(BIN)/python -m benchmarks roofline --json docs/roofline-plain.json
 
 bench-quick: .venv/bench
 	$(BIN)/python -m benchmarks --quick

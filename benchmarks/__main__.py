@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import overall
+from . import overall, roofline
 from .contest import Tables, merge
 from .layers import BATCH, LATENCY, LAYERS, MEMORY, is_large
 from .layerwise import measure_layer
@@ -21,6 +21,8 @@ from .timing import FULL, QUICK, Effort
 
 LAYERWISE = ("forward", "image", "train", "float64", "accuracy", "algorithms")
 OVERALL = ("latency", "threads", "batch", "memory", "builds")
+# Not part of a complete run: it is made once for each road, each time into a file of its own.
+SEPARATE = ("roofline",)
 QUICK_SECTIONS = ("forward", "image", "train", "latency")
 # Where a complete run leaves its results.
 COMPLETE = Path("docs/benchmarks.json")
@@ -49,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of: {', '.join(LAYERWISE + OVERALL)}"
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"of: {', '.join(LAYERWISE + OVERALL)}; and, only when named, {', '.join(SEPARATE)}",
     )
     parser.add_argument("--quick", action="store_true", help="under a minute, against PyTorch NCHW")
     parser.add_argument("--only", nargs="+", metavar="LAYER", help="these layers of the table")
@@ -64,7 +69,7 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-report", action="store_true", help="the JSON alone")
     parser.add_argument("--redraw", action="store_true", help="only make the report of --json anew")
     options = parser.parse_args(arguments)
-    if unknown := set(options.sections) - {*LAYERWISE, *OVERALL}:
+    if unknown := set(options.sections) - {*LAYERWISE, *OVERALL, *SEPARATE}:
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
     names = [layer.name for layer in [*LAYERS, *LATENCY]]
     if unknown := set(options.only or ()) - set(names):
@@ -103,6 +108,10 @@ def plan(options: argparse.Namespace) -> list[Step]:
             add(f"batch {layer.name}", overall.batch, layer, options.threads, effort)
         if "memory" in options.sections and layer.name in MEMORY:
             add(f"memory {layer.name}", overall.memory, layer, peers)
+    if "roofline" in options.sections:
+        add("roofs", roofline.measure_roofs, options.threads, effort)
+        for layer in layers:
+            add(f"roofline {layer.name}", roofline.measure_layer, layer, peers, effort)
     for name, environment in overall.builds().items() if "builds" in options.sections else ():
         passed = ["--threads", str(options.threads), *(["--quick"] if options.quick else [])]
         passed += ["--only", *options.only] if options.only else []
@@ -121,11 +130,15 @@ def progress(steps: list[Step]) -> Any:
 
 
 def write_report(results: dict[str, Any], path: Path) -> None:
-    """The Markdown and the picture, beside the JSON."""
+    """The Markdown and the picture, beside the JSON; a second picture is the roofline's."""
     from .picture import draw
+    from .roofline_picture import draw_roofline
 
     path.with_suffix(".md").write_text(markdown(results))
-    draw(results, path.with_suffix(".png"))
+    picture = path.with_suffix(".png")
+    if draw(results, picture):
+        picture = path.with_name(f"{path.stem}-roofline.png")
+    draw_roofline(results, picture)
 
 
 def round_all(value: Any) -> Any:

@@ -17,8 +17,8 @@ COLOURS = {
 }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Write the picture; layers run downwards in the order of the table."""
+def draw(results: dict[str, Any], path: Path) -> bool:
+    """Write the picture, if there is one; layers run downwards in the order of the table."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -26,7 +26,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
     sections = [section for section in PANELS if results["tables"].get(section)]
     if not sections:
-        return
+        return False
     height = 2.2 + 0.27 * max(len(results["tables"][section]) for section in sections)
     figure, axes = plt.subplots(
         1, len(sections), figsize=(1 + 4.4 * len(sections), height), squeeze=False, sharey=True
@@ -44,6 +44,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(path, dpi=130)
     plt.close(figure)
+    return True
 
 
 def draw_panel(axis: Any, title: str, rows: dict[str, Any]) -> None:

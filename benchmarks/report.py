@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .contest import Record, Row, Tables
+from .roofline import roof_at
 from .summary import RATIO_SECTIONS, disturbed, mean_of
 
 Cell = Callable[[Record], str]
@@ -14,7 +15,9 @@ Cell = Callable[[Record], str]
 def markdown(results: dict[str, Any]) -> str:
     """The whole report: the machine, then a table for each section that was run."""
     tables: Tables = results["tables"]
-    parts = [machine_text(results["machine"]), READING.format(disturbed(tables))]
+    parts = [machine_text(results["machine"])]
+    if tables.keys() - {"roofline", "roofs"}:
+        parts.append(READING.format(disturbed(tables)))
     parts += [
         f"## {title}\n\n{ratio_table(section, tables[section])}"
         for section, title in RATIO_SECTIONS.items()
@@ -25,6 +28,9 @@ def markdown(results: dict[str, Any]) -> str:
         for section, (title, cell) in OTHER_SECTIONS.items()
         if tables.get(section)
     ]
+    if tables.get("roofline") and tables.get("roofs"):
+        parts += ["## Roofline, forward", ROOFS, table(tables["roofs"], plain)]
+        parts += [ROOFLINE, roofline_table(tables["roofline"], tables["roofs"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -34,6 +40,19 @@ READING = (
     "medians over alternating blocks; they hold from machine to machine better than the times do. "
     "Other processes disturbed {:.0%} of the blocks, which are left out where others remain; where "
     "none does, the time is marked ~ and counts in no mean."
+)
+
+ROOFS = (
+    "What the cores and the memory give, with the threads that the layers have: operations (two "
+    "for a multiply-add) on operands in the nearest cache, and bytes read and written by a copy. "
+    "How they are measured: `benchmarks/roofline.py`. Where other processes disturbed every block "
+    "there is a ~."
+)
+ROOFLINE = (
+    "The roof over a layer is the smaller of the higher peak and of memory times the operations "
+    "for each byte of x, w and y. Work is counted as the definition has it, of which Winograd does "
+    "a quarter, and arrays may stay in the last cache from call to call: both may lift a layer "
+    "above the roof."
 )
 
 
@@ -64,6 +83,30 @@ def ratio_table(section: str, rows: dict[str, Row]) -> str:
     cells = [f"**{mean.mean:.2f}** ({mean.count})" if mean else "" for mean in means.values()]
     last = [["**geometric mean**", "", *cells]] if cells else []
     return table(rows, microseconds if section == "latency" else milliseconds, last)
+
+
+def roofline_table(rows: dict[str, Row], roofs: dict[str, Row]) -> str:
+    """A line a layer: who computed it, how long, how fast, and how much of the roof that is."""
+    lines: dict[str, Row] = {}
+    for name, row in rows.items():
+        record = row["cyconv"]
+        share = record["GFLOP/s"] / roof_at(record["FLOP/byte"], roofs)
+        lines[name] = {
+            "algorithm": {"value": record["algorithm"]},
+            "ms": {"value": milliseconds(record, bare=True)},
+            "FLOP/byte": {"value": record["FLOP/byte"]},
+            "GFLOP/s": {"value": record["GFLOP/s"]},
+            "of the roof": {"value": f"{share:.0%}"},
+        }
+    return table(lines, plain)
+
+
+def plain(record: Record) -> str:
+    value = record["value"]
+    if isinstance(value, str):
+        return value
+    text = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return text if record.get("quiet", 1) else f"{text}~"
 
 
 def milliseconds(record: Record, unit: float = 1, bare: bool = False) -> str:

@@ -13,11 +13,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))  # last: an installed cyconv stays the one tested
 
 from benchmarks import __main__ as suite
-from benchmarks import layers, memory, summary, timing
+from benchmarks import layers, memory, report, roofline, roofline_picture, summary, timing
 from benchmarks.contest import WrongResultError, contest, merge
 from benchmarks.layers import LATENCY, LAYERS, Layer, make_arrays
 from benchmarks.peers import Cyconv, Peer, Prepared, Run, available_peers
 from benchmarks.reference import expect, relative_error
+from cyconv import kernels
 
 HURRIED = timing.Effort(rounds=2, most=3, block=0.002, budget=0.1, patience=0)
 TINY = Layer("tiny", 2, 4, 9, 8, 6, 3, stride=2, padding=1, groups=2)
@@ -190,6 +191,88 @@ def test_quick_run_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     if importlib.util.find_spec("torch"):
         assert "forward, geometric mean" in printed
+
+
+def test_intensity_of_a_layer_done_by_hand():
+    layer = Layer("by hand", 1, 2, 3, 3, 4, 1)
+    # 3 * 3 positions, 4 filters, 2 channels; 18 cells of x, 8 of w, 36 of y, of 4 bytes each
+    assert roofline.intensity(layer) == pytest.approx(2 * 72 / (4 * 62))
+
+
+ROOFS = {
+    "microkernel": {"GFLOP/s": {"value": 500.0}},
+    "np.matmul": {"GFLOP/s": {"value": 400.0}},
+    "memory": {"GB/s": {"value": 50.0}},
+    "last cache": {"GB/s": {"value": 200.0}},
+}
+
+
+def test_the_roof_slopes_up_to_the_peak():
+    assert roofline.roof_at(2.0, ROOFS) == pytest.approx(100.0)
+    assert roofline.roof_at(10.0, ROOFS) == roofline.roof_at(99.0, ROOFS) == 500.0
+
+
+def test_report_says_how_much_of_the_roof():
+    record = {"ms": 1.0, "algorithm": "direct", "FLOP/byte": 2.0, "GFLOP/s": 25.0, "quiet": 0}
+    table = report.roofline_table({"tiny": {"cyconv": record}}, ROOFS)
+    assert table.splitlines()[-1] == "| tiny | direct | 1~ | 2 | 25 | 25% |"
+
+
+@pytest.mark.skipif(not kernels.VECTOR, reason="the plain road has no use for the microkernel")
+def test_the_peak_is_that_of_a_true_product():
+    """The loop that the microkernel's peak is taken from computes w @ x, in each thread's own y."""
+    task, operands = roofline.microkernel_task(2)
+    for index, (x, w, y) in enumerate(operands):
+        task(index)
+        expected = w.reshape(roofline.FILTERS, -1).astype(float) @ x[0, :, 0, 0]
+        assert relative_error(y[-1, :, 0, 0], expected) < CLOSE
+        assert len(x) == len(y) == roofline.IMAGES
+
+
+def test_labels_of_a_crowd_keep_apart():
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(9, 6))
+    axis.set(xlim=(0, 10), ylim=(0, 10))
+    records = {
+        f"layer {i}": {"FLOP/byte": 5 + 0.05 * i, "GFLOP/s": 5.0, "algorithm": "direct"}
+        for i in range(8)
+    }
+    figure.canvas.draw()
+    roofline_picture.place_labels(axis, records)
+    renderer = figure.canvas.get_renderer()
+    boxes = [roofline_picture.label_box(text, renderer) for text in axis.texts]
+    plt.close(figure)
+    assert sorted(text.get_text() for text in axis.texts) == sorted(records)
+    for i, box in enumerate(boxes):
+        assert all(roofline_picture.overlap(box, other) == 0 for other in boxes[:i])
+    assert roofline_picture.overlap((0, 0, 2, 2), (1, 1, 3, 5)) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_roofline_from_end_to_end(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(suite, "QUICK", HURRIED)
+    monkeypatch.setattr(roofline, "BYTES", {"memory": 1 << 20, "last cache": 1 << 18})
+    path = tmp_path / "results.json"
+    options = ("--quick", "--only", "lenet1", "--threads", "1", "--json", str(path))
+    suite.main(["forward", "roofline", *options])
+    tables = json.loads(path.read_text())["tables"]
+    assert set(tables) == {"forward", "roofs", "roofline"}
+    record = tables["roofline"]["lenet1"]["cyconv"]
+    assert record["GFLOP/s"] * record["ms"] == pytest.approx(2e-6 * LAYERS[0].macs, rel=1e-2)
+    assert record["algorithm"] in roofline_picture.COLOURS
+    assert ("microkernel" in tables["roofs"]) == kernels.VECTOR
+    assert "## Roofline" in capsys.readouterr().out
+    for name in ("results.png", "results-roofline.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_complete_run_leaves_the_roofline_to_a_run_of_its_own():
+    labels = [label for label, _ in suite.plan(suite.read_arguments(["--only", "lenet1"]))]
+    assert not any(label.startswith("roof") for label in labels)
 
 
 @pytest.mark.parametrize("wrong", [["sideways"], ["--only", "vgg99"], ["--redraw"]])
