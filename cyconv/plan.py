@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyconv import kernels, threads
 from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
@@ -70,6 +71,9 @@ class Plan:
     # for this dtype.
     run: Callable[..., None]
     kernels: Any
+    # For fixed weights (`cyconv.frozen`): from the plan and w to what `run` also takes after its
+    # arrays; None where the algorithm keeps nothing.
+    prepare: Callable[[Plan, NDArray[Any]], NDArray[Any]] | None
     # For a forward pass that is a single call of kernels.depthwise_whole: what follows the arrays.
     whole: tuple[Any, ...] | None
 
@@ -97,6 +101,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
         kernels=kernels.of[dtype],
+        prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=depthwise.whole(geometry, tiles) if small else None,
     )
 
