@@ -16,7 +16,7 @@ def markdown(results: dict[str, Any]) -> str:
     tables: Tables = results["tables"]
     parts = [machine_text(results["machine"]), READING.format(disturbed(tables))]
     parts += [
-        f"## {title}\n\n{ratio_table(section, tables[section])}"
+        f"## {title}\n\n{NOTES.get(section, '')}{ratio_table(section, tables[section])}"
         for section, title in RATIO_SECTIONS.items()
         if tables.get(section)
     ]
@@ -35,6 +35,15 @@ READING = (
     "Other processes disturbed {:.0%} of the blocks, which are left out where others remain; where "
     "none does, the time is marked ~ and counts in no mean."
 )
+
+# What is to be said of one section, above its table.
+NOTES = {
+    "image": (
+        "A batch of one, as a finished network sees it: cyconv is `layer(x)` of a `cyconv.Conv2D` "
+        "whose weights are loaded and frozen, so that it keeps what it makes of them; ONNX Runtime "
+        "and ncnn, too, are given theirs ahead.\n\n"
+    ),
+}
 
 
 def machine_text(machine: dict[str, Any]) -> str:
