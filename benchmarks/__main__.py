@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json and not options.no_report:
         write_report(results, options.json)
     print(markdown(results))
-    print(f"{means_text(results['tables'])}\n\n{aims_text(results['tables'])}".strip())
+    print(f"{means_text(results['tables'])}\n\n{aims_text(results)}".strip())
 
 
 def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .contest import Tables, contest, measure_errors
 from .layers import FLOAT64, Layer, make_arrays
-from .peers import Cyconv, Mode, Peer
+from .peers import Cyconv, FrozenLayer, Mode, Peer
 from .reference import expect
 from .timing import Effort
 
@@ -32,7 +32,8 @@ def measure_layer(
         enter("forward", "forward", peers)
     if "image" in sections:
         one = expect(layer.batch(1), arrays.image(), gradients=False)
-        row = contest(layer.batch(1), arrays.image(), one, "forward", peers, effort)
+        contestants = [FrozenLayer(peers[0].threads), *peers[1:]]
+        row = contest(layer.batch(1), arrays.image(), one, "forward", contestants, effort)
         tables["image"] = {layer.name: row}
     if "train" in sections:
         enter("train", "train", peers)

@@ -19,7 +19,7 @@ def markdown(results: dict[str, Any]) -> str:
     if tables.keys() - {"roofline", "roofs"}:
         parts.append(READING.format(disturbed(tables)))
     parts += [
-        f"## {title}\n\n{ratio_table(section, tables[section])}"
+        f"## {title}\n\n{NOTES.get(section, '')}{ratio_table(section, tables[section])}"
         for section, title in RATIO_SECTIONS.items()
         if tables.get(section)
     ]
@@ -54,6 +54,14 @@ ROOFLINE = (
     "a quarter, and arrays may stay in the last cache from call to call: both may lift a layer "
     "above the roof."
 )
+# What is to be said of one section, above its table.
+NOTES = {
+    "image": (
+        "A batch of one, as a finished network sees it: cyconv is `layer(x)` of a `cyconv.Conv2D` "
+        "whose weights are loaded and frozen, so that it keeps what it makes of them; ONNX Runtime "
+        "and ncnn, too, are given theirs ahead.\n\n"
+    ),
+}
 
 
 def machine_text(machine: dict[str, Any]) -> str:

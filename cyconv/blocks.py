@@ -11,7 +11,7 @@ never whole arrays, but blocks of a few images, which go through scratch memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cyconv import layout, threads
 from cyconv.arguments import native
 from cyconv.bias import add_bias
+from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
@@ -88,36 +89,46 @@ class Blocks:
     y: Side
 
     def run(
-        self, arrays: Sequence[Array | None], shapes: Sequence[tuple[int, ...]], result: Array
+        self,
+        arrays: Sequence[Array | None],
+        shapes: Sequence[tuple[int, ...]],
+        result: Array,
+        packs: Packs | None = None,
     ) -> None:
         """Compute into `result`, like the arrays of one of these shapes each (it is the last).
         Arrays of images are converted by blocks, and w and b whole."""
-        pass_ = self.plans[0].pass_
-        run: Callable[..., None] = getattr(self, f"_{pass_}")
-        images = 2 if pass_ == "weight_grad" else 1
-        full = [
-            a if a is None else (a if i < images else native(a, self.x.dtype)).reshape(shape)
-            for i, (a, shape) in enumerate(zip(arrays, shapes, strict=False))
-        ]
-        run(*full, result)
+        first, second, *bias = (
+            a if a is None else a.reshape(shape) for a, shape in zip(arrays, shapes, strict=False)
+        )
+        assert first is not None
+        assert second is not None
+        if self.plans[0].pass_ == "weight_grad":
+            self._weight_grad(first, second, result)
+            return
+        packs = packs or Packs()
+        w = native(packs.cast(second, self.x.dtype), self.x.dtype)
+        b = None if not bias or bias[0] is None else native(bias[0], self.x.dtype)
+        if self.plans[0].pass_ == "forward":
+            self._forward(first, w, b, result, packs)
+        else:
+            self._input_grad(first, w, b, result, packs)
 
-    def _forward(self, x: Array, w: Array, b: Array | None, result: Array) -> None:
+    def _forward(self, x: Array, w: Array, b: Array | None, result: Array, packs: Packs) -> None:
         for part, made in zip(self.parts, self.plans, strict=True):
             images = result[part]
             y = self.y.buffer(images)
-            made.run(made, self.x.load(x[part]), w, b, y)
+            made.run(made, self.x.load(x[part]), w, b, y, *packs.of(made, w))
             self.y.store(y, images)
 
-    def _input_grad(self, dy: Array, w: Array, *rest: Array | None) -> None:
-        """With a bias between w and the result, as a transposed convolution may have it."""
-        *bias, result = rest
-        assert result is not None
+    def _input_grad(
+        self, dy: Array, w: Array, b: Array | None, result: Array, packs: Packs
+    ) -> None:
+        """With a bias, as a transposed convolution may have it."""
         for part, made in zip(self.parts, self.plans, strict=True):
             images = result[part]
             dx = self.x.buffer(images)
-            made.run(made, self.y.load(dy[part]), w, dx)
-            if bias:
-                add_bias(dx, bias[0])
+            made.run(made, self.y.load(dy[part]), w, dx, *packs.of(made, w))
+            add_bias(dx, b)
             self.x.store(dx, images)
 
     def _weight_grad(self, dy: Array, x: Array, result: Array) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from cyconv.arguments import Array, array, check_dy, check_real, native
 from cyconv.bias import bias_grad
+from cyconv.frozen import Packs
 from cyconv.integers import shape
 from cyconv.prepare import prepare
 
@@ -109,6 +110,16 @@ def conv(
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(f"b must have shape {(w.shape[0],)}, one number a filter; got {b.shape}")
     return made.run((x, w, b), out)
+
+
+def convolve(
+    x: Array, w: Array, b: Array | None, options: tuple[Any, ...], packs: Packs | None = None
+) -> Array:
+    """`conv` for layers: of arrays that are known to fit but for x, with all options, in the order
+    of its signature up to algorithm, and what is kept of w."""
+    dtypes = x.dtype, w.dtype, None if b is None else b.dtype
+    made = prepare("forward", (x.shape, w.shape), options, ("x", "w", "b"), dtypes)
+    return made.run((x, w, b), None, packs)
 
 
 def conv_input_grad(

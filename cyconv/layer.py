@@ -20,7 +20,7 @@ class Layer(Parameters):
     forward remembers x for backward."""
 
     rank: ClassVar[int]
-    # The options of the function that computes a layer.
+    # The options of the function that computes a layer, in its order.
     options: ClassVar[tuple[str, ...]]
 
     def __init__(
@@ -112,8 +112,8 @@ class Layer(Parameters):
         """dx, dw, db"""
         raise NotImplementedError
 
-    def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.options}
+    def _options(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.options])
 
     def __repr__(self) -> str:
         options = {  # said only where they are not as usual, like PyTorch

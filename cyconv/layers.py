@@ -4,6 +4,7 @@
     y = layer.forward(x)      # remembers x
     dx = layer.backward(dy)   # sets layer.weight_grad and layer.bias_grad
     y = layer(x)              # inference: remembers nothing
+    layer.freeze()            # fixed weights: inference is faster
 
 Layers of all ranks are one class, `_Conv`; the public ones only say over how many axes. Those of
 `cyconv.transposed_layers` are alike: `cyconv.layer` has what they share.
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cyconv.arguments import Array, check_dy
-from cyconv.functional import conv, conv_backward, conv_forward
+from cyconv.functional import Cache, conv_backward, convolve
 from cyconv.geometry import geometry_and_pads
 from cyconv.integers import Pads, choice, paddings
 from cyconv.layer import Layer
@@ -72,10 +73,13 @@ class _Conv(Layer):
         return g.y_shape
 
     def _compute(self, x: Array) -> Array:
-        return conv(x, self.weight, self.bias, **self._options())
+        return convolve(x, self.weight, self.bias, self._options(), self._packs)
 
     def _remember(self, x: Array) -> tuple[Array, Any]:
-        return conv_forward(x, self.weight, self.bias, **self._options())
+        y = self._compute(x)
+        b_shape = None if self.bias is None else self.bias.shape
+        options = dict(zip(self.options, self._options(), strict=True))
+        return y, Cache(x, self.weight, b_shape, y.shape, y.dtype, options)
 
     def _gradients(
         self, dy: Array, need: tuple[str, ...]
@@ -140,6 +144,8 @@ class Conv2D(_Conv):
         (F, C/groups, *kernel), and (F,) or None.
     weight_grad, bias_grad : ndarray or None
         What the last `backward` found.
+    frozen : bool
+        Whether weight and bias are fixed, from `freeze` to `unfreeze`.
 
     Raises
     ------

@@ -1,15 +1,16 @@
-"""Parameters: what a layer learns, its gradients, and its state."""
+"""Parameters: what a layer learns, its gradients, its state, and whether it is frozen."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from cyconv.arguments import Array, array, check_real
+from cyconv.frozen import Packs
 from cyconv.integers import check_countable
 
 DTYPES = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
@@ -40,6 +41,7 @@ class Parameters:
         }
         self.weight_grad: Array | None = None
         self.bias_grad: Array | None = None
+        self._packs = Packs()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -96,8 +98,47 @@ class Parameters:
             raise KeyError(f"state must have {keys}: missing {missing}, unexpected {unexpected}")
         self._copy_in(state)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether weight and bias are fixed."""
+        return self._packs.on
+
+    def freeze(self) -> Self:
+        """Fix weight and bias for inference, and return the layer.
+
+        From now on the layer keeps what its algorithms make of the weights (Winograd's transformed
+        filters, four times as large, from the first x on that is computed with them), so it is
+        faster, most of all on one image. Weight and bias are read-only: changing them raises, and
+        assigning or loading raises RuntimeError, until `unfreeze`. `backward` works as before.
+        Copies and pickles are frozen, too.
+
+        A view of a part of the weight that was made before can still be written through: do not.
+        """
+        for parameter in self._named.values():
+            parameter.flags.writeable = False
+        self._packs.switch(True)
+        return self
+
+    def unfreeze(self) -> Self:
+        """Drop what was kept of the weights, make weight and bias writeable, return the layer."""
+        self._packs.switch(False)
+        for name, parameter in self._named.items():
+            try:
+                parameter.flags.writeable = True
+            except ValueError:  # it lies in memory that is read-only, as from a pickle
+                self._named[name] = parameter.copy()
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a copy; the arrays of one may be writeable."""
+        self.__dict__.update(state)
+        if self.frozen:
+            self.freeze()
+
     def _copy_in(self, values: Mapping[str, ArrayLike | None]) -> None:
         """Cast and check all values, and only then copy any."""
+        if self.frozen:
+            raise RuntimeError(f"{' and '.join(values)} cannot change: call unfreeze() first")
         arrays = {name: cast(name, value, self.dtype) for name, value in values.items()}
         for name, a in arrays.items():
             if a.shape != (shape := self._named[name].shape):

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyconv import kernels, threads
 from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
@@ -68,6 +69,9 @@ class Plan:
     # for this dtype.
     run: Callable[..., None]
     kernels: Any
+    # For fixed weights (`cyconv.frozen`): from the plan and w to what `run` also takes after its
+    # arrays; None where the algorithm keeps nothing.
+    prepare: Callable[[Plan, NDArray[Any]], NDArray[Any]] | None
     # For small work, a function of the tuple of arrays and the result that does all of it, or does
     # nothing and returns False.
     whole: Callable[[tuple[Any, ...], Any], bool] | None
@@ -96,6 +100,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
         kernels=kernels.of[dtype],
+        prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_) if small else None,
     )
 

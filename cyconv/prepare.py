@@ -15,6 +15,7 @@ from cyconv.arguments import Array, DType, check_out, computed_in, native, resul
 from cyconv.bias import add_bias
 from cyconv.blocks import Blocks, make_blocks
 from cyconv.form import Form, form_of, is_last
+from cyconv.frozen import Packs
 from cyconv.geometry import Geometry, geometry_and_pads
 from cyconv.integers import choice
 from cyconv.padding import PADDING_MODES, Border, border_of
@@ -41,40 +42,46 @@ class Prepared:
     # Where the arrays of images are not as algorithms take them.
     detour: Blocks | Rows | None
 
-    def run(self, arrays: tuple[Array | None, ...], out: Array | None) -> Array:
-        """Compute into `out`, or into a new array."""
+    def run(
+        self, arrays: tuple[Array | None, ...], out: Array | None, packs: Packs | None = None
+    ) -> Array:
+        """Compute into `out`, or into a new array; `packs` are those of w, a layer's."""
         if out is None:
             result = np.empty(self.out_shape, self.dtype)
             if self.whole is not None and self.whole(arrays, result):
                 return result
-            self._compute(arrays, result)
+            self._compute(arrays, result, packs)
             return result
         check_out(out, self.out_shape, self.dtype, arrays)
         result = np.asarray(out) if out.flags.aligned else np.empty(self.out_shape, self.dtype)
-        self._compute(arrays, result)
+        self._compute(arrays, result, packs)
         if not out.flags.aligned:
             out[...] = result
         return out
 
-    def _compute(self, arrays: tuple[Array | None, ...], result: Array) -> None:
+    def _compute(
+        self, arrays: tuple[Array | None, ...], result: Array, packs: Packs | None
+    ) -> None:
         plan = self.plan
         if plan.geometry.batch == 0:
             result[...] = 0  # nothing, or a sum of nothing
             return
         images = result.reshape(self.shapes[-1])
         if self.detour is not None:
-            self.detour.run(arrays, self.shapes, images)
+            self.detour.run(arrays, self.shapes, images, packs)
             return
         full: list[Array | None] = [
             a if a is None else native(a, plan.dtype).reshape(shape)
             for a, shape in zip(arrays, self.shapes, strict=False)
         ]
+        w = full[1]
+        pack = () if packs is None or w is None else packs.of(plan, w)
         if len(full) == 3 and plan.pass_ == "input_grad":  # a transposed convolution's bias
             bias = full.pop()
-            plan.run(plan, *full, images)
+            plan.run(plan, *full, images, *pack)
             add_bias(images, bias)
         else:
-            plan.run(plan, *full, images)
+            plan.run(plan, *full, images, *pack)
 
 
 def prepare(

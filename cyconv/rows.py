@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms import pointwise
 from cyconv.arguments import native
+from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
 from cyconv.plan import Plan
 from cyconv.tiling import pieces, wanted_pieces
@@ -40,9 +41,14 @@ class Rows:
     plan: Plan
 
     def run(
-        self, arrays: Sequence[Array | None], shapes: Sequence[tuple[int, ...]], result: Array
+        self,
+        arrays: Sequence[Array | None],
+        shapes: Sequence[tuple[int, ...]],
+        result: Array,
+        packs: Packs | None = None,
     ) -> None:
-        """Compute into `result`; arrays of images have their channels last."""
+        """Compute into `result`; arrays of images have their channels last. A product takes w as it
+        is, and has no use for packs."""
         g, dtype = self.plan.geometry, self.plan.dtype
         first, second, *bias = (None if a is None else native(a, dtype) for a in arrays)
         assert first is not None

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from cyconv.arguments import Array, array, check_dy
+from cyconv.frozen import Packs
 from cyconv.prepare import prepare
 
 
@@ -70,7 +71,14 @@ def conv_transpose(
     array([[[ 1.,  2., 13., 20., 30.]]])
     """
     options = stride, padding, output_padding, dilation, groups, data_format, algorithm
-    return _transpose("transpose", x, w, b, options, out)
+    return _transpose("transpose", x, w, b, options, out, None)
+
+
+def transpose(
+    x: Array, w: Array, b: Array | None, options: tuple[Any, ...], packs: Packs | None = None
+) -> Array:
+    """`conv_transpose` for layers: with options as for the padded one, and what is kept of w."""
+    return _transpose("transpose", x, w, b, options, None, packs)
 
 
 def conv_transpose_padded(
@@ -80,7 +88,7 @@ def conv_transpose_padded(
 
     `options` are stride, padding, output_padding, dilation, groups, data_format and algorithm.
     """
-    return _transpose("transpose_padded", x, w, b, options, None)
+    return _transpose("transpose_padded", x, w, b, options, None, None)
 
 
 def _transpose(
@@ -90,18 +98,20 @@ def _transpose(
     b: ArrayLike | None,
     options: tuple[Any, ...],
     out: Array | None,
+    packs: Packs | None,
 ) -> Array:
     x, w = array("x", x), array("w", w)
     if b is None:
         dtypes = x.dtype, w.dtype
-        return prepare(pass_, (x.shape, w.shape), options, ("x", "w"), dtypes).run((x, w), out)
+        made = prepare(pass_, (x.shape, w.shape), options, ("x", "w"), dtypes)
+        return made.run((x, w), out, packs)
     b = array("b", b)
     names, dtypes_b = ("x", "w", "b"), (x.dtype, w.dtype, b.dtype)
     made = prepare(pass_, (x.shape, w.shape), options, names, dtypes_b)
     filters = made.plan.geometry.channels
     if b.shape != (filters,):
         raise ValueError(f"b must have shape {(filters,)}, one number a filter; got {b.shape}")
-    return made.run((x, w, b), out)
+    return made.run((x, w, b), out, packs)
 
 
 def transpose_input_grad(

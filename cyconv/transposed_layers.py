@@ -14,7 +14,7 @@ from cyconv.bias import bias_grad
 from cyconv.form import is_last
 from cyconv.integers import integers
 from cyconv.layer import Layer
-from cyconv.transposed import conv_transpose, transpose_input_grad, transpose_weight_grad
+from cyconv.transposed import transpose, transpose_input_grad, transpose_weight_grad
 
 
 class _ConvTranspose(Layer):
@@ -64,7 +64,7 @@ class _ConvTranspose(Layer):
         ).x_shape
 
     def _compute(self, x: Array) -> Array:
-        return conv_transpose(x, self.weight, self.bias, **self._options())
+        return transpose(x, self.weight, self.bias, self._options(), self._packs)
 
     def _remember(self, x: Array) -> tuple[Array, Any]:
         y = self._compute(x)
@@ -75,7 +75,7 @@ class _ConvTranspose(Layer):
     ) -> tuple[Array | None, Array | None, Array | None]:
         x, y_shape = self._cache
         check_dy("dy", dy, y_shape)
-        options = tuple(self._options().values())
+        options = self._options()
         dx = transpose_input_grad(dy, self.weight, x.shape, options) if "X" in need else None
         dw = transpose_weight_grad(dy, x, self.weight.shape, options)
         if self.bias is None:
@@ -122,6 +122,8 @@ class ConvTranspose2D(_ConvTranspose):
         (C, F/groups, *kernel), and (F,) or None.
     weight_grad, bias_grad : ndarray or None
         What the last `backward` found.
+    frozen : bool
+        As of `Conv2D`.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from time import sleep
@@ -16,7 +17,17 @@ from benchmarks import __main__ as suite
 from benchmarks import layers, memory, report, roofline, roofline_picture, summary, timing
 from benchmarks.contest import WrongResultError, contest, merge
 from benchmarks.layers import LATENCY, LAYERS, Layer, make_arrays
-from benchmarks.peers import Cyconv, Peer, Prepared, Run, available_peers
+from benchmarks.layerwise import measure_layer
+from benchmarks.peers import (
+    ENGINES,
+    TORCH,
+    Cyconv,
+    FrozenLayer,
+    Peer,
+    Prepared,
+    Run,
+    available_peers,
+)
 from benchmarks.reference import expect, relative_error
 from cyconv import kernels
 
@@ -100,7 +111,7 @@ def test_every_peer_computes_the_same(groups):
     layer = Layer("same", 2, 4, 9, 9, 8, 3, stride=2, padding=1, groups=groups)
     arrays = make_arrays(layer)
     expected = expect(layer, arrays)
-    for peer in [Cyconv(1), *available_peers(1)]:
+    for peer in [Cyconv(1), FrozenLayer(1), *available_peers(1)]:
         for mode in ("forward", "train"):
             if peer.supports(layer, np.float32) and (mode == "forward" or peer.trains):
                 row = contest(layer, arrays, expected, mode, [peer], HURRIED)
@@ -155,6 +166,63 @@ def test_summary_leaves_out_what_was_disturbed_throughout():
     assert summary.disturbed({"forward": rows}) == 1.0
 
 
+def described(build):
+    return {"cyconv": f"backend: cython (compiled kernels, build {build})"}
+
+
+def test_aims_are_those_of_the_road():
+    plain, fast = (summary.aims_of(described(build)) for build in ("portable", "avx2"))
+    assert summary.aims_of({"cyconv": "backend: numpy (fallback: asked for)"}) == plain
+    assert summary.aims_of(described("avx512")) == summary.aims_of(described("neon")) == fast
+    aims = {aim.text: aim for aim in fast}
+    for aim in plain:  # the fast road is held to no less
+        assert aim.text not in aims or aim.met(aims[aim.text].bound)
+    tables = {"forward": {"cifar": {"cyconv": {"ratio": 1.0}, TORCH: {"ratio": 1.2}}}}
+    plain, fast = (
+        summary.aims_text({"machine": described(build), "tables": tables}).splitlines()
+        for build in ("portable", "avx2")
+    )
+    assert re.search(r"^forward, geometric mean +1\.2 +>= 1\.1 +met +1 of 1 layers$", plain[0])
+    assert re.search(r"^forward, geometric mean +1\.2 +>= 1\.5 +MISSED", fast[0])
+    assert len(plain) == len(fast) == 3  # no best of several where the others were not there
+
+
+def test_aims_against_the_best_of_several():
+    names = dict(zip(("a", *ENGINES), (0.1, 3.0, 2.0, 4.0, 1.0), strict=True))
+    row = {name: {"ratio": ratio} for name, ratio in names.items()}
+    rows = {
+        "cifar": {"cyconv": {"ratio": 1.0}, **row},
+        "vgg5": {"cyconv": {"ratio": 1.0}, **row, ENGINES[1]: {"error": 1.0}},
+    }
+    tables = {"forward": rows, "image": rows}
+    found = {aim.text: aim.value(tables) for aim in summary.FAST_AIMS}
+    mean, where = found["forward, to the best of PyTorch, ONNX Runtime"]
+    assert (mean, where) == (pytest.approx(math.sqrt(2 * 3)), "2 of 2 layers")
+    assert found["one image, frozen, to the best with ncnn"] == (1.0, "2 of 2 layers")
+    for line in rows.values():
+        del line["ncnn"]
+    assert summary.best_mean("image", ENGINES)(tables) is None
+
+
+def test_one_image_is_that_of_a_frozen_layer(monkeypatch):
+    """And keeps cyconv's name, so that all sections are read alike."""
+    import cyconv
+
+    layer = Layer("tiny", 2, 4, 9, 8, 6, 3, padding=1)
+    seen = []
+
+    def call(self, x, called=cyconv.Conv2D.__call__):
+        seen.append((self.frozen, x.shape))
+        return called(self, x)
+
+    monkeypatch.setattr(cyconv.Conv2D, "__call__", call)
+    tables = measure_layer(layer, ("image",), [Cyconv(1)], HURRIED)
+    assert set(seen) == {(True, (1, 4, 9, 8))}
+    assert tables["image"]["tiny"]["cyconv"]["base"]
+    measure_layer(layer, ("forward",), [Cyconv(1)], HURRIED)
+    assert set(seen) == {(True, (1, 4, 9, 8))}
+
+
 def test_merge_joins_columns():
     tables = {"builds": {"cifar": {"portable": {"ms": 1.0}}}}
     merge(tables, {"builds": {"cifar": {"avx2": {"ms": 0.5}}}})
@@ -187,6 +255,8 @@ def test_quick_run_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert tables["forward"]["lenet1"]["cyconv"]["ratio"] == 1
     assert max(tables["accuracy"]["lenet1"]["cyconv"].values()) < 5e-6
     assert "| lenet1 |" in printed
+    assert "## One image, frozen Conv2D" in printed
+    assert "loaded and frozen" in printed
     assert "| lenet1 |" in path.with_suffix(".md").read_text()
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     if importlib.util.find_spec("torch"):

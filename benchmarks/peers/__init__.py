@@ -3,14 +3,17 @@
 from .base import Mode, Peer, Prepared, Run
 from .ncnn_net import Ncnn
 from .onnx_runtime import OnnxRuntime
-from .ours import Cyconv
+from .ours import Cyconv, FrozenLayer
 from .plain import NaiveNumpy, Scipy
 from .pytorch import TorchChannelsFirst, TorchChannelsLast
 
-__all__ = ["Cyconv", "Mode", "Peer", "Prepared", "Run", "available_peers"]
+__all__ = ["Cyconv", "FrozenLayer", "Mode", "Peer", "Prepared", "Run", "available_peers"]
 
-# The peer that most figures are held against.
+# The peer that most figures are held against, those that train or run networks as they are, and
+# all that one would choose between for a finished network.
 TORCH = TorchChannelsFirst.name
+FRAMEWORKS = (TORCH, TorchChannelsLast.name, OnnxRuntime.name)
+ENGINES = (*FRAMEWORKS, Ncnn.name)
 
 
 def available_peers(threads: int, names: list[str] | None = None) -> list[Peer]:

@@ -50,6 +50,28 @@ class Cyconv(Peer):
         return Prepared(Run(forward, inside), Run(train_step, inside))
 
 
+class FrozenLayer(Cyconv):
+    """cyconv as one who runs a finished network calls it: a layer with weights loaded and frozen.
+
+    It stands in cyconv's place, under its name.
+    """
+
+    trains = False
+
+    def prepare(self, layer: Layer, arrays: Arrays) -> Prepared:
+        import cyconv
+
+        frozen = cyconv.Conv2D(
+            *(layer.C, layer.F, layer.kernel, layer.stride, layer.padding),
+            groups=layer.groups,
+            dtype=arrays.w.dtype,
+            **self.options,
+        )
+        frozen.load_state_dict({"weight": arrays.w, "bias": arrays.b})
+        frozen.freeze()
+        return Prepared(Run(partial(frozen, arrays.x), partial(limited, self.threads)))
+
+
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
     """Hold cyconv to a number of threads for a block: the block after it may want another."""

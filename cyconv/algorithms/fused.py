@@ -99,9 +99,15 @@ def _shares(size: int, seconds: float) -> Integers:
 
 def prepare(plan: Plan, w: Array) -> Array:
     """The transformed filters, (36, F, C), for w (F, C, 3, 3)."""
-    v = np.empty((36, *w.shape[:2]), w.dtype)
-    with threads.quiet():
-        plan.kernels.winograd_weight(w, v)
+    filters, channels = w.shape[:2]
+    v = np.empty((36, filters, channels), w.dtype)
+    shares = _shares(filters, channels * PER_WEIGHT)
+
+    def transform(index: int) -> None:
+        part = slice(*shares[index])
+        plan.kernels.winograd_weight(w[part], v[:, part])
+
+    threads.run(transform, len(shares), filters * channels * PER_WEIGHT, blas=False)
     return v
 
 

@@ -11,7 +11,8 @@ products, and the products transformed back.
 with U = B^T x B (36, C, tiles), V = G w G^T (36, F, C) and D = A dy A^T (36, F, tiles).
 
 Transformed arrays live block by block in a worker's scratch memory. Where tiles are few and filters
-many it is the other way round: the tiles are transformed once, and the filters block by block.
+many it is the other way round: the tiles are transformed once, and the filters block by block. Of
+fixed filters, V is kept (`prepare`).
 """
 
 from __future__ import annotations
@@ -141,29 +142,45 @@ def _planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
     return flat[:, : rows * columns].reshape(36, rows, columns)
 
 
-def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def prepare(plan: Plan, w: Array) -> Array:
+    """V, (36, F, C), of a pass with w (F, C, 1, 3, 3); by channels where it goes backward."""
+    return fused.prepare(plan, _filters(plan, w))
+
+
+def forward(
+    plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None = None
+) -> None:
     """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 1, 3, 3)."""
-    _convolve(plan, x, w[:, :, 0], b, y)
+    _convolve(plan, x, _filters(plan, w), b, y, v)
 
 
-def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+def input_grad(plan: Plan, dy: Array, w: Array, dx: Array, v: Array | None = None) -> None:
     """Fill dx (N, C, 1, h, w) from dy (N, F, 1, oh, ow)."""
-    _convolve(plan, dy, w[:, :, 0, ::-1, ::-1].swapaxes(0, 1), None, dx)
+    _convolve(plan, dy, _filters(plan, w), None, dx, v)
 
 
-def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _filters(plan: Plan, w: Array) -> Array:
+    """The filters of the convolution that a pass is."""
+    if plan.pass_ == "forward":
+        return w[:, :, 0]
+    return w[:, :, 0, ::-1, ::-1].swapaxes(0, 1)
+
+
+def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
     if isinstance(plan.tiles, fused.Blocks):
-        fused.convolve(plan, x, w, b, y, None)
+        fused.convolve(plan, x, w, b, y, v)
     elif plan.tiles.few:
-        _filters_in_blocks(plan, x, w, b, y)
+        _filters_in_blocks(plan, x, w, b, y, v)
     else:
-        _tiles_in_blocks(plan, x, w, b, y)
+        _tiles_in_blocks(plan, x, w, b, y, v)
 
 
-def _tiles_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _tiles_in_blocks(
+    plan: Plan, x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
+) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
-    v = _planes(FILTERS, filters, channels, y.dtype)
+    v = _planes(FILTERS, filters, channels, y.dtype) if kept is None else kept
 
     def transform(index: int) -> None:
         part = cut.weights[index]
@@ -178,11 +195,14 @@ def _tiles_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) 
         np.matmul(v, u, out=m)
         plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
-    threads.run(transform, len(cut.weights), filters * channels * PER_WEIGHT, blas=False)
+    if kept is None:
+        threads.run(transform, len(cut.weights), filters * channels * PER_WEIGHT, blas=False)
     threads.run(convolve, len(cut.tiles), plan.seconds, blas=True)
 
 
-def _filters_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _filters_in_blocks(
+    plan: Plan, x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
+) -> None:
     cut: Blocks = plan.tiles
     channels, count = w.shape[1], cut.tiles[-1].stop
     columns = _round_up(count, LANES)
@@ -194,8 +214,11 @@ def _filters_in_blocks(plan: Plan, x: Array, w: Array, b: Array | None, y: Array
 
     def convolve(index: int) -> None:
         part = cut.filters[index]
-        v = _planes(TILES, _length(part), channels, y.dtype)
-        plan.kernels.winograd_weight(w[part], v)
+        if kept is None:
+            v = _planes(TILES, _length(part), channels, y.dtype)
+            plan.kernels.winograd_weight(w[part], v)
+        else:
+            v = kept[:, part]
         m = _planes(OTHER, _length(part), columns, y.dtype)
         np.matmul(v, u, out=m)
         bias = None if b is None else b[part]

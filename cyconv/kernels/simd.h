@@ -200,8 +200,8 @@ ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
        y[i * y_step + j] = start + the sum over taps of
                            weights[row_at[i] + tap.weight] * x[tap.cell + j]
 
-   where start is bias[i], or what y holds where `add` is set, or zero where bias is NULL. Called with
-   constants for rows and vectors, so that the sums are in registers. Weights are read where they
+   where start is bias[i], or zero where bias is NULL; added to what y holds where `add` is set, in
+   the end, so that long sums are sums of shorter ones, which are more accurate. Called with constants for rows and vectors, so that the sums are in registers. Weights are read where they
    lie: a copy in the order of reading gained nothing. Cells are fetched into the nearest cache some
    taps ahead; the table of taps goes on that far. */
 ALWAYS_INLINE void NAME(tile)(
@@ -215,8 +215,7 @@ ALWAYS_INLINE void NAME(tile)(
         row[i] = weights + row_at[i];
         UNROLL
         for (int j = 0; j < vectors; j++)
-            sums[i][j] = add ? NAME(load)(y + i * y_step + j * LANES)
-                             : NAME(spread)(bias ? bias[i] : 0);
+            sums[i][j] = NAME(spread)(bias ? bias[i] : 0);
     }
     for (ptrdiff_t k = 0; k < count; k++) {
         const REAL *from = x + taps[k].cell, *next = x + taps[k + AHEAD].cell;
@@ -231,6 +230,15 @@ ALWAYS_INLINE void NAME(tile)(
             UNROLL
             for (int j = 0; j < vectors; j++)
                 sums[i][j] = NAME(multiply_add)(sums[i][j], weight, cells[j]);
+        }
+    }
+    if (add) {
+        const VECTOR one = NAME(spread)(1);
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            UNROLL
+            for (int j = 0; j < vectors; j++)
+                sums[i][j] = NAME(multiply_add)(sums[i][j], one, NAME(load)(y + i * y_step + j * LANES));
         }
     }
     UNROLL
