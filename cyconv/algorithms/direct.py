@@ -48,6 +48,8 @@ LANES = 16
 TURNED_BYTES = 512 << 10
 SUM_BYTES = 4 << 20
 LEAST_ROWS = 64
+# Sums of more boxes than this are made of sums of so many, which are more accurate.
+LONG_SUM = 64
 # Work of at most so many multiply-adds, in at most so many bytes of memory, is one call.
 SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
@@ -184,7 +186,9 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     cut = _boxes(g, axes, TURNED_BYTES // (itemsize * columns), itemsize)
     items = [(image, box) for image in range(g.batch) for box in cut]
     wanted = -(-wanted_pieces(g) // g.groups)
-    parts = pieces(len(items), min(wanted, max(1, SUM_BYTES // (itemsize * rows * columns))))
+    number = max(wanted, -(-len(items) // LONG_SUM))
+    most = max(1, SUM_BYTES // (itemsize * g.groups * rows * columns))
+    parts = pieces(len(items), min(number, most))
     channels = pieces(g.group_channels, min(-(-wanted // len(parts)), -(-rows // LEAST_ROWS)))
     tasks: list[tuple[int, ...]] = []
     shares: list[tuple[int, ...]] = []
@@ -214,6 +218,10 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     )
 
 
+def _is_small(tasks: NDArray[np.intp], memory: int) -> bool:
+    return memory <= WHOLE_BYTES and bool((tasks[:, 2:8] == tasks[0, 2:8]).all())
+
+
 def whole(g: Geometry, itemsize: int, pass_: str) -> Any:
     """Small work in one compiled call, or None."""
     if kernels.BUILD is None or not g.batch:
@@ -222,7 +230,7 @@ def whole(g: Geometry, itemsize: int, pass_: str) -> Any:
     sizes = (g.batch, g.channels, g.filters)
     of = kernels.of[np.dtype(f"f{itemsize}")]
     if isinstance(work, Sum):
-        if work.memory * itemsize > WHOLE_BYTES or len(work.shares) > 1:
+        if not _is_small(work.tasks, work.memory * itemsize) or len(work.shares) > 1:
             return None
         return of.WholeWeightGrad(
             work.axes,
@@ -237,7 +245,7 @@ def whole(g: Geometry, itemsize: int, pass_: str) -> Any:
     if len(work.parts) != 1 or work.gaps:
         return None
     (part,) = work.parts
-    if part.out is not None or part.memory * itemsize > WHOLE_BYTES or len(part.tasks) > g.batch:
+    if part.out is not None or not _is_small(part.tasks, part.memory * itemsize):
         return None
     if pass_ == "input_grad":
         sizes = (g.batch, g.filters, g.channels)
