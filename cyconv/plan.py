@@ -89,7 +89,9 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
             f"stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
         )
     tiles = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
-    small = chosen in (depthwise, direct) and geometry.multiply_adds <= direct.SMALL
+    small = geometry.multiply_adds <= direct.SMALL and (
+        chosen is direct or (chosen is depthwise and bool(tiles) and tiles.single is not None)
+    )
     return Plan(
         geometry=geometry,
         dtype=dtype,

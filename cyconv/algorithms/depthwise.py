@@ -80,7 +80,7 @@ class Work:
     def single(self) -> NDArray[np.intp] | None:
         """The axes, if the whole is one call: small ones are all call, so it is a plain one."""
         pieces = [piece for task in self.tasks for piece in task.pieces]
-        return pieces[0].axes[0] if len(pieces) == len(pieces[0].axes) == 1 else None
+        return pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None
 
 
 def serves(g: Geometry) -> bool:

@@ -11,12 +11,20 @@
 # No band is needed where the runs are rows of x itself ("in place", see depthwise.pxi).
 
 cdef extern from "rows.h" nogil:
-    void split_row_float(const float* cells, float* even, float* odd, Py_ssize_t n)
-    void split_row_double(const double* cells, double* even, double* odd, Py_ssize_t n)
     void copy_row_float(const float* cells, float* row, Py_ssize_t n)
     void copy_row_double(const double* cells, double* row, Py_ssize_t n)
-    void pick_row_float(const float* cells, float* row, Py_ssize_t n, Py_ssize_t stride)
-    void pick_row_double(const double* cells, double* row, Py_ssize_t n, Py_ssize_t stride)
+    void copy_rows_float(
+        const float* cells, Py_ssize_t cell_step, float* to, Py_ssize_t to_step, Py_ssize_t rows,
+        Py_ssize_t n, Py_ssize_t stride)
+    void copy_rows_double(
+        const double* cells, Py_ssize_t cell_step, double* to, Py_ssize_t to_step, Py_ssize_t rows,
+        Py_ssize_t n, Py_ssize_t stride)
+    void split_rows_float(
+        const float* cells, Py_ssize_t cell_step, float* even, float* odd, Py_ssize_t to_step,
+        Py_ssize_t rows, Py_ssize_t n)
+    void split_rows_double(
+        const double* cells, Py_ssize_t cell_step, double* even, double* odd, Py_ssize_t to_step,
+        Py_ssize_t rows, Py_ssize_t n)
 
 
 cdef enum:
@@ -183,44 +191,49 @@ cdef int lay_out(
     return 0
 
 
-cdef inline void copy_cells(
-    const real* cells, real* row, Py_ssize_t count, Py_ssize_t stride
+cdef inline void copy_rows(
+    const real* cells, Py_ssize_t cell_step, real* to, Py_ssize_t to_step, Py_ssize_t rows, Py_ssize_t n,
+    Py_ssize_t stride
 ) noexcept nogil:
-    """row[i] = cells[i * stride]."""
+    """to[r, j] = cells[r, j * stride]."""
     if real is float:
-        if stride == 1:
-            copy_row_float(cells, row, count)
-        else:
-            pick_row_float(cells, row, count, stride)
+        copy_rows_float(cells, cell_step, to, to_step, rows, n, stride)
     else:
-        if stride == 1:
-            copy_row_double(cells, row, count)
-        else:
-            pick_row_double(cells, row, count, stride)
+        copy_rows_double(cells, cell_step, to, to_step, rows, n, stride)
 
 
-cdef void fill_row(const Layout* g, const real* cells, real* row) noexcept nogil:
-    """Copy a row of x into the sheets of a row of the band."""
+cdef void fill_rows(
+    const Layout* g, const real* cells, Py_ssize_t cell_step, real* to, Py_ssize_t rows
+) noexcept nogil:
+    """Copy rows of x, `cell_step` apart, into the sheets of rows of the band."""
     cdef const Axis* a = &g.axes[2]
-    cdef Run run, odd
-    cdef Py_ssize_t sheet, pairs
+    cdef Py_ssize_t step = g.axes[1].step, sheet, pairs, r
+    cdef Run run = a.runs[0], odd
     if a.split:
         # Both phases in one go, from where both are inside of x to where one of them is not.
-        run, odd = a.runs[0], a.runs[1]
+        odd = a.runs[1]
         if odd.lo < run.lo:
-            row[a.sheet_step + odd.lo] = cells[odd.cell]
+            for r in range(rows):
+                to[r * step + a.sheet_step + odd.lo] = cells[r * cell_step + odd.cell]
         pairs = min(run.hi, odd.hi) - run.lo
         if pairs > 0:
             if real is float:
-                split_row_float(cells + run.cell, row + run.lo, row + a.sheet_step + run.lo, pairs)
+                split_rows_float(
+                    cells + run.cell, cell_step, to + run.lo, to + a.sheet_step + run.lo, step, rows, pairs
+                )
             else:
-                split_row_double(cells + run.cell, row + run.lo, row + a.sheet_step + run.lo, pairs)
+                split_rows_double(
+                    cells + run.cell, cell_step, to + run.lo, to + a.sheet_step + run.lo, step, rows, pairs
+                )
         if run.hi > run.lo and run.hi > odd.hi:
-            row[run.hi - 1] = cells[run.cell + 2 * (run.hi - 1 - run.lo)]
+            for r in range(rows):
+                to[r * step + run.hi - 1] = cells[r * cell_step + run.cell + 2 * (run.hi - 1 - run.lo)]
         return
     for sheet in range(a.sheets):
         run = a.runs[sheet]
-        copy_cells(cells + run.cell, row + sheet * a.sheet_step + run.lo, run.hi - run.lo, a.stride)
+        copy_rows(
+            cells + run.cell, cell_step, to + sheet * a.sheet_step + run.lo, step, rows, run.hi - run.lo, a.stride
+        )
 
 
 cdef void fill_plane(const Layout* g, const real* cells, real* plane, Py_ssize_t rows) noexcept nogil:
@@ -237,7 +250,7 @@ cdef void fill_plane(const Layout* g, const real* cells, real* plane, Py_ssize_t
         to = plane + sheet * a.sheet_step
         # One of these is 0: either the first outputs of a row are in the padding, or the last.
         count = rows * a.size - run.lo - run.cell
-        copy_cells(cells + run.cell, to + run.lo, count, 1)
+        copy_rows(cells + run.cell, 0, to + run.lo, 0, 1, count, 1)
         for j in range(run.lo):
             for r in range(rows):
                 to[r * a.size + j] = 0
@@ -251,7 +264,7 @@ cdef void fill(const Layout* g, const real* x, const Source* s, real* band) noex
     cdef const Axis* depth = &g.axes[0]
     cdef const Axis* height = &g.axes[1]
     cdef const Axis* width = &g.axes[2]
-    cdef Py_ssize_t c, sd, sh, d, h
+    cdef Py_ssize_t c, sd, sh, d
     cdef Run deep, high
     cdef const real* cells
     cdef real* plane
@@ -276,8 +289,4 @@ cdef void fill(const Layout* g, const real* x, const Source* s, real* band) noex
                     if planes:
                         fill_plane(g, cells, plane, high.hi - high.lo)
                     else:
-                        for h in range(high.hi - high.lo):
-                            fill_row(g, cells, plane)
-                            if h + 1 < high.hi - high.lo:
-                                cells += height.stride * s.height_step
-                                plane += height.step
+                        fill_rows(g, cells, height.stride * s.height_step, plane, high.hi - high.lo)

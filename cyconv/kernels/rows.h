@@ -180,7 +180,7 @@ static void NAME(dot_taps)(
 }
 
 /* row[j] = cells[j], without the call that compilers make of a plain loop: rows are short. */
-static void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
+ALWAYS_INLINE void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
     ptrdiff_t j = 0;
     if (n < LANES) {
         for (; j < n; j++) row[j] = cells[j];
@@ -199,7 +199,7 @@ static void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
         j = j + LANES > n ? n - LANES : j;                                                       \
         for (ptrdiff_t i = 0; i < LANES; i++) row[j + i] = cells[STRIDE * (j + i)];              \
     }
-static void NAME(pick_row)(
+ALWAYS_INLINE void NAME(pick_row)(
     const REAL *RESTRICT cells, REAL *RESTRICT row, ptrdiff_t n, ptrdiff_t stride) {
     if (stride == 2 && n >= LANES) {
         PICK(2)
@@ -212,7 +212,7 @@ static void NAME(pick_row)(
 
 /* The even and the odd cells of a row, apart and together again: even[j] = cells[2 * j] and
    odd[j] = cells[2 * j + 1]. */
-static void NAME(split_row)(
+ALWAYS_INLINE void NAME(split_row)(
     const REAL *RESTRICT cells, REAL *RESTRICT even, REAL *RESTRICT odd, ptrdiff_t n) {
     if (n < LANES) {
         for (ptrdiff_t j = 0; j < n; j++) {
@@ -228,6 +228,24 @@ static void NAME(split_row)(
             odd[j + i] = cells[2 * (j + i) + 1];
         }
     }
+}
+
+/* The same for many rows: to[r, j] = cells[r, j * stride], and even and odd[r, j]. */
+static void NAME(copy_rows)(
+    const REAL *cells, ptrdiff_t cell_step, REAL *to, ptrdiff_t to_step, ptrdiff_t rows, ptrdiff_t n,
+    ptrdiff_t stride) {
+    if (stride == 1)
+        for (ptrdiff_t r = 0; r < rows; r++) NAME(copy_row)(cells + r * cell_step, to + r * to_step, n);
+    else
+        for (ptrdiff_t r = 0; r < rows; r++)
+            NAME(pick_row)(cells + r * cell_step, to + r * to_step, n, stride);
+}
+
+static void NAME(split_rows)(
+    const REAL *cells, ptrdiff_t cell_step, REAL *even, REAL *odd, ptrdiff_t to_step, ptrdiff_t rows,
+    ptrdiff_t n) {
+    for (ptrdiff_t r = 0; r < rows; r++)
+        NAME(split_row)(cells + r * cell_step, even + r * to_step, odd + r * to_step, n);
 }
 
 static void NAME(join_row)(
