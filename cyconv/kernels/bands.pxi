@@ -160,10 +160,11 @@ cdef int lay_out(
     cdef double cells = shape_axes(g, axes, channels)
     outputs_inside(a, &g.left, &g.right)
     if g.left == 0 and g.right == a.output:
-        g.in_place = a.stride == 1 and a.output >= NARROW
+        g.in_place = a.stride <= 2 and a.output >= NARROW
     else:
         g.in_place = (
-            a.stride == 1 and a.output >= LONG_ROW and 8 * (g.right - g.left) >= 7 * a.output
+            a.stride <= 2 and a.output >= (LONG_ROW if a.stride == 1 else NARROW)
+            and 8 * (g.right - g.left) >= 7 * a.output
             and filters == 1 and g.taps <= 9 * channels
         )
     g.flat = a.length == a.output and not g.in_place

@@ -12,16 +12,20 @@ include "bands.pxi"
 cdef extern from "rows.h" nogil:
     void sum_taps_float(
         const float* x, Py_ssize_t x_step, const Py_ssize_t* offsets, const float* weights,
-        Py_ssize_t taps, float* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, float bias)
+        Py_ssize_t taps, float* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride,
+        float bias)
     void sum_taps_double(
         const double* x, Py_ssize_t x_step, const Py_ssize_t* offsets, const double* weights,
-        Py_ssize_t taps, double* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, double bias)
+        Py_ssize_t taps, double* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride,
+        double bias)
     void dot_taps_float(
         const float* dy, Py_ssize_t dy_step, const float* x, Py_ssize_t x_step,
-        const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, double* sums)
+        const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride,
+        double* sums)
     void dot_taps_double(
         const double* dy, Py_ssize_t dy_step, const double* x, Py_ssize_t x_step,
-        const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, double* sums)
+        const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride,
+        double* sums)
     void join_row_float(const float* even, const float* odd, float* cells, Py_ssize_t n)
     void join_row_double(const double* even, const double* odd, double* cells, Py_ssize_t n)
 
@@ -34,31 +38,35 @@ cdef enum:
 
 cdef inline void sum_block(
     const real* x, Py_ssize_t x_step, const Py_ssize_t* offsets, const real* weights, Py_ssize_t taps,
-    real* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, real bias
+    real* y, Py_ssize_t y_step, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, real bias
 ) noexcept nogil:
-    """y[r, j] = bias + the sum over taps t of weights[t] * x[r, offsets[t] + j]."""
+    """y[r, j] = bias + the sum over taps t of weights[t] * x[r, offsets[t] + stride * j]."""
     cdef Py_ssize_t j = 0, count
     while j < n:
         count = min(n - j, <Py_ssize_t>BLOCK)
         if real is float:
-            sum_taps_float(x + j, x_step, offsets, weights, taps, y + j, y_step, rows, count, bias)
+            sum_taps_float(
+                x + j * stride, x_step, offsets, weights, taps, y + j, y_step, rows, count, stride, bias
+            )
         else:
-            sum_taps_double(x + j, x_step, offsets, weights, taps, y + j, y_step, rows, count, bias)
+            sum_taps_double(
+                x + j * stride, x_step, offsets, weights, taps, y + j, y_step, rows, count, stride, bias
+            )
         j += count
 
 
 cdef inline void dot_block(
     const real* dy, Py_ssize_t dy_step, const real* x, Py_ssize_t x_step, const Py_ssize_t* offsets,
-    Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, double* sums
+    Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, double* sums
 ) noexcept nogil:
-    """sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + j]."""
+    """sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + stride * j]."""
     cdef Py_ssize_t j = 0, count
     while j < n:
         count = min(n - j, <Py_ssize_t>BLOCK)
         if real is float:
-            dot_taps_float(dy + j, dy_step, x + j, x_step, offsets, taps, rows, count, sums)
+            dot_taps_float(dy + j, dy_step, x + j * stride, x_step, offsets, taps, rows, count, stride, sums)
         else:
-            dot_taps_double(dy + j, dy_step, x + j, x_step, offsets, taps, rows, count, sums)
+            dot_taps_double(dy + j, dy_step, x + j * stride, x_step, offsets, taps, rows, count, stride, sums)
         j += count
 
 
@@ -81,7 +89,7 @@ cdef Py_ssize_t list_taps(
                 for kw in range(width.kernel):
                     g.offsets[count] = (
                         c * s.channel_step + d * s.depth_step + h * s.height_step
-                        + g.left + kw * width.dilation - width.low
+                        + g.left * width.stride + kw * width.dilation - width.low
                     )
                     g.places[count] = (
                         (c * depth.kernel + kd) * height.kernel + kh
@@ -97,7 +105,7 @@ cdef inline Py_ssize_t list_end(const Layout* g, Py_ssize_t taps, Py_ssize_t ow)
     taps_inside(&g.axes[2], ow, &k0, &k1)
     while t < taps:
         for k in range(t + k0, t + k1):
-            g.offsets[count] = g.offsets[k] + ow - g.left
+            g.offsets[count] = g.offsets[k] + (ow - g.left) * g.axes[2].stride
             g.places[count] = k
             count += 1
         t += g.axes[2].kernel
@@ -128,7 +136,7 @@ cdef void sum_in_place(
         while done < rows:
             sum_block(
                 x + done * x_step, x_step, g.offsets, weights, taps, y + done * y_step + g.left, y_step,
-                min(block, rows - done), g.right - g.left, bias,
+                min(block, rows - done), g.right - g.left, g.axes[2].stride, bias,
             )
             done += block
         ow = next_end(g, -1)
@@ -137,7 +145,7 @@ cdef void sum_in_place(
             for t in range(taps, taps + count):
                 weights[t] = weights[g.places[t]]
             sum_block(
-                x, x_step, g.offsets + taps, weights + taps, count, y + ow, y_step, rows, 1, bias
+                x, x_step, g.offsets + taps, weights + taps, count, y + ow, y_step, rows, 1, 1, bias
             )
             ow = next_end(g, ow)
         oh += rows
@@ -163,13 +171,13 @@ cdef void dot_in_place(
         while done < rows:
             dot_block(
                 dy + done * dy_step + g.left, dy_step, x + done * x_step, x_step, g.offsets, taps,
-                min(block, rows - done), g.right - g.left, sums,
+                min(block, rows - done), g.right - g.left, g.axes[2].stride, sums,
             )
             done += block
         ow = next_end(g, -1)
         while ow < g.axes[2].output:
             count = list_end(g, taps, ow)
-            dot_block(dy + ow, dy_step, x, x_step, g.offsets + taps, count, rows, 1, sums + taps)
+            dot_block(dy + ow, dy_step, x, x_step, g.offsets + taps, count, rows, 1, 1, sums + taps)
             for t in range(taps, taps + count):
                 sums[g.places[t]] += sums[t]
                 sums[t] = 0
@@ -198,7 +206,7 @@ cdef void sum_in_band(
     cdef Py_ssize_t rows, n, block
     plane_blocks(g, y_step, &rows, &n, &block)
     while rows > 0:
-        sum_block(band, g.axes[1].step, g.offsets, w, g.taps, y, y_step, min(block, rows), n, bias)
+        sum_block(band, g.axes[1].step, g.offsets, w, g.taps, y, y_step, min(block, rows), n, 1, bias)
         rows -= block
         if rows > 0:
             band += block * g.axes[1].step
@@ -212,7 +220,7 @@ cdef void dot_in_band(
     cdef Py_ssize_t rows, n, block
     plane_blocks(g, dy_step, &rows, &n, &block)
     while rows > 0:
-        dot_block(dy, dy_step, band, g.axes[1].step, g.offsets, g.taps, min(block, rows), n, totals)
+        dot_block(dy, dy_step, band, g.axes[1].step, g.offsets, g.taps, min(block, rows), n, 1, totals)
         rows -= block
         if rows > 0:
             band += block * g.axes[1].step

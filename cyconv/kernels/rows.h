@@ -16,6 +16,13 @@
 #include "simd.h"
 
 #define MOST_TAPS 9
+/* Rows of fewer positions are done one by one: less than half a vector, or any where there are no
+   masks. */
+#if defined(MASKS)
+#define SHORT (LANES / 2)
+#else
+#define SHORT LANES
+#endif
 
 #define EACH1(DO) DO(0)
 #define EACH2(DO) EACH1(DO) DO(1)
@@ -48,15 +55,21 @@
 #define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(REAL)))
 #define VECTOR NAME(vector)
 
-/* y[r, j] = start + the sum over taps t of weights[t] * x[r, offsets[t] + j], where start is
-   `bias`, or what y holds where `add` is set. Rows of fewer than LANES positions do not come here.
-   What is left of a row after whole vectors is its last vector again; where it adds to y it has
-   read y before. */
+/* y[r, j] = start + the sum over taps t of weights[t] * x[r, offsets[t] + STRIDE * j], where start is
+   `bias`, or what y holds where `add` is set. What is left of a row after whole vectors is its last
+   vector again (where it adds to y it has read y before), or, of a short row, some lanes of one. */
+#define LOAD_1(cells) NAME(load)(cells)
+#define LOAD_2(cells) NAME(load_even)(cells)
+#define LOAD_SOME_1(cells, n) NAME(load_some)(cells, n)
+#define LOAD_SOME_2(cells, n) NAME(load_some_even)(cells, n)
 #define WEIGHT(t) const VECTOR w##t = NAME(spread)(weights[t]);
 #define CELLS(t) const REAL *x##t = x + offsets[t];
-#define ADD_TAP(t) sum = NAME(multiply_add)(sum, w##t, NAME(load)(x##t + j));
-#define DEFINE_SUM_TAPS(T)                                                                       \
-    static void NAME(sum_taps_##T)(                                                              \
+#define ADD_TAP_1(t) sum = NAME(multiply_add)(sum, w##t, LOAD_1(x##t + j));
+#define ADD_TAP_2(t) sum = NAME(multiply_add)(sum, w##t, LOAD_2(x##t + 2 * j));
+#define ADD_SOME_1(t) sum = NAME(multiply_add)(sum, w##t, LOAD_SOME_1(x##t, n));
+#define ADD_SOME_2(t) sum = NAME(multiply_add)(sum, w##t, LOAD_SOME_2(x##t, n));
+#define DEFINE_SUM_TAPS(T, STRIDE)                                                               \
+    static void NAME(sum_taps_##T##_##STRIDE)(                                                   \
         const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets, const REAL *weights,          \
         REAL *y, ptrdiff_t y_step, ptrdiff_t rows, ptrdiff_t n, REAL bias, int add) {            \
         const VECTOR start = NAME(spread)(bias);                                                 \
@@ -64,22 +77,29 @@
         EACH##T(WEIGHT)                                                                          \
         for (ptrdiff_t r = 0; r < rows; r++, x += x_step, y += y_step) {                         \
             EACH##T(CELLS)                                                                       \
+            if (n < LANES) {                                                                     \
+                VECTOR sum = add ? NAME(load_some)(y, n) : start;                                \
+                EACH##T(ADD_SOME_##STRIDE)                                                       \
+                NAME(store_some)(y, sum, n);                                                     \
+                continue;                                                                        \
+            }                                                                                    \
             const VECTOR last = add ? NAME(load)(y + n - LANES) : start;                         \
             ptrdiff_t j = 0;                                                                     \
             for (; j < whole; j += LANES) {                                                      \
                 VECTOR sum = add ? NAME(load)(y + j) : start;                                    \
-                EACH##T(ADD_TAP)                                                                 \
+                EACH##T(ADD_TAP_##STRIDE)                                                        \
                 NAME(store)(y + j, sum);                                                         \
             }                                                                                    \
             if (j < n) {                                                                         \
                 VECTOR sum = last;                                                               \
                 j = n - LANES;                                                                   \
-                EACH##T(ADD_TAP)                                                                 \
+                EACH##T(ADD_TAP_##STRIDE)                                                        \
                 NAME(store)(y + j, sum);                                                         \
             }                                                                                    \
         }                                                                                        \
     }
-FOR_EACH_COUNT(DEFINE_SUM_TAPS)
+#define DEFINE_SUMS(T) DEFINE_SUM_TAPS(T, 1) DEFINE_SUM_TAPS(T, 2)
+FOR_EACH_COUNT(DEFINE_SUMS)
 
 /* The same for one position a row, row after row: the ends of rows, and short rows. */
 #define ONE_WEIGHT(t) const REAL w##t = weights[t];
@@ -98,10 +118,11 @@ FOR_EACH_COUNT(DEFINE_SUM_TAPS)
     }
 FOR_EACH_COUNT(DEFINE_SUM_COLUMN)
 
-/* The same for any number of taps, in even parts of at most MOST_TAPS, and any length of rows. */
+/* The same for any number of taps, in even parts of at most MOST_TAPS, any length of rows, and a
+   stride of 1 or 2. */
 static void NAME(sum_taps)(
     const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets, const REAL *weights, ptrdiff_t taps,
-    REAL *y, ptrdiff_t y_step, ptrdiff_t rows, ptrdiff_t n, REAL bias) {
+    REAL *y, ptrdiff_t y_step, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, REAL bias) {
     ptrdiff_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS, done = 0;
     for (ptrdiff_t part = 0; part < parts; part++) {
         ptrdiff_t end = taps * (part + 1) / parts;
@@ -110,12 +131,14 @@ static void NAME(sum_taps)(
         switch (end - done) {
 #define CASE(T)                                                                                  \
     case T:                                                                                      \
-        if (n >= LANES)                                                                          \
-            NAME(sum_taps_##T)(x, x_step, cells, w, y, y_step, rows, n, bias, part > 0);         \
-        else                                                                                     \
+        if (n < SHORT)                                                                           \
             for (ptrdiff_t j = 0; j < n; j++)                                                    \
-                NAME(sum_column_##T)(x + j, x_step, cells, w, y + j, y_step, rows, bias,         \
-                                     part > 0);                                                  \
+                NAME(sum_column_##T)(x + j * stride, x_step, cells, w, y + j, y_step, rows,      \
+                                     bias, part > 0);                                            \
+        else if (stride == 1)                                                                    \
+            NAME(sum_taps_##T##_1)(x, x_step, cells, w, y, y_step, rows, n, bias, part > 0);     \
+        else                                                                                     \
+            NAME(sum_taps_##T##_2)(x, x_step, cells, w, y, y_step, rows, n, bias, part > 0);     \
         break;
             FOR_EACH_COUNT(CASE)
 #undef CASE
@@ -127,17 +150,19 @@ static void NAME(sum_taps)(
             for (ptrdiff_t j = 0; j < n; j++) y[r * y_step + j] = bias;
 }
 
-/* sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + j]. */
-#define ZERO(t) VECTOR s##t = zero; REAL rest##t = 0;
-#define ADD_PRODUCT(t) s##t = NAME(multiply_add)(s##t, d, NAME(load)(x##t + j));
-#define ADD_REST(t) rest##t += dy[j] * x##t[j];
+/* sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + STRIDE * j]. */
+#define ZERO(t) VECTOR s##t = zero;
+#define ADD_PRODUCT_1(t) s##t = NAME(multiply_add)(s##t, d, LOAD_1(x##t + j));
+#define ADD_PRODUCT_2(t) s##t = NAME(multiply_add)(s##t, d, LOAD_2(x##t + 2 * j));
+#define ADD_REST_1(t) s##t = NAME(multiply_add)(s##t, d, LOAD_SOME_1(x##t + j, n - j));
+#define ADD_REST_2(t) s##t = NAME(multiply_add)(s##t, d, LOAD_SOME_2(x##t + 2 * j, n - j));
 #define ADD_TOTAL(t)                                                                             \
-    total = rest##t;                                                                             \
+    total = 0;                                                                                   \
     NAME(store)(lanes, s##t);                                                                    \
     for (ptrdiff_t i = 0; i < LANES; i++) total += lanes[i];                                     \
     sums[t] += total;
-#define DEFINE_DOT_TAPS(T)                                                                       \
-    static void NAME(dot_taps_##T)(                                                              \
+#define DEFINE_DOT_TAPS(T, STRIDE)                                                               \
+    static void NAME(dot_taps_##T##_##STRIDE)(                                                   \
         const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step,                      \
         const ptrdiff_t *offsets, ptrdiff_t rows, ptrdiff_t n, double *sums) {                   \
         const VECTOR zero = NAME(spread)(0);                                                     \
@@ -148,29 +173,34 @@ static void NAME(sum_taps)(
             ptrdiff_t j = 0;                                                                     \
             for (; j < whole; j += LANES) {                                                      \
                 VECTOR d = NAME(load)(dy + j);                                                   \
-                EACH##T(ADD_PRODUCT)                                                             \
+                EACH##T(ADD_PRODUCT_##STRIDE)                                                    \
             }                                                                                    \
-            for (; j < n; j++) {                                                                 \
-                EACH##T(ADD_REST)                                                                \
+            if (j < n) {                                                                         \
+                VECTOR d = NAME(load_some)(dy + j, n - j);                                       \
+                EACH##T(ADD_REST_##STRIDE)                                                       \
             }                                                                                    \
         }                                                                                        \
         double total;                                                                            \
         REAL lanes[VECTOR_BYTES / sizeof(REAL)];                                                 \
         EACH##T(ADD_TOTAL)                                                                       \
     }
-FOR_EACH_COUNT(DEFINE_DOT_TAPS)
+#define DEFINE_DOTS(T) DEFINE_DOT_TAPS(T, 1) DEFINE_DOT_TAPS(T, 2)
+FOR_EACH_COUNT(DEFINE_DOTS)
 
 /* The same for any number of taps, in even parts of at most MOST_TAPS. */
 static void NAME(dot_taps)(
     const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets,
-    ptrdiff_t taps, ptrdiff_t rows, ptrdiff_t n, double *sums) {
+    ptrdiff_t taps, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
     ptrdiff_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS, done = 0;
     for (ptrdiff_t part = 0; part < parts; part++) {
         ptrdiff_t end = taps * (part + 1) / parts;
         switch (end - done) {
 #define CASE(T)                                                                                  \
     case T:                                                                                      \
-        NAME(dot_taps_##T)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);        \
+        if (stride == 1)                                                                         \
+            NAME(dot_taps_##T##_1)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);\
+        else                                                                                     \
+            NAME(dot_taps_##T##_2)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);\
         break;
             FOR_EACH_COUNT(CASE)
 #undef CASE
@@ -269,17 +299,28 @@ static void NAME(join_row)(
 #undef PICK
 #undef LANES
 #undef VECTOR
+#undef LOAD_1
+#undef LOAD_2
+#undef LOAD_SOME_1
+#undef LOAD_SOME_2
 #undef WEIGHT
 #undef CELLS
-#undef ADD_TAP
+#undef ADD_TAP_1
+#undef ADD_TAP_2
+#undef ADD_SOME_1
+#undef ADD_SOME_2
 #undef DEFINE_SUM_TAPS
+#undef DEFINE_SUMS
 #undef ONE_WEIGHT
 #undef ADD_ONE
 #undef DEFINE_SUM_COLUMN
 #undef ZERO
-#undef ADD_PRODUCT
-#undef ADD_REST
+#undef ADD_PRODUCT_1
+#undef ADD_PRODUCT_2
+#undef ADD_REST_1
+#undef ADD_REST_2
 #undef ADD_TOTAL
 #undef DEFINE_DOT_TAPS
+#undef DEFINE_DOTS
 
 #endif

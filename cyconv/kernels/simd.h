@@ -1,5 +1,5 @@
-/* Vectors: a type and six operations for each instruction set, and on top of them the microkernel and
-   a transposition.
+/* Vectors: a type and a few operations for each instruction set, and on top of them the microkernel
+   and a transposition.
 
    setup.py compiles the same kernels once for each set, which it names by one of CYCONV_AVX512,
    CYCONV_AVX2 and CYCONV_NEON; without a name it is plain C, in the 16-byte vectors that GCC and
@@ -43,8 +43,12 @@
 
 #if defined(CYCONV_AVX512)
 #define VECTOR_BYTES 64
+#define MASKS
 #elif defined(CYCONV_AVX2)
 #define VECTOR_BYTES 32
+#define MASKS
+/* Masks: n lanes that are on, followed by lanes that are off, begin 8 - n from its start. */
+static const int cyconv_some[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 #else
 #define VECTOR_BYTES 16
 #endif
@@ -73,10 +77,16 @@ typedef struct { ptrdiff_t cell, weight; } Tap;
 #define INTRINSIC(operation) _mm512_##operation##_ps
 #define ZIP_LOW _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define ZIP_HIGH _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define SOME(n) ((__mmask16)((1u << (n)) - 1))
+#define EVEN _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31)
 typedef __m512 vector_float;
 #elif defined(CYCONV_AVX2)
 #define INTRINSIC(operation) _mm256_##operation##_ps
 #define HALVES _mm256_permute2f128_ps
+#define SOME(n) _mm256_loadu_si256((const __m256i *)(cyconv_some + 8 - (n)))
+#define EVEN(a, b)                                                                               \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(                                                      \
+        _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 2, 0))), _MM_SHUFFLE(3, 1, 2, 0)))
 typedef __m256 vector_float;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f32
@@ -89,6 +99,8 @@ typedef float32x4_t vector_float;
 #undef ZIP_LOW
 #undef ZIP_HIGH
 #undef HALVES
+#undef SOME
+#undef EVEN
 
 #define REAL double
 #define NAME(function) function##_double
@@ -96,10 +108,15 @@ typedef float32x4_t vector_float;
 #define INTRINSIC(operation) _mm512_##operation##_pd
 #define ZIP_LOW _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11)
 #define ZIP_HIGH _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15)
+#define SOME(n) ((__mmask8)((1u << (n)) - 1))
+#define EVEN _mm512_setr_epi64(0, 2, 4, 6, 9, 11, 13, 15)
 typedef __m512d vector_double;
 #elif defined(CYCONV_AVX2)
 #define INTRINSIC(operation) _mm256_##operation##_pd
 #define HALVES _mm256_permute2f128_pd
+#define SOME(n) _mm256_loadu_si256((const __m256i *)(cyconv_some + 8 - 2 * (n)))
+#define EVEN(a, b)                                                                               \
+    _mm256_permute4x64_pd(_mm256_shuffle_pd(a, b, 10), _MM_SHUFFLE(3, 1, 2, 0))
 typedef __m256d vector_double;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f64
@@ -112,6 +129,8 @@ typedef float64x2_t vector_double;
 #undef ZIP_LOW
 #undef ZIP_HIGH
 #undef HALVES
+#undef SOME
+#undef EVEN
 
 #endif
 
@@ -129,6 +148,15 @@ ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     return INTRINSIC(fmadd)(a, b, sum);
 }
 #if defined(CYCONV_AVX512)
+ALWAYS_INLINE VECTOR NAME(load_some)(const REAL *cells, ptrdiff_t n) {
+    return INTRINSIC(maskz_loadu)(SOME(n), cells);
+}
+ALWAYS_INLINE void NAME(store_some)(REAL *cells, VECTOR v, ptrdiff_t n) {
+    INTRINSIC(mask_storeu)(cells, SOME(n), v);
+}
+ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
+    return INTRINSIC(permutex2var)(a, EVEN, b);
+}
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
     return INTRINSIC(permutex2var)(a, ZIP_LOW, b);
 }
@@ -136,6 +164,13 @@ ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
     return INTRINSIC(permutex2var)(a, ZIP_HIGH, b);
 }
 #else
+ALWAYS_INLINE VECTOR NAME(load_some)(const REAL *cells, ptrdiff_t n) {
+    return INTRINSIC(maskload)(cells, SOME(n));
+}
+ALWAYS_INLINE void NAME(store_some)(REAL *cells, VECTOR v, ptrdiff_t n) {
+    INTRINSIC(maskstore)(cells, SOME(n), v);
+}
+ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) { return EVEN(a, b); }
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
     return HALVES(INTRINSIC(unpacklo)(a, b), INTRINSIC(unpackhi)(a, b), 0x20);
 }
@@ -154,6 +189,9 @@ ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
 }
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) { return INTRINSIC(vzip1q)(a, b); }
 ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) { return INTRINSIC(vzip2q)(a, b); }
+ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
+    return INTRINSIC(vuzp1q)(a, INTRINSIC(vextq)(b, b, 1));
+}
 
 #else
 
@@ -180,6 +218,12 @@ ALWAYS_INLINE VECTOR NAME(spread)(REAL value) {
     for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = value;
     return v;
 }
+ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        LANE(v, i) = 2 * i < LANES ? LANE(a, 2 * i) : LANE(b, 2 * i + 1 - LANES);
+    return v;
+}
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
     VECTOR v;
     for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = i % 2 ? LANE(b, i / 2) : LANE(a, i / 2);
@@ -194,6 +238,32 @@ ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
 #undef LANE
 
 #endif
+
+/* load_some and store_some touch the first n cells only, of which there are at most a vector's; the
+   other lanes are zero. Where the set has no masks for that they do it one by one. */
+#if !defined(MASKS)
+ALWAYS_INLINE VECTOR NAME(load_some)(const REAL *cells, ptrdiff_t n) {
+    REAL some[VECTOR_BYTES / sizeof(REAL)] = {0};
+    for (ptrdiff_t i = 0; i < n; i++) some[i] = cells[i];
+    return NAME(load)(some);
+}
+ALWAYS_INLINE void NAME(store_some)(REAL *cells, VECTOR v, ptrdiff_t n) {
+    REAL some[VECTOR_BYTES / sizeof(REAL)];
+    NAME(store)(some, v);
+    for (ptrdiff_t i = 0; i < n; i++) cells[i] = some[i];
+}
+#endif
+
+/* Every second cell, of as many as that takes and not one more; and of the first n of these. */
+ALWAYS_INLINE VECTOR NAME(load_even)(const REAL *cells) {
+    return NAME(pick_even)(NAME(load)(cells), NAME(load)(cells + LANES - 1));
+}
+ALWAYS_INLINE VECTOR NAME(load_some_even)(const REAL *cells, ptrdiff_t n) {
+    const ptrdiff_t first = 2 * n - 1 < LANES ? 2 * n - 1 : LANES;
+    return NAME(pick_even)(
+        NAME(load_some)(cells, first),
+        2 * n > LANES ? NAME(load_some)(cells + LANES - 1, 2 * n - LANES) : NAME(spread)(0));
+}
 
 /* The microkernel: for `rows` rows and `vectors` whole vectors of positions,
 
