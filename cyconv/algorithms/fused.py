@@ -12,6 +12,7 @@ Threads take blocks from common counters. Filters may come transformed ("frozen"
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,12 @@ LANES = 16
 # Tiles of a block, and filters that are multiplied before they are transformed back: with these the
 # block's transforms stay in a core's second cache as long as there are some 64 channels.
 COLUMNS, ROWS = 64, 32
-# By filters where there are at most this many tiles and at least so many weights.
+# By filters (and the weight gradient by channels) where there are at most this many tiles and at
+# least so many weights.
 FEW_TILES = 160
-MANY_WEIGHTS = 128**2
-# The weight gradient is summed by channels where it is at least so large, with dy transformed in
-# chunks of at most so many bytes; else by tiles, in parts. A block has so many tiles.
+MANY_WEIGHTS = 32**2
+# The weight gradient is summed by channels also where it is at least so large, with dy transformed
+# in chunks of at most so many bytes; else by tiles, in parts. A block has so many tiles.
 LARGE_SUM = 96**2
 CHUNK_BYTES = 24 << 20
 SUM_PARTS = 8
@@ -48,6 +50,16 @@ SUM_COLUMNS = 96
 # take at least SHARE_SECONDS.
 PER_TILE, PER_WEIGHT = 1e-8, 4e-9
 SHARE_SECONDS = 2e-5
+
+
+def pays(g: Geometry, pass_: str, total: int) -> bool:
+    """Whether this beats direct. Measured with AVX-512 in sqrt(C * F) * tiles: from 3000 on with 64
+    channels and filters (and a dozen tiles), from 6000 on with 16; a weight gradient from 2000 on
+    where it is large, else from 6000."""
+    scale = math.sqrt(g.channels * g.filters) * total
+    if pass_ == "weight_grad":
+        return scale >= (2000 if g.channels * g.filters >= LARGE_SUM else 6000)
+    return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ def cut(g: Geometry, total: int) -> Blocks:
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, COLUMNS, LANES)
     columns = max(_rounded(part.stop - part.start) for part in tiles)
-    filters = blocks(g.filters, ROWS)
+    filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS)
     return Blocks(
         few=few,
         axes=g.axes(),
@@ -164,7 +176,8 @@ class Sums:
 
 def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
-    few = g.channels * g.filters >= LARGE_SUM
+    weights = g.channels * g.filters
+    few = weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns = _rounded(g.filters)
     tiles = blocks(total, SUM_COLUMNS, LANES)
     each = 36 * itemsize * columns * SUM_COLUMNS
@@ -174,7 +187,11 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         axes=g.axes(),
         chunks=tuple(_rows(tiles[part]) for part in pieces(len(tiles), number)),
         parts=_rows(pieces(len(tiles), SUM_PARTS)),
-        channels=_rows(blocks(g.channels, ROWS) if few else pieces(g.channels, SUM_PARTS)),
+        channels=_rows(
+            blocks(g.channels, min(ROWS, -(-g.channels // 4)))
+            if few
+            else pieces(g.channels, SUM_PARTS)
+        ),
         filters=_rows(blocks(g.filters, LANES, LANES)),
         width=max(_rounded(part.stop - part.start) for part in tiles),
         columns=columns,

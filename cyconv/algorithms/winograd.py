@@ -67,7 +67,7 @@ def serves(g: Geometry) -> bool:
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether Winograd beats lowering, and keeps float32 within the promised error.
 
-    Measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters, from 20000 on with
+    On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters, from 20000 on with
     16; a weight gradient from 8000 on or, where it is summed by tiles, 30000. The error grows with
     the number of channels summed over, to 4.4e-6 of the largest value at 512.
     """
@@ -77,6 +77,8 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
     if fewest < 16 or (itemsize == 4 and summed > 512):
         return False
+    if kernels.VECTOR:
+        return fused.pays(g, pass_, count_tiles(g))
     enough = 4000.0
     if pass_ == "weight_grad":
         enough = 8000.0 if weights >= LARGE_SUM else 30000.0
