@@ -55,10 +55,10 @@ SHARE_SECONDS = 2e-5
 def pays(g: Geometry, pass_: str, total: int) -> bool:
     """Whether this beats direct. Measured with AVX-512 in sqrt(C * F) * tiles: from 3000 on with 64
     channels and filters (and a dozen tiles), from 6000 on with 16; a weight gradient from 2000 on
-    where it is large, else from 6000."""
+    where it is large, else from 3000."""
     scale = math.sqrt(g.channels * g.filters) * total
     if pass_ == "weight_grad":
-        return scale >= (2000 if g.channels * g.filters >= LARGE_SUM else 6000)
+        return scale >= (2000 if g.channels * g.filters >= LARGE_SUM else 3000)
     return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
