@@ -31,8 +31,10 @@ Integers = NDArray[np.intp]
 
 # Slots of a thread's scratch memory.
 SHARED, OWN, TOTAL = range(3)
-# Transformed tiles come in steps of this many (LANES in the kernel).
-LANES = 16
+# Channels and filters come in steps of this many (WIDE in the kernel).
+WIDE = 16
+# Blocks of tiles, the microkernel's rows here, in steps of this many.
+TILES = 8
 # Tiles of a block, and filters that are multiplied before they are transformed back: with these the
 # block's transforms stay in a core's second cache as long as there are some 64 channels.
 COLUMNS, ROWS = 64, 32
@@ -80,9 +82,8 @@ class Blocks:
 def cut(g: Geometry, total: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
-    tiles = blocks(total, COLUMNS, LANES)
-    columns = max(_rounded(part.stop - part.start) for part in tiles)
-    filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS)
+    tiles = blocks(total, COLUMNS, TILES)
+    filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS, WIDE)
     return Blocks(
         few=few,
         axes=g.axes(),
@@ -90,14 +91,14 @@ def cut(g: Geometry, total: int) -> Blocks:
         channels=_shares(g.channels, total * PER_TILE),
         filters=_rows(filters),
         weights=_shares(g.filters, g.channels * PER_WEIGHT),
-        columns=columns,
-        rows=max(part.stop - part.start for part in filters),
-        total=_rounded(total),
+        columns=max(part.stop - part.start for part in tiles),
+        rows=max(_rounded(part.stop - part.start) for part in filters),
+        total=total,
     )
 
 
 def _rounded(size: int) -> int:
-    return -(-size // LANES) * LANES
+    return -(-size // WIDE) * WIDE
 
 
 def _rows(parts: list[slice]) -> Integers:
@@ -106,18 +107,18 @@ def _rows(parts: list[slice]) -> Integers:
 
 def _shares(size: int, seconds: float) -> Integers:
     """Cut what takes `seconds` each into shares that are worth handing out."""
-    return _rows(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS)))))
+    return _rows(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS))), WIDE))
 
 
 def prepare(plan: Plan, w: Array) -> Array:
-    """The transformed filters, (36, F, C), for w (F, C, 3, 3)."""
+    """The transformed filters, (36, C, F in steps of WIDE), for w (F, C, 3, 3)."""
     filters, channels = w.shape[:2]
-    v = np.empty((36, filters, channels), w.dtype)
+    v = np.empty((36, channels, _rounded(filters)), w.dtype)
     shares = _shares(filters, channels * PER_WEIGHT)
 
     def transform(index: int) -> None:
-        part = slice(*shares[index])
-        plan.kernels.winograd_weight(w[part], v[:, part])
+        start, stop = shares[index].tolist()
+        plan.kernels.winograd_filters(w[start:stop], v[:, :, start : start + _rounded(stop - start)])
 
     threads.run(transform, len(shares), filters * channels * PER_WEIGHT, blas=False)
     return v
@@ -129,12 +130,11 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
     progress = np.zeros(3, np.longlong)
-    rows = cut.rows * cut.columns + LANES
+    rows = cut.rows * cut.columns + WIDE
     if cut.few:
-        u = threads.scratch(SHARED, (36, channels * cut.total + LANES), x.dtype)
-        u = u[:, :-LANES].reshape(36, channels, cut.total)
-        own = 0 if v is not None else cut.rows * channels + LANES
-        given = np.empty((36, 0, channels), x.dtype) if v is None else v
+        u = threads.scratch(SHARED, (36, cut.total * _rounded(channels) + WIDE), x.dtype)
+        own = 0 if v is not None else channels * cut.rows + WIDE
+        given = np.empty((36, channels, 0), x.dtype) if v is None else v
 
         def work(_: int) -> None:
             memory = threads.scratch(OWN, (36 * (own + rows),), x.dtype)
@@ -145,11 +145,13 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
 
         count = len(cut.filters)
     else:
-        given = v if v is not None else threads.scratch(SHARED, (36, filters, channels), x.dtype)
+        shape = (36, channels, _rounded(filters))
+        given = v if v is not None else threads.scratch(SHARED, shape, x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
+        own = cut.columns * _rounded(channels) + WIDE
 
         def work(_: int) -> None:
-            memory = threads.scratch(OWN, (36 * (channels * cut.columns + LANES + rows),), x.dtype)
+            memory = threads.scratch(OWN, (36 * (own + rows),), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.rows, progress,
                 memory,
@@ -179,7 +181,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     weights = g.channels * g.filters
     few = weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns = _rounded(g.filters)
-    tiles = blocks(total, SUM_COLUMNS, LANES)
+    tiles = blocks(total, SUM_COLUMNS, TILES)
     each = 36 * itemsize * columns * SUM_COLUMNS
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     return Sums(
@@ -188,12 +190,12 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         chunks=tuple(_rows(tiles[part]) for part in pieces(len(tiles), number)),
         parts=_rows(pieces(len(tiles), SUM_PARTS)),
         channels=_rows(
-            blocks(g.channels, min(ROWS, -(-g.channels // 4)))
+            blocks(g.channels, min(ROWS, -(-g.channels // 4)), TILES)
             if few
             else pieces(g.channels, SUM_PARTS)
         ),
-        filters=_rows(blocks(g.filters, LANES, LANES)),
-        width=max(_rounded(part.stop - part.start) for part in tiles),
+        filters=_rows(blocks(g.filters, WIDE, WIDE)),
+        width=max(part.stop - part.start for part in tiles),
         columns=columns,
     )
 
@@ -211,7 +213,7 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     channels = x.shape[1]
     sums = threads.scratch(SHARED, (len(cut.parts), 36, channels, cut.columns), dw.dtype)
     progress = np.zeros(3, np.longlong)
-    items = 36 * (channels * cut.width + cut.width * cut.columns + 2 * LANES + LANES**2)
+    items = 36 * (cut.width * (_rounded(channels) + cut.columns) + 2 * WIDE)
 
     def work(_: int) -> None:
         memory = threads.scratch(OWN, (items,), dw.dtype)
@@ -228,10 +230,11 @@ def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     chunks = len(cut.chunks)
     most = max(int(tiles[-1, 1] - tiles[0, 0]) for tiles in cut.chunks)
     rows = int((cut.channels[:, 1] - cut.channels[:, 0]).max())
-    shared = x.shape[1] * cut.columns + LANES if chunks > 1 else 0
-    d = threads.scratch(SHARED, (36, _rounded(most) * cut.columns + LANES), dw.dtype)
+    shared = x.shape[1] * cut.columns + WIDE if chunks > 1 else 0
+    d = threads.scratch(SHARED, (36, most * cut.columns + WIDE), dw.dtype)
     sums = threads.scratch(TOTAL, (36, shared), dw.dtype)
-    items = 36 * (rows * cut.width + (0 if shared else rows * cut.columns) + 2 * LANES + LANES**2)
+    own = 0 if shared else rows * cut.columns
+    items = 36 * (cut.width * _rounded(rows) + own + 2 * WIDE)
     for i, tiles in enumerate(cut.chunks):
         progress = np.zeros(3, np.longlong)
 

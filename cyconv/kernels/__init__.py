@@ -27,6 +27,7 @@ _NAMES = (
     "im2col",
     "winograd_by_filters",
     "winograd_by_tiles",
+    "winograd_filters",
     "winograd_input",
     "winograd_output",
     "winograd_output_grad",

@@ -147,6 +147,9 @@ ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return INTRINSIC(set1)(value); }
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     return INTRINSIC(fmadd)(a, b, sum);
 }
+ALWAYS_INLINE VECTOR NAME(multiply)(VECTOR a, VECTOR b) { return INTRINSIC(mul)(a, b); }
+ALWAYS_INLINE VECTOR NAME(add)(VECTOR a, VECTOR b) { return INTRINSIC(add)(a, b); }
+ALWAYS_INLINE VECTOR NAME(subtract)(VECTOR a, VECTOR b) { return INTRINSIC(sub)(a, b); }
 #if defined(CYCONV_AVX512)
 ALWAYS_INLINE VECTOR NAME(load_some)(const REAL *cells, ptrdiff_t n) {
     return INTRINSIC(maskz_loadu)(SOME(n), cells);
@@ -187,6 +190,9 @@ ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return INTRINSIC(vdupq_n)(value)
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     return INTRINSIC(vfmaq)(sum, a, b);
 }
+ALWAYS_INLINE VECTOR NAME(multiply)(VECTOR a, VECTOR b) { return INTRINSIC(vmulq)(a, b); }
+ALWAYS_INLINE VECTOR NAME(add)(VECTOR a, VECTOR b) { return INTRINSIC(vaddq)(a, b); }
+ALWAYS_INLINE VECTOR NAME(subtract)(VECTOR a, VECTOR b) { return INTRINSIC(vsubq)(a, b); }
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) { return INTRINSIC(vzip1q)(a, b); }
 ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) { return INTRINSIC(vzip2q)(a, b); }
 ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
@@ -199,12 +205,27 @@ ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
 typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES)));
 #define LANE(v, i) (v)[i]
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) { return sum + a * b; }
+ALWAYS_INLINE VECTOR NAME(multiply)(VECTOR a, VECTOR b) { return a * b; }
+ALWAYS_INLINE VECTOR NAME(add)(VECTOR a, VECTOR b) { return a + b; }
+ALWAYS_INLINE VECTOR NAME(subtract)(VECTOR a, VECTOR b) { return a - b; }
 #else
 typedef struct { REAL lanes[VECTOR_BYTES / sizeof(REAL)]; } VECTOR;
 #define LANE(v, i) (v).lanes[i]
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     for (ptrdiff_t i = 0; i < LANES; i++) sum.lanes[i] += a.lanes[i] * b.lanes[i];
     return sum;
+}
+ALWAYS_INLINE VECTOR NAME(multiply)(VECTOR a, VECTOR b) {
+    for (ptrdiff_t i = 0; i < LANES; i++) a.lanes[i] *= b.lanes[i];
+    return a;
+}
+ALWAYS_INLINE VECTOR NAME(add)(VECTOR a, VECTOR b) {
+    for (ptrdiff_t i = 0; i < LANES; i++) a.lanes[i] += b.lanes[i];
+    return a;
+}
+ALWAYS_INLINE VECTOR NAME(subtract)(VECTOR a, VECTOR b) {
+    for (ptrdiff_t i = 0; i < LANES; i++) a.lanes[i] -= b.lanes[i];
+    return a;
 }
 #endif
 ALWAYS_INLINE VECTOR NAME(load)(const REAL *cells) {
@@ -346,12 +367,10 @@ static void NAME(multiply_tile)(
     }
 }
 
-/* to[j * to_step + i] = from[i * from_step + j], for as many i and j as a vector has lanes: by rounds
-   in which each vector is zipped with the one half of them further on. */
-static void NAME(transpose_tile)(const REAL *from, ptrdiff_t from_step, REAL *to, ptrdiff_t to_step) {
-    VECTOR a[VECTOR_BYTES / sizeof(REAL)], b[VECTOR_BYTES / sizeof(REAL)];
-    UNROLL
-    for (int i = 0; i < LANES; i++) a[i] = NAME(load)(from + i * from_step);
+/* Transpose as many vectors as one has lanes: by rounds in which each is zipped with the one half of
+   them further on. */
+ALWAYS_INLINE void NAME(turn)(VECTOR *a) {
+    VECTOR b[VECTOR_BYTES / sizeof(REAL)];
     UNROLL
     for (int round = 1; round < LANES; round *= 2) {
         UNROLL
@@ -362,23 +381,46 @@ static void NAME(transpose_tile)(const REAL *from, ptrdiff_t from_step, REAL *to
         UNROLL
         for (int i = 0; i < LANES; i++) a[i] = b[i];
     }
+}
+
+/* to[j * to_step + i] = from[i * from_step + j], for as many i and j as a vector has lanes; or for
+   fewer rows i and columns j. */
+static void NAME(transpose_tile)(const REAL *from, ptrdiff_t from_step, REAL *to, ptrdiff_t to_step) {
+    VECTOR a[VECTOR_BYTES / sizeof(REAL)];
+    UNROLL
+    for (int i = 0; i < LANES; i++) a[i] = NAME(load)(from + i * from_step);
+    NAME(turn)(a);
     UNROLL
     for (int i = 0; i < LANES; i++) NAME(store)(to + i * to_step, a[i]);
 }
 
-/* The same for any number of rows and columns; columns of `to` past the rows are left alone. */
+static void NAME(transpose_some)(
+    const REAL *from, ptrdiff_t from_step, ptrdiff_t rows, ptrdiff_t columns, REAL *to, ptrdiff_t to_step) {
+#if defined(MASKS)
+    VECTOR a[VECTOR_BYTES / sizeof(REAL)];
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        a[i] = i < rows ? NAME(load_some)(from + i * from_step, columns) : NAME(spread)(0);
+    NAME(turn)(a);
+    for (ptrdiff_t i = 0; i < columns; i++) NAME(store_some)(to + i * to_step, a[i], rows);
+#else
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) to[j * to_step + i] = from[i * from_step + j];
+#endif
+}
+
+/* The same for any number of rows and columns. */
 static void NAME(transpose)(
     const REAL *from, ptrdiff_t from_step, ptrdiff_t rows, ptrdiff_t columns, REAL *to,
     ptrdiff_t to_step) {
     for (ptrdiff_t i = 0; i < rows; i += LANES) {
         for (ptrdiff_t j = 0; j < columns; j += LANES) {
-            if (i + LANES <= rows && j + LANES <= columns) {
+            const ptrdiff_t r = rows - i < LANES ? rows - i : LANES;
+            const ptrdiff_t c = columns - j < LANES ? columns - j : LANES;
+            if (r == LANES && c == LANES)
                 NAME(transpose_tile)(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
-                continue;
-            }
-            for (ptrdiff_t r = i; r < rows && r < i + LANES; r++)
-                for (ptrdiff_t c = j; c < columns && c < j + LANES; c++)
-                    to[c * to_step + r] = from[r * from_step + c];
+            else
+                NAME(transpose_some)(
+                    from + i * from_step + j, from_step, r, c, to + j * to_step + i, to_step);
         }
     }
 }

@@ -66,11 +66,11 @@ static inline int cyconv_wait_for_change(const long long *word, long long seen, 
     return changed;
 }
 
-/* Wait until *word is `value`: for other threads that are in the middle of a tile, so not for long,
+/* Wait until *word is `value` or more: for other threads that are in the middle of a tile, so not for long,
    unless there are more threads than cores. */
 static inline void cyconv_wait_until(const long long *word, long long value)
 {
-    for (long rounds = 0; cyconv_read(word) != value; rounds++) {
+    for (long rounds = 0; cyconv_read(word) < value; rounds++) {
         if (rounds < 2000)
             cyconv_pause();
         else

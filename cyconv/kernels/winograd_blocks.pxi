@@ -1,68 +1,273 @@
 # Winograd from end to end: blocks of tiles are transformed, multiplied by the microkernel and
 # transformed back while they are in cache, in one call and without the interpreter.
+#
+# Here WIDE channels or filters stand side by side in the lanes of vectors, so that it does not matter
+# how narrow an image is: rows of an image are transposed as they are read, and again as they are
+# written. For each of the 36 products the microkernel has tiles for rows and filters for positions,
+#
+#     m (tiles, filters) = u (tiles, channels) @ v (channels, filters)
+#
+# with channels and filters in steps of WIDE, zero or of no meaning past the last.
+
+cdef extern from "winograd.h" nogil:
+    enum:
+        WIDE
+    void input_tile_float(
+        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const float* bias)
+    void input_tile_double(
+        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const double* bias)
+    void output_tile_float(
+        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const float* bias)
+    void output_tile_double(
+        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const double* bias)
+    void output_grad_tile_float(
+        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const float* bias)
+    void output_grad_tile_double(
+        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const double* bias)
+    void weight_tile_float(
+        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const float* bias)
+    void weight_tile_double(
+        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const double* bias)
+    void weight_grad_tile_float(
+        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const float* bias)
+    void weight_grad_tile_double(
+        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
+        const double* bias)
+
+
+cdef enum:
+    # Tiles side by side that are transposed together, and items of a row of them, transposed.
+    RUN = 12
+    LINE = 800  # (4 * RUN + 2) * WIDE
+
+
+cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_t* th, Py_ssize_t* tw) noexcept nogil:
+    n[0], th[0], tw[0] = t // (g.TH * g.TW), t // g.TW % g.TH, t % g.TW
+
+
+cdef inline void turn_row(
+    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t count,
+    real* line
+) noexcept nogil:
+    """line (count, WIDE) = `count` cells of up to WIDE channels, from (n, h, w) on; zero outside."""
+    cdef Py_ssize_t lo = min(count, max(<Py_ssize_t>0, -w)), hi = max(lo, min(count, g.W - w))
+    if not 0 <= h < g.H:
+        lo = hi = count
+    if channels < WIDE:
+        lo, hi = min(lo, hi), hi
+        zero(line, count * WIDE)
+    else:
+        zero(line, lo * WIDE)
+        zero(line + hi * WIDE, (count - hi) * WIDE)
+    if lo < hi:
+        transpose(
+            x + n * g.image_step + h * g.row_step + w + lo, g.channel_step, channels, hi - lo,
+            line + lo * WIDE, WIDE,
+        )
+
+
+cdef void turn_input(
+    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t first, Py_ssize_t tiles,
+    real* u, Py_ssize_t plane_step, Py_ssize_t row_step
+) noexcept nogil:
+    """u (36, tiles, channels) = B^T x B."""
+    cdef Py_ssize_t c = 0, t, n, th, tw, run, i
+    cdef real[6 * LINE] lines
+    while c < channels:
+        t = 0
+        while t < tiles:
+            find_tile(g, first + t, &n, &th, &tw)
+            run = min(min(g.TW - tw, tiles - t), <Py_ssize_t>RUN)
+            for i in range(6):
+                turn_row(
+                    x + c * g.channel_step, g, min(channels - c, <Py_ssize_t>WIDE), n, 4 * th - g.low_h + i,
+                    4 * tw - g.low_w, 4 * run + 2, &lines[i * LINE],
+                )
+            for i in range(run):
+                if real is float:
+                    input_tile_float(
+                        &lines[4 * i * WIDE], LINE, WIDE, u + (t + i) * row_step + c, 6 * plane_step, plane_step, NULL
+                    )
+                else:
+                    input_tile_double(
+                        &lines[4 * i * WIDE], LINE, WIDE, u + (t + i) * row_step + c, 6 * plane_step, plane_step, NULL
+                    )
+            t += run
+        c += WIDE
+
+
+cdef void turn_output(
+    const real* m, Py_ssize_t plane_step, Py_ssize_t row_step, const real* b, real* y, const Grid* g,
+    Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles
+) noexcept nogil:
+    """Write the tiles A^T m A + b of y, for m (36, tiles, filters); b may be NULL."""
+    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, some
+    cdef real[4 * LINE] lines
+    cdef real[WIDE] bias
+    while f < filters:
+        some = min(filters - f, <Py_ssize_t>WIDE)
+        for i in range(WIDE):
+            bias[i] = b[f + i] if b != NULL and i < some else 0
+        t = 0
+        while t < tiles:
+            find_tile(g, first + t, &n, &th, &tw)
+            run = min(min(g.TW - tw, tiles - t), <Py_ssize_t>RUN)
+            for i in range(run):
+                if real is float:
+                    output_tile_float(
+                        m + (t + i) * row_step + f, 6 * plane_step, plane_step, &lines[4 * i * WIDE], LINE, WIDE,
+                        &bias[0] if b != NULL else NULL,
+                    )
+                else:
+                    output_tile_double(
+                        m + (t + i) * row_step + f, 6 * plane_step, plane_step, &lines[4 * i * WIDE], LINE, WIDE,
+                        &bias[0] if b != NULL else NULL,
+                    )
+            for i in range(min(4, g.H - 4 * th)):
+                transpose(
+                    &lines[i * LINE], WIDE, min(4 * run, g.W - 4 * tw), some,
+                    y + n * g.image_step + f * g.channel_step + (4 * th + i) * g.row_step + 4 * tw, g.channel_step,
+                )
+            t += run
+        f += WIDE
+
+
+cdef inline bint in_order(const Filters* steps, Py_ssize_t sign) noexcept nogil:
+    """Whether the nine taps of a channel follow each other, forwards or backwards."""
+    return steps.column_step == sign and steps.row_step == 3 * sign
+
+
+cdef void turn_weight(
+    const real* w, const Filters* steps, Py_ssize_t filters, Py_ssize_t channels,
+    real* v, Py_ssize_t plane_step, Py_ssize_t row_step
+) noexcept nogil:
+    """v (36, channels, filters) = G w G^T, zero past the last filter."""
+    cdef Py_ssize_t f = 0, c, i, lane, some, row = 3 * WIDE, column = WIDE
+    cdef const real* tap
+    cdef const real* first
+    cdef real[9 * WIDE] taps
+    first = &taps[0]
+    if in_order(steps, -1):
+        first, row, column = &taps[8 * WIDE], -3 * WIDE, -WIDE
+    while f < filters:
+        some = min(filters - f, <Py_ssize_t>WIDE)
+        zero(&taps[0], 9 * WIDE)
+        for c in range(channels):
+            tap = w + f * steps.filter_step + c * steps.channel_step
+            if in_order(steps, 1):
+                transpose(tap, steps.filter_step, some, 9, &taps[0], WIDE)
+            elif in_order(steps, -1):
+                transpose(tap - 8, steps.filter_step, some, 9, &taps[0], WIDE)
+            else:
+                for i in range(9):
+                    for lane in range(some):
+                        taps[i * WIDE + lane] = tap[
+                            lane * steps.filter_step + i // 3 * steps.row_step + i % 3 * steps.column_step
+                        ]
+            if real is float:
+                weight_tile_float(first, row, column, v + c * row_step + f, 6 * plane_step, plane_step, NULL)
+            else:
+                weight_tile_double(first, row, column, v + c * row_step + f, 6 * plane_step, plane_step, NULL)
+        f += WIDE
+
 
 cdef void multiply_planes(
-    const real* v, Py_ssize_t v_plane, Py_ssize_t v_step, const real* u, Py_ssize_t u_plane, Py_ssize_t u_step,
-    real* m, Py_ssize_t m_plane, Py_ssize_t m_step, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t columns,
-    const Tap* taps
+    const real* u, Py_ssize_t u_plane, Py_ssize_t u_step, const real* v, Py_ssize_t v_plane,
+    real* m, Py_ssize_t m_plane, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, const Tap* taps,
+    Py_ssize_t count, Py_ssize_t tile_step, int add
 ) noexcept nogil:
-    """m[i] (filters, columns) = v[i] (filters, channels) @ u[i] (channels, columns), 36 times."""
+    """m[i] (tiles, columns) = or += what the microkernel makes of u[i], whose rows are tile_step
+    apart, and v[i]; 36 times."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t vectors = columns // lanes, panels = (filters + MOST_ROWS - 1) // MOST_ROWS
-    cdef Py_ssize_t tiles = (vectors + MOST_VECTORS - 1) // MOST_VECTORS
-    cdef Py_ssize_t i, panel, tile, f, rows, first, count
+    cdef Py_ssize_t vectors = columns // lanes, panels = (tiles + MOST_ROWS - 1) // MOST_ROWS
+    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first
     cdef Py_ssize_t[MOST_ROWS] row_at
-    equal_steps(v_step, &row_at[0])
+    equal_steps(tile_step, &row_at[0])
+    limit = 2 * MOST_VECTORS if 2 * ((tiles + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
+    parts = (vectors + limit - 1) // limit
     for i in range(36):
-        for panel in range(panels):
-            f = filters * panel // panels
-            rows = filters * (panel + 1) // panels - f
-            for tile in range(tiles):
-                first = vectors * tile // tiles
-                count = vectors * (tile + 1) // tiles - first
+        for part in range(parts):
+            first = vectors * part // parts
+            for panel in range(panels):
+                t = tiles * panel // panels
+                rows = tiles * (panel + 1) // panels - t
                 multiply_tile(
-                    <int>rows, <int>count, u + i * u_plane + first * lanes, taps, channels,
-                    v + i * v_plane + f * v_step, &row_at[0], <const real*>NULL, 0,
-                    m + i * m_plane + f * m_step + first * lanes, m_step,
+                    <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
+                    taps, count, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL, add,
+                    m + i * m_plane + t * m_step + first * lanes, m_step,
                 )
 
 
-cdef int check_blocks(const Py_ssize_t[:, ::1] blocks, Py_ssize_t size, Py_ssize_t unit, name) except -1:
+cdef Tap* list_steps(Py_ssize_t number, Py_ssize_t cell, Py_ssize_t weight) except NULL:
+    """Channels or tiles, as the microkernel's taps."""
+    cdef Tap* taps = <Tap*>malloc((number + AHEAD) * sizeof(Tap))
+    cdef Py_ssize_t i
+    if taps == NULL:
+        raise MemoryError
+    for i in range(number):
+        taps[i].cell, taps[i].weight = i * cell, i * weight
+    repeat_last(taps, number)
+    return taps
+
+
+cdef inline Py_ssize_t in_wides(Py_ssize_t size) noexcept nogil:
+    return (size + WIDE - 1) // WIDE * WIDE
+
+
+cdef int check_blocks(
+    const Py_ssize_t[:, ::1] blocks, Py_ssize_t size, Py_ssize_t most, Py_ssize_t unit, name
+) except -1:
     cdef Py_ssize_t i
     if blocks.shape[1] != 2:
         raise ValueError(f"{name} must have shape (number, 2)")
     for i in range(blocks.shape[0]):
-        if not 0 <= blocks[i, 0] < blocks[i, 1] <= size or blocks[i, 1] - blocks[i, 0] > unit:
-            raise ValueError(f"{name} {i} is not within {size}, or longer than {unit}")
+        if not 0 <= blocks[i, 0] < blocks[i, 1] <= size or blocks[i, 1] - blocks[i, 0] > most:
+            raise ValueError(f"{name} {i} is not within {size}, or longer than {most}")
+        if blocks[i, 0] % unit or (blocks[i, 1] % unit and blocks[i, 1] < size):
+            raise ValueError(f"{name} {i} is not in steps of {unit}")
     return 0
 
 
-cdef Tap* list_channels(Py_ssize_t channels, Py_ssize_t step) except NULL:
-    """The channels of transformed tiles, as the microkernel's taps."""
-    cdef Tap* taps = <Tap*>malloc((channels + AHEAD) * sizeof(Tap))
-    cdef Py_ssize_t c
-    if taps == NULL:
-        raise MemoryError
-    for c in range(channels):
-        taps[c].cell, taps[c].weight = c * step, c
-    repeat_last(taps, channels)
-    return taps
+cdef int check_progress(const long long[::1] progress) except -1:
+    if progress.shape[0] != 3 or min(progress[0], progress[1], progress[2]) < 0:
+        raise ValueError("progress must have three elements, none of them negative")
+    return 0
 
 
 cdef int check_arrays(
-    Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[4] w, Py_ssize_t[3] v, const Py_ssize_t[:, ::1] axes,
-    Py_ssize_t b, Py_ssize_t progress
+    Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[4] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
 ) except -1:
-    cdef Py_ssize_t[3] none_in = [36, x[1], 0]
-    cdef Py_ssize_t[3] none_out = [36, y[1], 0]
-    check_winograd(x, none_in, axes, 0, 0, False)
-    check_winograd(y, none_out, axes, 0, 0, True)
-    if x[0] != y[0] or b not in (0, y[1]) or progress != 3:
-        raise ValueError("x, y and b do not fit, or progress has not three elements")
-    check_filters(w[0], w[1], w[2], w[3], v[0], v[1], v[2])
-    if w[0] != y[1] or w[1] != x[1]:
-        raise ValueError(f"w must have shape ({y[1]}, {x[1]}, 3, 3)")
+    cdef Py_ssize_t[3] u = [36, x[1], 0]
+    cdef Py_ssize_t[3] m = [36, y[1], 0]
+    check_winograd(x, u, axes, 0, 0, False)
+    check_winograd(y, m, axes, 0, 0, True)
+    if x[0] != y[0] or b not in (0, y[1]):
+        raise ValueError("x, y and b do not fit")
+    if w[0] != y[1] or w[1] != x[1] or w[2] != 3 or w[3] != 3:
+        raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, 3, 3)")
     return 0
+
+
+def winograd_filters(const real[:, :, :, :] w not None, real[:, :, :] v not None):
+    """v (36, C, F in steps of WIDE) = G w G^T for w (F, C, 3, 3), of any strides."""
+    cdef Py_ssize_t size = sizeof(real)
+    if w.shape[2] != 3 or w.shape[3] != 3 or v.shape[0] != 36 or v.shape[1] != w.shape[1] or v.shape[2] != in_wides(w.shape[0]):
+        raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[1]}, {in_wides(w.shape[0])})")
+    check_rows(0, 1, v.strides[2], v.shape[2], size)
+    cdef Filters steps = filters_of(w)
+    with nogil:
+        turn_weight(
+            &w[0, 0, 0, 0], &steps, w.shape[0], w.shape[1], &v[0, 0, 0], v.strides[0] // size, v.strides[1] // size
+        )
 
 
 def winograd_by_tiles(
@@ -80,51 +285,50 @@ def winograd_by_tiles(
     real[::1] memory not None,
 ):
     """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) of any strides, and b (F,) or
-    None: first blocks of filters are transformed into v (36, F, C) (none, if they are in v already),
-    then blocks of at most `columns` tiles, `rows` filters at a time."""
+    None: first blocks of filters are transformed into v (36, C, F in steps of WIDE) (none, if they
+    are in v already), then blocks of at most `columns` tiles, `rows` filters at a time."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
-    cdef Py_ssize_t[3] v_shape = [v.shape[0], v.shape[1], v.shape[2]]
-    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real)
-    check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress.shape[0])
+    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1])
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    check_progress(progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
-    check_blocks(filters, F, F, "block of filters")
-    check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, "block of tiles")
-    cdef Py_ssize_t u_plane = C * columns + LANES, m_plane = rows * columns + LANES
-    if rows < 1 or columns < 1 or columns % LANES or memory.shape[0] < 36 * (u_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and columns be in steps of {LANES}")
+    check_blocks(filters, F, F, WIDE, "block of filters")
+    check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
+    if v.shape[0] != 36 or v.shape[1] != C or v.shape[2] != in_wides(F):
+        raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
+    cdef Py_ssize_t u_plane = columns * CW + WIDE, m_plane = columns * rows + WIDE
+    if rows < 1 or columns < 1 or rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
+        raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and rows be in steps of {WIDE}")
     cdef Filters steps = filters_of(w)
     cdef real* u = &memory[0]
     cdef real* m = u + 36 * u_plane
-    cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, wide, f, number
+    cdef Py_ssize_t v_plane = v.strides[0] // size, FW = v.shape[2], first, count, f, number
     cdef long long t
-    cdef Tap* taps = list_channels(C, columns)
+    cdef Tap* taps = list_steps(C, FW, 1)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
-            transform_weight(
-                &w[filters[t, 0], 0, 0, 0], &steps, filters[t, 1] - filters[t, 0], C, &v[0, filters[t, 0], 0],
-                v_plane, C,
-            )
+            f = filters[t, 0]
+            turn_weight(&w[f, 0, 0, 0], &steps, filters[t, 1] - f, C, &v[0, 0, f], v_plane, FW)
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
         cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
         t = cyconv_count(&progress[SECOND_TAKEN])
         while t < tiles.shape[0]:
             first, count = tiles[t, 0], tiles[t, 1] - tiles[t, 0]
-            wide = (count + LANES - 1) // LANES * LANES
-            transform_input(&x[0, 0, 0, 0, 0], &grid_in, C, first, count, u, u_plane, columns, wide)
+            turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, first, count, u, u_plane, CW)
             f = 0
             while f < F:
                 number = min(rows, F - f)
                 multiply_planes(
-                    &v[0, f, 0], v_plane, C, u, u_plane, columns, m, m_plane, columns, number, C, wide, taps
+                    u, u_plane, CW, &v[0, 0, f], v_plane, m, m_plane, rows, count, in_wides(number), taps, C, CW, 0
                 )
-                transform_output(
-                    m, m_plane, columns, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out,
-                    number, first, count,
+                turn_output(
+                    m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number,
+                    first, count,
                 )
                 f += number
             t = cyconv_count(&progress[SECOND_TAKEN])
@@ -138,7 +342,7 @@ def winograd_by_filters(
     const real[::1] b,
     real[:, :, :, :, :] y not None,
     const Py_ssize_t[:, ::1] axes not None,
-    real[:, :, :] u not None,
+    real[:, ::1] u not None,
     const Py_ssize_t[:, ::1] channels not None,
     const Py_ssize_t[:, ::1] filters not None,
     bint prepared,
@@ -146,44 +350,42 @@ def winograd_by_filters(
     long long[::1] progress not None,
     real[::1] memory not None,
 ):
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, C, tiles),
-    by blocks of channels, then blocks of filters, `columns` tiles at a time. If v is `prepared`
-    it holds all transformed filters; else it has no filters, and they are transformed in memory."""
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * C in
+    steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. If v is
+    `prepared` it holds all transformed filters; else it has none, and they are transformed in memory."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
-    cdef Py_ssize_t[3] v_shape = [v.shape[0], v.shape[1] if prepared else y.shape[1], v.shape[2]]
-    cdef Py_ssize_t[3] u_shape = [u.shape[0], u.shape[1], u.shape[2]]
-    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), i, rows = 0
-    check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress.shape[0])
+    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), i, rows = 0
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    check_progress(progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     cdef Py_ssize_t total = x.shape[0] * grid_in.TH * grid_in.TW
-    check_winograd(x_shape, u_shape, axes, 0, total, False)
-    check_rows(0, 1, u.strides[2], u.shape[2], size)
-    check_lanes(u.strides[1], u.shape[2], u.shape[1], size)
-    check_blocks(channels, C, C, "block of channels")
-    check_blocks(filters, F, F, "block of filters")
+    check_blocks(channels, C, C, WIDE, "block of channels")
+    check_blocks(filters, F, F, WIDE, "block of filters")
+    if u.shape[0] != 36 or u.shape[1] < total * CW:
+        raise ValueError(f"u must have shape (36, {total * CW} or more)")
+    if prepared and (v.shape[0] != 36 or v.shape[1] != C or v.shape[2] != in_wides(F)):
+        raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
     for i in range(filters.shape[0]):
-        rows = max(rows, filters[i, 1] - filters[i, 0])
-    cdef Py_ssize_t own_plane = 0 if prepared else rows * C + LANES, m_plane = rows * columns + LANES
-    if columns < 1 or columns % LANES or memory.shape[0] < 36 * (own_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (own_plane + m_plane)} items, and columns be in steps of {LANES}")
+        rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
+    cdef Py_ssize_t own_plane = 0 if prepared else C * rows + WIDE, m_plane = columns * rows + WIDE
+    if columns < 1 or memory.shape[0] < 36 * (own_plane + m_plane):
+        raise ValueError(f"memory must have {36 * (own_plane + m_plane)} items")
     cdef Filters steps = filters_of(w)
     cdef real* own = &memory[0]
     cdef real* m = own + 36 * own_plane
     cdef real* from_v
-    cdef Py_ssize_t v_plane = v.strides[0] // size, u_plane = u.strides[0] // size, wide = u.shape[2]
+    cdef Py_ssize_t v_plane = v.strides[0] // size if prepared else own_plane, u_plane = u.strides[0] // size
     cdef Py_ssize_t first, count, f, number
     cdef long long t
-    cdef Tap* taps = list_channels(C, wide)
+    cdef Tap* taps = list_steps(C, v.shape[2] if prepared else rows, 1)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < channels.shape[0]:
             f = channels[t, 0]
-            transform_input(
-                &x[0, f, 0, 0, 0], &grid_in, channels[t, 1] - f, 0, total, &u[0, f, 0], u_plane, wide, wide
-            )
+            turn_input(&x[0, f, 0, 0, 0], &grid_in, channels[t, 1] - f, 0, total, &u[0, f], u_plane, CW)
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
         cyconv_wait_until(&progress[FIRST_DONE], channels.shape[0])
@@ -191,20 +393,20 @@ def winograd_by_filters(
         while t < filters.shape[0]:
             f, number = filters[t, 0], filters[t, 1] - filters[t, 0]
             if prepared:
-                from_v = &v[0, f, 0]
+                from_v = &v[0, 0, f]
             else:
-                from_v, v_plane = own, own_plane
-                transform_weight(&w[f, 0, 0, 0], &steps, number, C, own, own_plane, C)
+                from_v = own
+                turn_weight(&w[f, 0, 0, 0], &steps, number, C, own, own_plane, rows)
             first = 0
             while first < total:
-                count = min(columns, wide - first)
+                count = min(columns, total - first)
                 multiply_planes(
-                    from_v, v_plane, C, &u[0, 0, first], u_plane, wide, m, m_plane, columns, number, C, count,
-                    taps,
+                    &u[0, first * CW], u_plane, CW, from_v, v_plane, m, m_plane, rows, count, in_wides(number), taps, C,
+                    CW, 0,
                 )
-                transform_output(
-                    m, m_plane, columns, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out,
-                    number, first, min(count, total - first),
+                turn_output(
+                    m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number, first,
+                    count,
                 )
                 first += count
             t = cyconv_count(&progress[SECOND_TAKEN])
