@@ -37,7 +37,7 @@ WIDE = 16
 TILES = 8
 # Tiles of a block, and filters that are multiplied before they are transformed back: with these the
 # block's transforms stay in a core's second cache as long as there are some 64 channels.
-COLUMNS, ROWS = 64, 32
+COLUMNS, ROWS = 96, 32
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights.
 FEW_TILES = 160
@@ -124,6 +124,12 @@ def prepare(plan: Plan, w: Array) -> Array:
     return v
 
 
+def _planes(rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
+    """Shared memory for 36 matrices, a little apart so as not to compete for cache lines."""
+    flat = threads.scratch(SHARED, (36, rows * columns + WIDE), dtype)
+    return flat[:, :-WIDE].reshape(36, rows, columns)
+
+
 def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
     """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 3, 3), or from the transformed
     filters v."""
@@ -145,8 +151,7 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
 
         count = len(cut.filters)
     else:
-        shape = (36, channels, _rounded(filters))
-        given = v if v is not None else threads.scratch(SHARED, shape, x.dtype)
+        given = v if v is not None else _planes(channels, _rounded(filters), x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
         own = cut.columns * _rounded(channels) + WIDE
 

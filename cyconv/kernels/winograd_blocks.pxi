@@ -273,7 +273,7 @@ def winograd_filters(const real[:, :, :, :] w not None, real[:, :, :] v not None
 def winograd_by_tiles(
     const real[:, :, :, :, :] x not None,
     const real[:, :, :, :] w not None,
-    real[:, :, ::1] v not None,
+    real[:, :, :] v not None,
     const real[::1] b,
     real[:, :, :, :, :] y not None,
     const Py_ssize_t[:, ::1] axes not None,
@@ -299,6 +299,8 @@ def winograd_by_tiles(
     check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
     if v.shape[0] != 36 or v.shape[1] != C or v.shape[2] != in_wides(F):
         raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
+    check_rows(0, 1, v.strides[2], v.shape[2], size)
+    check_lanes(v.strides[1], v.shape[2], C, size)
     cdef Py_ssize_t u_plane = columns * CW + WIDE, m_plane = columns * rows + WIDE
     if rows < 1 or columns < 1 or rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
         raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and rows be in steps of {WIDE}")
