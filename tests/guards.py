@@ -1,0 +1,63 @@
+"""Arrays with memory on all sides of them that no kernel may touch.
+
+What surrounds an input is NaN, so that a cell that is read beside it spoils the result. What
+surrounds an output is a number that no test computes: then also a NaN that is written there shows.
+"""
+
+import numpy as np
+
+GUARD = 64
+UNTOUCHED = -1234.5
+
+
+def packed(values, dtype=None, guard=np.nan):
+    """A C-contiguous copy."""
+    values = np.asarray(values, dtype)
+    memory = np.full(values.size + 2 * GUARD, guard, values.dtype)
+    view = memory[GUARD : GUARD + values.size].reshape(values.shape)
+    view[...] = values
+    return view
+
+
+def apart(values, dtype=None, guard=np.nan, step=1):
+    """A copy (n, c, d, h, w) whose rows are contiguous, but do not follow each other, nor do its
+    channels. With `step`, its columns lie apart too."""
+    values = np.asarray(values, dtype)
+    n, c, d, h, w = values.shape
+    rows = packed(np.full((n, c + 1, d, h, w * step + 3), guard, values.dtype), guard=guard)
+    view = rows[:, :c, :, :, : w * step : step]
+    view[...] = values
+    return view
+
+
+def spread(values, dtype=None, guard=np.nan):
+    """A copy of which only the last axis is contiguous; channels go backwards."""
+    values = np.asarray(values, dtype)
+    rows = tuple(2 * size for size in values.shape[:-1])
+    memory = np.full((*rows, values.shape[-1] + 7), guard, values.dtype)
+    view = memory[1::2, ::-2, 1::2, ::2, 3:-4]
+    view[...] = values
+    return view
+
+
+def planes(values, dtype=None, guard=np.nan):
+    """A copy whose rows follow each other, but not its planes along the first axis."""
+    values = np.asarray(values, dtype)
+    size = values[0].size
+    memory = np.full((len(values) + 2, size + 2 * GUARD), guard, values.dtype)
+    view = memory[1:-1, GUARD : GUARD + size].reshape(values.shape)
+    view[...] = values
+    return view
+
+
+def output(shape, dtype, arrange=packed, **options):
+    """An array of NaN to be filled."""
+    return arrange(np.full(shape, np.nan), dtype, guard=UNTOUCHED, **options)
+
+
+def assert_untouched(view):
+    """Nothing was written but the array."""
+    memory = view
+    while memory.base is not None:
+        memory = memory.base
+    assert np.count_nonzero(memory == UNTOUCHED) == memory.size - view.size
