@@ -26,3 +26,12 @@ each_compiled = pytest.mark.parametrize("build", COMPILED)
 
 def kernels_of(build, dtype):
     return BUILDS[build][np.dtype(dtype)]
+
+
+def refused(call, *arguments):
+    """Whether the call raises ValueError."""
+    try:
+        call(*arguments)
+    except ValueError:
+        return True
+    return False

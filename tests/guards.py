@@ -4,7 +4,13 @@ What surrounds an input is NaN, so that a cell that is read beside it spoils the
 surrounds an output is a number that no test computes: then also a NaN that is written there shows.
 """
 
+import ctypes
+import mmap
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 
 GUARD = 64
 UNTOUCHED = -1234.5
@@ -61,3 +67,37 @@ def assert_untouched(view):
     while memory.base is not None:
         memory = memory.base
     assert np.count_nonzero(memory == UNTOUCHED) == memory.size - view.size
+
+
+can_protect = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="needs pages that may be neither read nor written"
+)
+_kept = []
+
+
+def protected(values, dtype, start=False):
+    """A copy at the end, or the start, of pages between two that crash whoever touches them."""
+    values = np.asarray(values, dtype)
+    size = -(-max(1, values.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (address, address + mmap.PAGESIZE + size):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(page), mmap.PAGESIZE, 0) == 0
+    _kept.append(memory)
+    offset = mmap.PAGESIZE + (0 if start else size - values.nbytes)
+    view = np.frombuffer(memory, values.dtype, values.size, offset).reshape(values.shape)
+    view[...] = values
+    return view
+
+
+def in_another_process(module, function, build, dtype):
+    """Run a function of a module of tests with this build and dtype, where it may crash."""
+    program = f"import {module}; {module}.{function}({build!r}, {np.dtype(dtype).name!r})"
+    setup = f"import sys, faulthandler; sys.path[:] = {sys.path!r}; faulthandler.enable(); "
+    done = subprocess.run(
+        [sys.executable, "-c", setup + program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout

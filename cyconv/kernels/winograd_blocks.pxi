@@ -60,14 +60,16 @@ cdef Tap* list_channels(Py_ssize_t channels, Py_ssize_t step) except NULL:
 
 cdef int check_arrays(
     Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[4] w, Py_ssize_t[3] v, const Py_ssize_t[:, ::1] axes,
-    Py_ssize_t b, Py_ssize_t progress
+    Py_ssize_t b, const long long[::1] progress
 ) except -1:
     cdef Py_ssize_t[3] none_in = [36, x[1], 0]
     cdef Py_ssize_t[3] none_out = [36, y[1], 0]
     check_winograd(x, none_in, axes, 0, 0, False)
     check_winograd(y, none_out, axes, 0, 0, True)
-    if x[0] != y[0] or b not in (0, y[1]) or progress != 3:
-        raise ValueError("x, y and b do not fit, or progress has not three elements")
+    if x[0] != y[0] or b not in (0, y[1]):
+        raise ValueError("x, y and b do not fit")
+    if progress.shape[0] != 3 or min(progress[0], progress[1], progress[2]) < 0:
+        raise ValueError("progress must have three elements, none of them negative")
     check_filters(w[0], w[1], w[2], w[3], v[0], v[1], v[2])
     if w[0] != y[1] or w[1] != x[1]:
         raise ValueError(f"w must have shape ({y[1]}, {x[1]}, 3, 3)")
@@ -96,8 +98,9 @@ def winograd_by_tiles(
     cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
     cdef Py_ssize_t[3] v_shape = [v.shape[0], v.shape[1], v.shape[2]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real)
-    check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress.shape[0])
+    check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
+    check_lanes(v.strides[1], C, v.shape[1], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     check_blocks(filters, F, F, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, "block of tiles")
@@ -164,8 +167,9 @@ def winograd_by_filters(
     cdef Py_ssize_t[3] v_shape = [v.shape[0], v.shape[1] if prepared else y.shape[1], v.shape[2]]
     cdef Py_ssize_t[3] u_shape = [u.shape[0], u.shape[1], u.shape[2]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), i, rows = 0
-    check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress.shape[0])
+    check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
+    check_lanes(v.strides[1], C, v.shape[1], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     cdef Py_ssize_t total = x.shape[0] * grid_in.TH * grid_in.TW
     check_winograd(x_shape, u_shape, axes, 0, total, False)
