@@ -296,7 +296,7 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
 
 cdef int check_lanes(Py_ssize_t row_step, Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) except -1:
     if row_step != columns * itemsize and rows > 1:
-        raise ValueError("the rows of transformed tiles, or filters, must follow each other")
+        raise ValueError("the rows of transformed tiles must follow each other")
     return 0
 
 

@@ -100,7 +100,6 @@ def winograd_by_tiles(
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real)
     check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
-    check_lanes(v.strides[1], C, v.shape[1], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     check_blocks(filters, F, F, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, "block of tiles")
@@ -169,7 +168,6 @@ def winograd_by_filters(
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), i, rows = 0
     check_arrays(x_shape, y_shape, w_shape, v_shape, axes, b.shape[0] if b is not None else 0, progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
-    check_lanes(v.strides[1], C, v.shape[1], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     cdef Py_ssize_t total = x.shape[0] * grid_in.TH * grid_in.TW
     check_winograd(x_shape, u_shape, axes, 0, total, False)
