@@ -53,7 +53,7 @@ WORK = {
     "direct, strided": ("direct", Case((8, 24, 41, 41), (40, 24, 3, 3), 2, 1)),
     "direct, first layer": ("direct", Case((2, 3, 80, 80), (32, 3, 7, 7), 2, 3)),
     "direct, pointwise": ("direct", Case((8, 96, 28, 28), (64, 96, 1, 1))),
-    "direct, volume": ("direct", Case((1, 8, 12, 13, 14), (24, 8, 3, 3, 3), 1, 1)),
+    "direct, volume": ("direct", Case((1, 16, 12, 13, 14), (24, 16, 3, 3, 3), 1, 1)),
     "auto": ("auto", Case((2, 64, 28, 28), (64, 64, 3, 3), padding=1)),
 }
 
