@@ -417,9 +417,11 @@ def test_arguments_are_checked(build, dtype):
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
     run = kernels_of(build, dtype)
-    for kind, width, start in itertools.product(KINDS, (1, 16, 20, 33, 50), (False, True)):
+    for kind, width, columns, start in itertools.product(
+        KINDS, (1, 3, 6, 16, 20, 33, 50), ((), (7,), (18,)), (False, True)
+    ):
         work = Work(KINDS[kind](width), 2, 2, 2, 5)
-        tasks = work.tasks(((), (1,), (7,)))
+        tasks = work.tasks(((), (1,), columns))
         weights, steps = as_stored(work.w)
         size = run.direct_memory(work.axes, tasks, 2, np.dtype(dtype).itemsize)
         x, w, b, y, memory = (

@@ -367,10 +367,10 @@ def fused_works(draw):
         (low, high + max(0, 3 - n - low - high))
         for n, low, high in ((n, draw(st.integers(0, 6)), draw(st.integers(0, 6))) for n in size)
     )
-    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 19)), draw(st.integers(1, 19))
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 19)), draw(st.integers(1, 40))
     work = Fused(n, c, f, size, pads, draw(st.booleans()), draw(st.integers(0, 9)))
     points = st.lists(st.integers(0, 999), max_size=3)
-    return work, [draw(points) for _ in range(3)], draw(st.integers(1, 9)), draw(st.booleans())
+    return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
 
 
 @each_dtype
