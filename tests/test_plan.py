@@ -125,6 +125,24 @@ def test_auto_multiplies_where_there_is_less_than_a_vector_of_positions(road):
         assert (chosen(g, pass_, dtype=FLOAT64) is direct) == (road == "fast")
 
 
+def test_auto_leaves_direct_where_float32_would_be_too_far_off(road):
+    """The error grows with the products of a sum: those of C forward, and of F backward, where a
+    stride leaves each cell fewer taps."""
+
+    def is_direct(channels, filters, pass_, dtype=FLOAT32, stride=1):
+        g = described(Case((1, channels, 20, 20), (filters, channels, 4, 4), stride))
+        return chosen(g, pass_, dtype=dtype) is direct
+
+    fast = road == "fast"
+    for pass_, channels in (("forward", slice(None)), ("input_grad", slice(None, None, -1))):
+        assert is_direct(*(256, 16)[channels], pass_) == fast
+        assert not is_direct(*(257, 16)[channels], pass_)
+        assert is_direct(*(16, 900)[channels], pass_) == fast
+        assert is_direct(*(257, 16)[channels], pass_, FLOAT64) == fast
+    assert is_direct(16, 1024, "input_grad", stride=2) == fast
+    assert not is_direct(16, 1025, "input_grad", stride=2)
+
+
 @pytest.mark.parametrize("pass_", PASSES)
 def test_what_each_name_gives(road, pass_):
     """The same on every build."""
