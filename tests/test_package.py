@@ -149,6 +149,23 @@ def test_vector_level():
     assert level == (2 if avx512 else 1 if avx2 else 0)
 
 
+@pytest.mark.parametrize(
+    ("level", "compiled", "wanted"),
+    [
+        (0, {"portable", "avx2", "avx512"}, ["portable"]),
+        (1, {"portable", "avx2", "avx512"}, ["portable", "avx2"]),
+        (2, {"portable", "avx2", "avx512"}, ["portable", "avx2", "avx512"]),
+        (2, {"portable", "avx512"}, ["portable", "avx512"]),
+        (0, {"portable", "neon"}, ["portable", "neon"]),
+    ],
+)
+def test_a_build_runs_where_its_instructions_are(monkeypatch, level, compiled, wanted):
+    """On other processors than this one, and where a compiler did not manage all."""
+    monkeypatch.setattr(kernels, "_portable", types.SimpleNamespace(vector_level=lambda: level))
+    monkeypatch.setattr(kernels, "_load", lambda name: name in compiled)
+    assert kernels.loadable() == wanted
+
+
 @needs_kernels
 def test_builds_are_what_they_say():
     """Each loads by itself, and has every kernel for both dtypes."""
