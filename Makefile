@@ -11,8 +11,13 @@ BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
 
-test: .venv/test  # the same tests over both backends
+# Kernels are tested in every build that loads, at once. The rest runs on the best of them, where it
+# depends on the road also without vectors, and again over the fallback.
+ROAD := functional gradients layers nonfinite package plan shapes threads transposed
+
+test: .venv/test
 	$(BIN)/python -m pytest -q
+	CYCONV_SIMD=portable $(BIN)/python -m pytest -q $(ROAD:%=tests/test_%.py)
 	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q
 
 lint: .venv/dev

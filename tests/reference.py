@@ -3,6 +3,10 @@
 The oracle of the other tests. x is (N, C, *size), w is (F, C / groups, *kernel), y is
 (N, F, *output). Padding is an int, an int an axis, or a (low, high) pair an axis; stride and
 dilation are an int, or one an axis.
+
+At the end the same as kernels see it: three rows of `axes`, each size, kernel, stride, dilation,
+low pad (which may be negative) and output, and whatever outputs there are, also such that read
+nothing.
 """
 
 import math
@@ -121,3 +125,31 @@ def _pad(x, pads):
 
 def _crop(dx, size, pads):
     return dx[(..., *(slice(low, low + n) for n, (low, _) in zip(size, pads, strict=True)))]
+
+
+def cells_of(axes):
+    """Of each axis: the cell that each tap reads at each output, (kernel, output), and whether
+    there is one."""
+    for size, kernel, stride, dilation, low, output in axes:
+        cells = np.add.outer(np.arange(kernel) * dilation, np.arange(output) * stride) - low
+        yield cells.clip(0, size - 1), (cells >= 0) & (cells < size)
+
+
+def columns(x, axes):
+    """(n, c, d, h, w) -> (c * taps, n * positions), cell by cell."""
+    (d, in_d), (h, in_h), (w, in_w) = cells_of(axes)
+    inside = in_d[:, :, None, None, None, None] & in_h[:, :, None, None] & in_w
+    cells = x[:, :, d[:, :, None, None, None, None], h[:, :, None, None], w]
+    cols = np.where(inside, cells, 0).transpose(1, 2, 4, 6, 0, 3, 5, 7)
+    return cols.reshape(x.shape[1] * inside[:, 0, :, 0, :, 0].size, -1)
+
+
+def convolve(x, w, b, axes):
+    """(n, C, d, h, w), (groups, F, C / groups, *kernel), (groups * F,) -> (n, groups * F, *output),
+    where F is the filters of a group."""
+    parts = [
+        filters.reshape(len(filters), -1) @ columns(images, axes)
+        for images, filters in zip(np.split(x, len(w), axis=1), w, strict=True)
+    ]
+    y = np.concatenate(parts).reshape(-1, len(x), *(axis[5] for axis in axes)).swapaxes(0, 1)
+    return y if b is None else y + b.reshape(-1, 1, 1, 1)

@@ -1,7 +1,6 @@
 """The depthwise kernels, compiled and in NumPy, and algorithm="direct" through the public face.
 
-Kernels get buffers whose surroundings are NaN: what they read beside an array spoils a result, and
-what they write beside one is seen.
+Kernels get arrays with guards: what they read or write beside one is seen.
 """
 
 import itertools
@@ -9,18 +8,16 @@ import itertools
 import numpy as np
 import pytest
 import reference
+from builds import BUILDS, DTYPES, each_build, each_compiled, each_dtype, kernels_of
+from guards import apart, assert_untouched, output, packed
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Case, cases
 
 import cyconv
-from cyconv import kernels
 from cyconv.algorithms import depthwise
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
-
-DTYPES = [np.float32, np.float64]
-GUARD = 64
 
 # Each way through the kernel: rows in place with and without ends, bands cut by phase and by tap,
 # split in two and not, planes copied whole; and what is ragged in them.
@@ -60,37 +57,9 @@ def dtype(request):
     return np.dtype(request.param)
 
 
-@pytest.fixture(params=["compiled", "fallback"])
+@pytest.fixture(params=BUILDS)
 def build(request, dtype):
-    if request.param == "compiled" and kernels.BUILD is None:
-        pytest.skip("no compiled kernels here")
-    return kernels.of[dtype] if request.param == "compiled" else fallback
-
-
-def guarded(array, step=1):
-    """A copy whose surroundings, also between its channels and rows, are NaN: rows are contiguous
-    but do not follow each other. With `step`, its columns lie apart too."""
-    n, c, d, h, w = array.shape
-    memory = np.full((n, c + 1, d, h, w * step + 3), np.nan, array.dtype)
-    view = np.full(memory.size + 2 * GUARD, np.nan, array.dtype)[GUARD:-GUARD]
-    view = view.reshape(memory.shape)[:, :c, :, :, : w * step : step]
-    view[:] = array
-    return view
-
-
-def packed(array):
-    """A C-contiguous copy whose surroundings are NaN."""
-    view = np.full(array.size + 2 * GUARD, np.nan, array.dtype)[GUARD:-GUARD].reshape(array.shape)
-    view[:] = array
-    return view
-
-
-def written(view):
-    """How many numbers are in the memory of a guarded array."""
-    base = view
-    while base.base is not None:
-        base = base.base
-    return np.count_nonzero(~np.isnan(base))
+    return kernels_of(request.param, dtype)
 
 
 def described(case):
@@ -102,27 +71,25 @@ def described(case):
 def check_forward(build, case, dtype):
     g, x, w, b, _ = described(case)
     wanted = reference.conv(*case.integers()[:3], **case.options).reshape(g.y_shape)
-    x, w, b = guarded(x.astype(dtype)), packed(w.astype(dtype)), packed(b.astype(dtype))
-    for arrange in (packed, guarded, lambda y: guarded(y, 2), lambda y: guarded(y, 3)):
+    x, w, b = apart(x, dtype), packed(w, dtype), packed(b, dtype)
+    for step in (0, 1, 2, 3):
         for bias in (b, None):
-            y = arrange(np.full(g.y_shape, np.nan, dtype))
+            y = output(g.y_shape, dtype, apart, step=step) if step else output(g.y_shape, dtype)
             build.depthwise_forward(x, w, bias, y, g.axes())
             without = 0 if bias is not None else b.reshape(-1, 1, 1, 1)
             np.testing.assert_array_equal(y, wanted - without)
-            assert written(y) == y.size
+            assert_untouched(y)
 
 
 def check_weight_grad(build, case, dtype):
     g, x, _, _, dy = described(case)
     inputs = case.integers()
     wanted = reference.conv_weight_grad(inputs[3], inputs[0], case.w_shape, **case.options)
-    for arrange in (packed, guarded):
-        dw = packed(np.full(g.w_shape, np.nan, dtype))
-        build.depthwise_weight_grad(
-            arrange(dy.astype(dtype)), arrange(x.astype(dtype)), dw, g.axes()
-        )
+    for arrange in (packed, apart):
+        dw = output(g.w_shape, dtype)
+        build.depthwise_weight_grad(arrange(dy, dtype), arrange(x, dtype), dw, g.axes())
         np.testing.assert_array_equal(dw, wanted.reshape(g.w_shape))
-        assert written(dw) == dw.size
+        assert_untouched(dw)
 
 
 def test_forward(build, case, dtype):
@@ -133,15 +100,13 @@ def test_weight_grad(build, case, dtype):
     check_weight_grad(build, case, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["compiled", "fallback"])
+@each_dtype
+@each_build
 @given(case=cases())
-def test_any_geometry(name, dtype, case):
-    if name == "compiled" and kernels.BUILD is None:
-        pytest.skip("no compiled kernels here")
-    build = kernels.of[np.dtype(dtype)] if name == "compiled" else fallback
-    check_forward(build, case, np.dtype(dtype))
-    check_weight_grad(build, case, np.dtype(dtype))
+def test_any_geometry(build, dtype, case):
+    run = kernels_of(build, dtype)
+    check_forward(run, case, np.dtype(dtype))
+    check_weight_grad(run, case, np.dtype(dtype))
 
 
 def test_boxes_are_convolutions_of_their_own(build, dtype):
@@ -155,8 +120,8 @@ def test_boxes_are_convolutions_of_their_own(build, dtype):
         axes = g.axes()
         axes[1:, 4] -= np.array([top, left]) * axes[1:, 2]
         axes[:, 5] = box.shape[2:]
-        y = guarded(np.full(box.shape, np.nan, dtype))
-        build.depthwise_forward(guarded(x), w, b, y, axes)
+        y = output(box.shape, dtype, apart)
+        build.depthwise_forward(apart(x), w, b, y, axes)
         np.testing.assert_array_equal(y, box)
 
 
@@ -169,18 +134,18 @@ def test_huge_steps(build, dtype):
     w = np.array([2, 3], dtype).reshape(1, 1, 1, 1, 2)
     for axes, wanted in ((stride, [3, 0]), (dilation, [0, 2, 4])):
         y = np.full((1, 1, 1, 1, len(wanted)), np.nan, dtype)
-        build.depthwise_forward(guarded(x), w, None, y, np.array(axes, np.intp))
+        build.depthwise_forward(apart(x), w, None, y, np.array(axes, np.intp))
         np.testing.assert_array_equal(y.ravel(), wanted)
 
 
-def test_shapes_are_checked(dtype):
+@each_dtype
+@each_compiled
+def test_shapes_are_checked(build, dtype):
     """Cheap checks, in compiled code: a wrong call must not reach foreign memory."""
-    if kernels.BUILD is None:
-        pytest.skip("no compiled kernels here")
-    build, axes = kernels.of[dtype], described(CASES["narrow"])[0].axes()
+    run, axes = kernels_of(build, dtype), described(CASES["narrow"])[0].axes()
     x, w, b, y = (np.zeros(s, dtype) for s in ((3, 4, 1, 14, 14), (4, 1, 1, 3, 3), (4,), 0))
     y = np.zeros_like(x)
-    forward, weight_grad = build.depthwise_forward, build.depthwise_weight_grad
+    forward, weight_grad = run.depthwise_forward, run.depthwise_weight_grad
     forward(x, w, b, y, axes)
     for wrong in (
         lambda: forward(x[:2], w, b, y, axes),
@@ -194,7 +159,7 @@ def test_shapes_are_checked(dtype):
         lambda: weight_grad(y[:, 1:], x, w, axes),
         lambda: weight_grad(y[..., ::-1], x, w, axes),
         lambda: weight_grad(y, x, w[:, :, :, :2].copy(), axes),
-        lambda: build.depthwise_pair(x, w, w, y, axes, axes),
+        lambda: run.depthwise_pair(x, w, w, y, axes, axes),
     ):
         with pytest.raises(ValueError):  # noqa: PT011
             wrong()

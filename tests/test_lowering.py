@@ -1,7 +1,6 @@
 """im2col and col2im, compiled and in NumPy, and the tiles that lowering goes through.
 
-Kernels get arrays whose surroundings are NaN: what they read beside one spoils a result, and what
-they write beside one is seen.
+Kernels get arrays with guards: what they read or write beside one is seen.
 """
 
 import itertools
@@ -9,69 +8,20 @@ import itertools
 import numpy as np
 import pytest
 import reference
+from builds import each_build, each_compiled, each_dtype, kernels_of
+from guards import UNTOUCHED, assert_untouched, output, packed, spread
 from hypothesis import example, given
 from hypothesis import strategies as st
+from reference import columns
 from strategies import Case, cases
 
 import cyconv
-from cyconv import kernels, threads, tiling
+from cyconv import threads, tiling
 from cyconv.algorithms import lowering, pointwise
 from cyconv.geometry import geometry
-from cyconv.kernels import fallback
 from cyconv.plan import plan
 
-DTYPES = [np.float32, np.float64]
-BUILDS = ["compiled", "fallback"]
-GUARD = 64
 AS_IS = [1, 1, 1, 1, 0, 1]  # size, kernel, stride, dilation, low pad, output
-
-
-def kernels_of(build, dtype):
-    if build == "fallback":
-        return fallback
-    if kernels.BUILD is None:
-        pytest.skip("no compiled kernels here")
-    return kernels.of[np.dtype(dtype)]
-
-
-def packed(values, dtype):
-    """A C-contiguous copy with NaN around it."""
-    memory = np.full(values.size + 2 * GUARD, np.nan, dtype)
-    view = memory[GUARD:-GUARD].reshape(values.shape)
-    view[:] = values
-    return view
-
-
-def spread(values, dtype):
-    """A copy of which only the last axis is contiguous, with NaN around it and between its rows."""
-    memory = np.full((*(2 * size for size in values.shape[:-1]), values.shape[-1] + 7), np.nan)
-    view = memory.astype(dtype)[1::2, ::-2, 1::2, ::2, 3:-4]
-    view[:] = values
-    return view
-
-
-def written(view):
-    """How many numbers are in all of the memory that an array is part of."""
-    while view.base is not None:
-        view = view.base
-    return np.count_nonzero(~np.isnan(view))
-
-
-def definition(axes):
-    """Of each axis: the cell that each tap reads at each output, (kernel, output), and whether
-    there is one."""
-    for size, kernel, stride, dilation, low, output in axes:
-        cells = np.add.outer(np.arange(kernel) * dilation, np.arange(output) * stride) - low
-        yield cells.clip(0, size - 1), (cells >= 0) & (cells < size)
-
-
-def columns(x, axes):
-    """(n, c, d, h, w) -> (c * taps, n * positions), cell by cell."""
-    (d, in_d), (h, in_h), (w, in_w) = definition(axes)
-    inside = in_d[:, :, None, None, None, None] & in_h[:, :, None, None] & in_w
-    cells = x[:, :, d[:, :, None, None, None, None], h[:, :, None, None], w]
-    cols = np.where(inside, cells, 0).transpose(1, 2, 4, 6, 0, 3, 5, 7)
-    return cols.reshape(x.shape[1] * inside[:, 0, :, 0, :, 0].size, -1)
 
 
 def back(cols, x, axes):
@@ -114,22 +64,22 @@ def check_kernels(run, dtype, axes, n=2, c=2):
     for arrange in (packed, spread):
         given_x = arrange(x, dtype)
         given_x.flags.writeable = False
-        cols = packed(np.full(wanted.shape, np.nan), dtype)
+        cols = output(wanted.shape, dtype)
         run.im2col(given_x, cols, numbers)
         np.testing.assert_array_equal(cols, wanted)
-        assert written(cols) == cols.size
+        assert_untouched(cols)
 
         values = rng.integers(-9, 10, wanted.shape)
         given_cols = packed(values, dtype)
         given_cols.flags.writeable = False
-        got = arrange(x, dtype)
+        got = arrange(x, dtype, guard=UNTOUCHED)
         run.col2im(given_cols, got, numbers)
         np.testing.assert_array_equal(got, back(values, x, axes))
-        assert written(got) == got.size
+        assert_untouched(got)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
+@each_dtype
+@each_build
 @given(axes=windows())
 def test_kernels(build, dtype, axes):
     check_kernels(kernels_of(build, dtype), dtype, axes)
@@ -150,16 +100,16 @@ AXES = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
+@each_dtype
+@each_build
 @pytest.mark.parametrize("name", AXES)
 def test_kernels_in_every_way(build, dtype, name):
     for n, c in ((1, 1), (3, 2)):
         check_kernels(kernels_of(build, dtype), dtype, AXES[name], n, c)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
+@each_dtype
+@each_build
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_huge_steps(build, dtype, axis):
     """Outputs, taps or pads as far apart as can be: nothing overflows, no memory is taken."""
@@ -175,7 +125,7 @@ def test_huge_steps(build, dtype, axis):
         ([5, 1, 1, 1, -far, 2], [[0, 0]]),
     ):
         axes = np.array([row if a == axis else AS_IS for a in range(3)], np.intp)
-        cols = packed(np.full(np.shape(wanted), np.nan), dtype)
+        cols = output(np.shape(wanted), dtype)
         run.im2col(x, cols, axes)
         np.testing.assert_array_equal(cols, wanted)
         got = np.zeros_like(x)
@@ -199,10 +149,10 @@ def test_huge_steps_of_the_public_face():
         np.testing.assert_array_equal(dw, [[[12, 24]]])
 
 
-@pytest.mark.skipif(kernels.BUILD is None, reason="the checks are those of the compiled kernels")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_check_what_would_crash(dtype):
-    run = kernels.of[np.dtype(dtype)]
+@each_dtype
+@each_compiled
+def test_kernels_check_what_would_crash(build, dtype):
+    run = kernels_of(build, dtype)
     x, cols = np.zeros((2, 3, 1, 5, 6), dtype), np.zeros((27, 2 * 12), dtype)
     axes = np.array([AS_IS, [5, 3, 1, 1, 0, 3], [6, 3, 1, 1, 0, 4]], np.intp)
     wrong = [(x, cols, axes[:2]), (x, cols, axes[:, :5].copy())]
@@ -337,7 +287,7 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@each_dtype
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_work_is_exact(monkeypatch, name, number, dtype):

@@ -7,14 +7,17 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import platform
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cyconv
+from cyconv import kernels
 
 SIGNATURES = {
     "conv": "x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, "
@@ -44,12 +47,17 @@ if importlib.util.find_spec("onnx") is None:
 
 
 def run(*arguments, **environment):
-    """Run this Python, and return what it printed."""
+    """Run this Python, with no variables of ours but these."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CYCONV_")}
     command = [sys.executable, *arguments]
-    done = subprocess.run(
+    return subprocess.run(
         command, env={**inherited, **environment}, capture_output=True, text=True, check=False
     )
+
+
+def printed(*arguments, **environment):
+    """Run this Python, and return what it printed."""
+    done = run(*arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -66,24 +74,117 @@ def test_backend():
 
 def test_pure_python_is_chosen_at_import():
     program = "import cyconv; print(cyconv.backend)"
-    assert run("-c", program, CYCONV_PURE_PYTHON="1").strip() == "numpy"
+    assert printed("-c", program, CYCONV_PURE_PYTHON="1").strip() == "numpy"
     compiled = importlib.util.find_spec("cyconv.kernels._portable") is not None
-    assert run("-c", program).strip() == ("cython" if compiled else "numpy")
+    assert printed("-c", program).strip() == ("cython" if compiled else "numpy")
 
 
 @pytest.mark.parametrize("pure", ["", "1"])
 def test_main(pure):
-    printed = run("-m", "cyconv", CYCONV_PURE_PYTHON=pure)
-    backend = run("-c", "import cyconv; print(cyconv.backend)", CYCONV_PURE_PYTHON=pure).strip()
+    said = printed("-m", "cyconv", CYCONV_PURE_PYTHON=pure)
+    backend = printed("-c", "import cyconv; print(cyconv.backend)", CYCONV_PURE_PYTHON=pure).strip()
     for wanted in (backend, cyconv.__version__, np.__version__, "BLAS"):
-        assert wanted in printed
+        assert wanted in said
+
+
+needs_kernels = pytest.mark.skipif(
+    importlib.util.find_spec("cyconv.kernels._portable") is None, reason="no compiled kernels here"
+)
+CHOICE = "from cyconv import kernels; print(*kernels.loadable(), kernels.BUILD, kernels.VECTOR)"
+
+
+@needs_kernels
+def test_the_best_build_is_taken():
+    *loadable, build, vector = printed("-c", CHOICE).split()
+    assert loadable[0] == "portable"
+    assert sorted(loadable, key=list(kernels.BUILDS).index) == loadable
+    assert build == loadable[-1]
+    assert vector == str(build != "portable")
+    assert printed("-c", CHOICE, CYCONV_SIMD="").split() == [*loadable, build, vector]
+
+
+@needs_kernels
+@pytest.mark.parametrize("cap", ["portable", "neon", "avx2", "avx512"])
+def test_the_build_can_be_capped(cap):
+    names = list(kernels.BUILDS)
+    *loadable, build, vector = printed("-c", CHOICE, CYCONV_SIMD=cap).split()
+    allowed = [name for name in loadable if name in names[: names.index(cap) + 1]]
+    assert build == allowed[-1]
+    assert vector == str(build != "portable")
+    assert f"build {build})" in printed("-m", "cyconv", CYCONV_SIMD=cap)
+
+
+@pytest.mark.parametrize("wrong", ["sse2", "AVX2", "avx2 ", "0"])
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_an_unknown_build(wrong, pure):
+    done = run("-c", "import cyconv", CYCONV_SIMD=wrong, CYCONV_PURE_PYTHON=pure)
+    assert done.returncode == 1
+    names = "portable, neon, avx2, avx512"
+    wanted = f"ValueError: CYCONV_SIMD must be one of {names}, got {wrong!r}"
+    assert done.stderr.splitlines()[-1] == wanted
+
+
+def test_the_build_of_this_run():
+    """The suite is run over several: as they are asked for, so they are."""
+    cap = os.environ.get("CYCONV_SIMD", "")
+    if kernels.BUILD is not None and cap in kernels.loadable():
+        assert cap == kernels.BUILD
+
+
+def flags_of_processor():
+    """What Linux lists for every core: that whose registers it saves."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return set.intersection(*(set(line.split()) for line in lines if line.startswith("flags")))
+
+
+@needs_kernels
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists(), reason="Linux on x86-64"
+)
+def test_vector_level():
+    level = importlib.import_module("cyconv.kernels._portable").vector_level()
+    flags = flags_of_processor()
+    avx2 = flags >= {"avx", "avx2", "fma"}
+    avx512 = avx2 and flags >= {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+    assert level == (2 if avx512 else 1 if avx2 else 0)
+
+
+@pytest.mark.parametrize(
+    ("level", "compiled", "wanted"),
+    [
+        (0, {"portable", "avx2", "avx512"}, ["portable"]),
+        (1, {"portable", "avx2", "avx512"}, ["portable", "avx2"]),
+        (2, {"portable", "avx2", "avx512"}, ["portable", "avx2", "avx512"]),
+        (2, {"portable", "avx512"}, ["portable", "avx512"]),
+        (0, {"portable", "neon"}, ["portable", "neon"]),
+    ],
+)
+def test_a_build_runs_where_its_instructions_are(monkeypatch, level, compiled, wanted):
+    """On other processors than this one, and where a compiler did not manage all."""
+    monkeypatch.setattr(kernels, "_portable", types.SimpleNamespace(vector_level=lambda: level))
+    monkeypatch.setattr(kernels, "_load", lambda name: name in compiled)
+    assert kernels.loadable() == wanted
+
+
+@needs_kernels
+def test_builds_are_what_they_say():
+    """Each loads by itself, and has every kernel for both dtypes."""
+    program = (
+        "from cyconv import kernels; import importlib\n"
+        "for name in kernels.loadable():\n"
+        "    module = importlib.import_module(f'cyconv.kernels._{name}')\n"
+        "    print(name, len({id(k.direct) for k in kernels.kernels_of(module).values()}))"
+    )
+    lines = printed("-c", program).splitlines()
+    assert lines
+    assert all(line.endswith(" 2") for line in lines)
 
 
 def test_show_config(capsys):
     assert cyconv.show_config() is None
-    printed = capsys.readouterr().out
+    said = capsys.readouterr().out
     for wanted in (cyconv.backend, cyconv.__version__, np.__version__, "BLAS"):
-        assert wanted in printed
+        assert wanted in said
 
 
 def test_public_names():

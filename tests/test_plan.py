@@ -10,7 +10,7 @@ from strategies import Case
 
 import cyconv
 from cyconv import kernels, prepare
-from cyconv.algorithms import depthwise, lowering, pointwise, winograd
+from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
 from cyconv.geometry import geometry
 from cyconv.plan import TABLE, check_algorithm, plan
 
@@ -20,8 +20,24 @@ from benchmarks.layers import BY_NAME, LAYERS
 
 PASSES = ["forward", "input_grad", "weight_grad"]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-COMPILED = kernels.BUILD is not None
-needs_kernels = pytest.mark.skipif(not COMPILED, reason="without compiled kernels auto is gemm")
+# With and without vectors: all three are tested on every build, since the table is data.
+ROADS = {"fallback": (None, False), "plain": ("portable", False), "fast": ("avx2", True)}
+
+
+@pytest.fixture(params=ROADS)
+def road(request, monkeypatch):
+    """As on a build of each kind; which kernels there are makes no difference to the choice."""
+    forget_plans()
+    build, vector = ROADS[request.param]
+    monkeypatch.setattr(kernels, "BUILD", build)
+    monkeypatch.setattr(kernels, "VECTOR", vector)
+    yield request.param
+    forget_plans()
+
+
+def forget_plans():
+    plan.cache_clear()
+    prepare._prepare_once.cache_clear()
 
 
 def described(case):
@@ -38,38 +54,48 @@ def chosen(g, pass_="forward", algorithm="auto", dtype=FLOAT32):
     return plan(g, dtype, pass_, algorithm).algorithm
 
 
+def in_products(layer):
+    """What computes with BLAS."""
+    return pointwise if (layer.kernel, layer.stride, layer.groups) == (1, 1, 1) else lowering
+
+
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
-@pytest.mark.parametrize("pass_", PASSES)
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
-def test_auto_on_the_layers_of_the_benchmark(layer, pass_, dtype):
-    found = chosen(of_layer(layer), pass_, dtype=dtype)
-    kind = layer.kernel, layer.stride, layer.groups
-    if kind == (1, 1, 1):
-        assert found is pointwise
-    elif layer.kernel == 1 or not COMPILED:
-        assert found is lowering
-    elif layer.groups == layer.C:
-        assert found is depthwise
-    elif layer.groups > 1:
-        assert found in (depthwise, lowering)
-    elif kind == (3, 1, 1) and min(layer.C, layer.F) >= 32:
-        assert found is winograd
-    elif (kind, layer.C) == ((5, 1, 1), 1):  # few filters of one channel
-        assert found in (depthwise, lowering)
-    else:
-        assert found is lowering
+def test_auto_on_the_layers_of_the_benchmark(road, layer, dtype):
+    for pass_ in PASSES:
+        found = chosen(of_layer(layer), pass_, dtype=dtype)
+        wanted = direct if road == "fast" and pass_ != "weight_grad" else in_products(layer)
+        kind = layer.kernel, layer.stride, layer.groups
+        if road == "fallback":
+            assert found is in_products(layer)
+        elif layer.groups == layer.C:
+            assert found is depthwise
+        elif kind == (3, 1, 1) and min(layer.C, layer.F) >= 32:
+            assert found is winograd
+        elif layer.groups > 1 or (kind, layer.C) == ((5, 1, 1), 1):  # few channels or filters
+            assert found in (depthwise, wanted)
+        else:
+            assert found is wanted
 
 
-def test_the_layers_are_of_every_kind():
+def test_the_layers_are_of_every_kind(road):
     assert len(LAYERS) == 22
     found = {chosen(of_layer(layer), pass_) for layer in LAYERS for pass_ in PASSES}
-    kinds = {pointwise, lowering}
-    assert found == (kinds | {winograd, depthwise} if COMPILED else kinds)
+    wanted = {pointwise, lowering}
+    if road != "fallback":
+        wanted |= {winograd, depthwise}
+    if road == "fast":
+        wanted |= {direct}
+    assert found == wanted
 
 
-@needs_kernels
+def test_this_build_takes_one_of_these_roads():
+    assert (kernels.BUILD is None) == (kernels.backend == "numpy")
+    assert (kernels.BUILD in ("neon", "avx2", "avx512")) == kernels.VECTOR
+
+
 @pytest.mark.parametrize("pass_", PASSES)
-def test_auto_does_not_waste(pass_):
+def test_auto_does_not_waste(road, pass_):
     """Small or narrow convolutions, for which the transforms would cost more than they save."""
     for case in (
         Case((1, 64, 8, 8), (64, 64, 3, 3), padding=1),
@@ -81,19 +107,55 @@ def test_auto_does_not_waste(pass_):
         Case((8, 64, 3136), (64, 64, 3)),
         Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 3)),
     ):
-        assert chosen(described(case), pass_) is lowering, case
+        fast = road == "fast" and pass_ != "weight_grad"
+        assert chosen(described(case), pass_) is (direct if fast else lowering), case
+
+
+def test_auto_multiplies_where_there_is_less_than_a_vector_of_positions(road):
+    for case, products in (
+        (Case((8, 64, 3, 3), (64, 64, 3, 3)), lowering),
+        (Case((8, 64, 5, 5), (64, 64, 3, 3)), lowering),
+        (Case((64, 256, 1, 1), (64, 256, 1, 1)), pointwise),
+        (Case((8, 64, 15), (64, 64, 1)), pointwise),
+    ):
+        for pass_ in PASSES:
+            assert chosen(described(case), pass_) is products, case
+    for pass_ in PASSES[:2]:
+        g = described(Case((8, 64, 8), (64, 64, 1)))
+        assert (chosen(g, pass_, dtype=FLOAT64) is direct) == (road == "fast")
+
+
+def test_auto_leaves_direct_where_float32_would_be_too_far_off(road):
+    """The error grows with the products of a sum: those of C forward, and of F backward, where a
+    stride leaves each cell fewer taps."""
+
+    def is_direct(channels, filters, pass_, dtype=FLOAT32, stride=1):
+        g = described(Case((1, channels, 20, 20), (filters, channels, 4, 4), stride))
+        return chosen(g, pass_, dtype=dtype) is direct
+
+    fast = road == "fast"
+    for pass_, channels in (("forward", slice(None)), ("input_grad", slice(None, None, -1))):
+        assert is_direct(*(256, 16)[channels], pass_) == fast
+        assert not is_direct(*(257, 16)[channels], pass_)
+        assert is_direct(*(16, 900)[channels], pass_) == fast
+        assert is_direct(*(257, 16)[channels], pass_, FLOAT64) == fast
+    assert is_direct(16, 1024, "input_grad", stride=2) == fast
+    assert not is_direct(16, 1025, "input_grad", stride=2)
 
 
 @pytest.mark.parametrize("pass_", PASSES)
-def test_what_each_name_gives(pass_):
+def test_what_each_name_gives(road, pass_):
+    """The same on every build."""
     wide = described(Case((2, 64, 56, 56), (64, 64, 3, 3), padding=1))
     one_tap = described(Case((2, 64, 56, 56), (64, 64, 1, 1)))
     thin = described(Case((2, 8, 28, 28), (8, 1, 3, 3), groups=8))
+    summed = pass_ == "weight_grad"
     for g in (wide, thin):
         assert chosen(g, pass_, "gemm") is lowering
-        assert chosen(g, pass_, "direct") is depthwise
     assert chosen(one_tap, pass_, "gemm") is pointwise
-    assert chosen(one_tap, pass_, "direct") is depthwise
+    assert chosen(thin, pass_, "direct") is depthwise
+    assert chosen(wide, pass_, "direct") is (lowering if summed else direct)
+    assert chosen(one_tap, pass_, "direct") is (pointwise if summed else direct)
     assert chosen(wide, pass_, "winograd") is winograd
     for other in (one_tap, thin):
         with pytest.raises(ValueError, match="winograd"):
@@ -204,10 +266,10 @@ def test_the_documented_names():
     assert sorted(re.findall(r'"(\w+)"', listed)) == sorted(TABLE)
 
 
-def test_auto_always_finds_one():
+def test_auto_always_finds_one(road):
     """The last way of the table serves everything, and each name has what it promises."""
     odd = described(Case((1, 6, 2, 3, 4), (3, 2, 2, 1, 3), (2, 1, 1), 1, (1, 3, 1), groups=3))
     for pass_ in PASSES:
-        assert chosen(odd, pass_) in (lowering, depthwise)
+        assert chosen(odd, pass_) is (lowering if road == "fallback" else depthwise)
         assert chosen(odd, pass_, "gemm") is lowering
         assert chosen(odd, pass_, "direct") is depthwise

@@ -19,8 +19,8 @@ from calls import calls
 from strategies import Case
 
 import cyconv
-from cyconv import threads, tiling
-from cyconv.algorithms import depthwise, lowering, winograd
+from cyconv import kernels, threads, tiling
+from cyconv.algorithms import depthwise, direct, fused, lowering, winograd
 from cyconv.geometry import geometry
 from cyconv.plan import plan
 
@@ -47,7 +47,13 @@ WORK = {
     "depthwise": ("direct", Case((8, 16, 40, 40), (16, 1, 3, 3), padding=1, groups=16)),
     "depthwise, one image": ("direct", Case((1, 2, 150, 150), (2, 1, 3, 3), 1, 1, groups=2)),
     "depthwise, strided": ("direct", Case((8, 24, 41, 41), (24, 1, 3, 3), 2, 1, groups=24)),
-    "direct, few groups": ("direct", Case((2, 8, 40, 40), (8, 4, 3, 3), padding=1, groups=2)),
+    "depthwise, few groups": ("direct", Case((2, 8, 40, 40), (8, 4, 3, 3), padding=1, groups=2)),
+    "direct": ("direct", Case((2, 32, 28, 28), (48, 32, 3, 3), padding=1)),
+    "direct, one image": ("direct", Case((1, 64, 45, 47), (48, 64, 3, 3), padding=1)),
+    "direct, strided": ("direct", Case((8, 24, 41, 41), (40, 24, 3, 3), 2, 1)),
+    "direct, first layer": ("direct", Case((2, 3, 80, 80), (32, 3, 7, 7), 2, 3)),
+    "direct, pointwise": ("direct", Case((8, 96, 28, 28), (64, 96, 1, 1))),
+    "direct, volume": ("direct", Case((1, 16, 12, 13, 14), (24, 16, 3, 3, 3), 1, 1)),
     "auto": ("auto", Case((2, 64, 28, 28), (64, 64, 3, 3), padding=1)),
 }
 
@@ -56,6 +62,7 @@ SETTINGS = [
     (tiling, "PIECE_WORK", 100_000),
     (depthwise, "TASK_SECONDS", 1e-6),
     (winograd, "SHARE_SECONDS", 1e-6),
+    (fused, "SHARE_SECONDS", 1e-6),
 ]
 
 
@@ -204,10 +211,13 @@ def test_bits_do_not_depend_on_threads(monkeypatch, name, dtype):
 def test_the_work_is_of_all_kinds():
     """So that the table above does not quietly become one of the same."""
 
-    def tiles(name, pass_):
+    def made(name, pass_):
         algorithm, case = WORK[name]
         g = geometry(case.x_shape, case.w_shape, case.stride, case.padding, 1, case.groups)
-        return plan(g, np.dtype(np.float32), pass_, algorithm).tiles
+        return plan(g, np.dtype(np.float32), pass_, algorithm)
+
+    def tiles(name, pass_):
+        return made(name, pass_).tiles
 
     assert isinstance(tiles("gemm, by filters", "forward"), lowering.ByFilter)
     assert len(tiles("gemm, dx in phases", "input_grad")) == 2
@@ -222,6 +232,16 @@ def test_the_work_is_of_all_kinds():
         for pass_ in ("forward", "weight_grad"):
             assert not tiles(name, pass_).few
             assert len(tiles(name, pass_).tiles) > 1
+    for name in ("winograd", "winograd, few tiles"):
+        assert isinstance(tiles(name, "forward"), fused.Blocks) == kernels.VECTOR
+    for name, (algorithm, _) in WORK.items():
+        if algorithm == "direct":
+            wanted = depthwise if name.startswith("depthwise") else direct
+            for pass_ in ("forward", "input_grad"):
+                assert made(name, pass_).algorithm is wanted, name
+                if wanted is direct:
+                    assert all(len(part.tasks) > 1 for part in tiles(name, pass_).parts), name
+    assert len(tiles("direct, strided", "input_grad").parts) == 4
 
 
 def test_chunks_of_a_winograd_sum(monkeypatch):

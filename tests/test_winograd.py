@@ -1,63 +1,63 @@
-"""Winograd: the transforms, compiled and in NumPy, and algorithm="winograd" as a whole.
+"""Winograd: the transforms and what is made of them, in every build, and algorithm="winograd".
 
 The transforms are checked against their matrices, and the matrices against the definition. Kernels
-get arrays whose surroundings are NaN: what they read beside one spoils a result, and what they
-write beside one is seen.
+get arrays with guards: what they read or write beside one is seen.
 """
 
+import itertools
 import math
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import reference
+from builds import each_build, each_compiled, each_dtype, kernels_of, refused
+from guards import (
+    assert_untouched,
+    can_protect,
+    in_another_process,
+    output,
+    packed,
+    planes,
+    protected,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Case
 
 import cyconv
 from cyconv import kernels
-from cyconv.algorithms import winograd
+from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.kernels.fallback.winograd import BT, A, G
 from cyconv.plan import plan
 
-DTYPES = [np.float32, np.float64]
-BUILDS = ["compiled", "fallback"]
 LANES = 16
 CLOSE = {np.float32: 1e-5, np.float64: 1e-13}  # a transform, relative to its largest value
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}  # a convolution
+PATIENCE = 10  # seconds
 
 
-def kernels_of(build, dtype):
-    if build == "fallback":
-        return fallback
-    if kernels.BUILD is None:
-        pytest.skip("no compiled kernels here")
-    return kernels.of[np.dtype(dtype)]
-
-
-def around(shape, dtype, inner=3):
-    """An array of NaN with memory on all sides of it, and between its rows."""
-    memory = np.full((*(size + 2 for size in shape[:-1]), shape[-1] + inner + 2), np.nan, dtype)
-    return memory[tuple(slice(1, 1 + size) for size in shape)], memory
-
-
-def fill(values, dtype):
-    view, _ = around(values.shape, dtype)
-    view[:] = values
+def gaps(values, dtype, guard=np.nan):
+    """A copy with memory on all sides of it, and between its rows."""
+    shape = values.shape
+    memory = np.full((*(size + 2 for size in shape[:-1]), shape[-1] + 5), guard, dtype)
+    view = memory[tuple(slice(1, 1 + size) for size in shape)]
+    view[...] = values
     return view
 
 
-def assert_filled(view, memory, wanted, dtype):
+def assert_filled(view, wanted, dtype):
     """The view has the wanted values, and nothing else was written."""
     assert abs(view - wanted).max() <= CLOSE[dtype] * max(1e-30, abs(wanted).max())
-    assert np.count_nonzero(~np.isnan(memory)) == view.size
+    assert_untouched(view)
 
 
 @st.composite
-def planes(draw):
+def some_tiles(draw):
     """A geometry that Winograd serves or, for its input gradient, one with negative low pads; and
     some of its tiles."""
     h, w = draw(st.integers(1, 20)), draw(st.integers(1, 20))
@@ -115,9 +115,9 @@ def test_matrices():
     np.testing.assert_allclose(dw, wanted_dw, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
-@given(p=planes())
+@each_dtype
+@each_build
+@given(p=some_tiles())
 def test_input(build, dtype, p):
     run = kernels_of(build, dtype)
     rng = np.random.default_rng(p.first)
@@ -126,30 +126,30 @@ def test_input(build, dtype, p):
     for lane, n, top, left in places(p):
         tile = cut_out(x[n, :, 0], top - p.g.low[1], left - p.g.low[2], 6)
         wanted[:, :, lane] = both(BT, tile)
-    u, memory = around(wanted.shape, dtype)
-    run.winograd_input(fill(x, dtype), u, p.g.axes(), p.first, p.tiles)
-    assert_filled(u, memory, wanted, dtype)
+    u = output(wanted.shape, dtype, planes)
+    run.winograd_input(gaps(x, dtype), u, p.g.axes(), p.first, p.tiles)
+    assert_filled(u, wanted, dtype)
     assert not u[:, :, p.tiles :].any()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
-@given(p=planes())
+@each_dtype
+@each_build
+@given(p=some_tiles())
 def test_output_grad(build, dtype, p):
     run = kernels_of(build, dtype)
     dy = np.random.default_rng(p.first).standard_normal(p.g.y_shape)
     wanted = np.zeros((36, p.g.filters, p.columns))
     for lane, n, top, left in places(p):
         wanted[:, :, lane] = both(A, cut_out(dy[n, :, 0], top, left, 4))
-    u, memory = around(wanted.shape, dtype)
-    run.winograd_output_grad(fill(dy, dtype), u, p.g.axes(), p.first, p.tiles)
-    assert_filled(u, memory, wanted, dtype)
+    u = output(wanted.shape, dtype, gaps)
+    run.winograd_output_grad(gaps(dy, dtype), u, p.g.axes(), p.first, p.tiles)
+    assert_filled(u, wanted, dtype)
     assert not u[:, :, p.tiles :].any()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
-@given(p=planes(), biased=st.booleans())
+@each_dtype
+@each_build
+@given(p=some_tiles(), biased=st.booleans())
 def test_output(build, dtype, p, biased):
     """Lanes past the last tile are NaN, and cells of other tiles stay as they are."""
     run = kernels_of(build, dtype)
@@ -162,12 +162,12 @@ def test_output(build, dtype, p, biased):
         tile = A.T @ m[:, :, lane].T.reshape(-1, 6, 6) @ A
         part = wanted[n, :, 0, top : top + 4, left : left + 4]
         part[:] = tile[:, : part.shape[1], : part.shape[2]] + biased * b[:, None, None]
-    y, memory = around(wanted.shape, dtype)
-    bias = b.astype(dtype) if biased else None
-    run.winograd_output(fill(m, dtype), bias, y, p.g.axes(), p.first, p.tiles)
+    y = output(wanted.shape, dtype, gaps)
+    bias = packed(b, dtype) if biased else None
+    run.winograd_output(planes(m, dtype), bias, y, p.g.axes(), p.first, p.tiles)
     filled = ~np.isnan(wanted)
     np.testing.assert_array_equal(~np.isnan(y), filled)
-    assert np.count_nonzero(~np.isnan(memory)) == filled.sum()
+    assert_untouched(y)
     if p.tiles:
         error = abs(y[filled] - wanted[filled]).max()
         assert error <= CLOSE[dtype] * abs(wanted[filled]).max()
@@ -182,32 +182,32 @@ STRIDES = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("build", BUILDS)
+@each_dtype
+@each_build
 @pytest.mark.parametrize("strides", STRIDES)
 def test_weights(build, dtype, strides):
     run = kernels_of(build, dtype)
     rng = np.random.default_rng(1)
     for f, c in [(1, 1), (3, 15), (2, 16), (1, 17), (2, 40)]:
         w = rng.standard_normal((f, c, 3, 3))
-        u, memory = around((36, f, c), dtype)
+        u = output((36, f, c), dtype, gaps)
         run.winograd_weight(STRIDES[strides](w.astype(dtype)), u)
-        assert_filled(u, memory, both(G, w), dtype)
+        assert_filled(u, both(G, w), dtype)
 
         v = rng.standard_normal((36, f, c))
         dw = STRIDES[strides](np.full((f, c, 3, 3), np.nan, dtype))
-        run.winograd_weight_grad(fill(v, dtype), dw)
+        run.winograd_weight_grad(gaps(v, dtype), dw)
         wanted = np.moveaxis(both(G.T, v.transpose(1, 2, 0).reshape(f, c, 6, 6)), 0, -1)
         assert abs(dw - wanted.reshape(dw.shape)).max() <= CLOSE[dtype] * abs(wanted).max()
-        dw, memory = around((f, c, 3, 3), dtype)
-        run.winograd_weight_grad(fill(v, dtype), dw)
-        assert_filled(dw, memory, wanted.reshape(dw.shape), dtype)
+        dw = output((f, c, 3, 3), dtype, gaps)
+        run.winograd_weight_grad(gaps(v, dtype), dw)
+        assert_filled(dw, wanted.reshape(dw.shape), dtype)
 
 
-@pytest.mark.skipif(kernels.BUILD is None, reason="the checks are those of the compiled kernels")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_check_what_would_crash(dtype):
-    run = kernels.of[np.dtype(dtype)]
+@each_dtype
+@each_compiled
+def test_kernels_check_what_would_crash(build, dtype):
+    run = kernels_of(build, dtype)
     g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # 2 * 3 * 3 tiles
     x, y, b = np.zeros(g.x_shape, dtype), np.zeros(g.y_shape, dtype), np.zeros(4, dtype)
     u, m = np.zeros((36, 3, 32), dtype), np.zeros((36, 4, 32), dtype)
@@ -242,7 +242,10 @@ def test_kernels_check_what_would_crash(dtype):
         for first, tiles in ((-1, 2), (1, 18), (0, 33), (0, -1), (18, 1)):
             with pytest.raises(ValueError, match="tiles"):
                 call(axes, first, tiles)
-        for other in (right[:35], right[:, :2], right[:, :, :31], right[:, :, ::2]):
+        others = [right[:35], right[:, :2], right[:, :, :31], right[:, :, ::2]]
+        if call is not calls[1]:
+            others.append(right[:, :, :16])  # rows that do not follow each other
+        for other in others:
             with pytest.raises(ValueError, match=r"tiles|contiguous"):
                 call(axes, 0, 16, u=other)
         for other in (array[..., :-1], array[..., ::-1], array[:, :2], array[:, :, :, 1:]):
@@ -267,23 +270,399 @@ def test_kernels_check_what_would_crash(dtype):
                 kernel(*(wrong if kernel is run.winograd_weight else wrong[::-1]))
 
 
+# From here on: Winograd from end to end.
+
+
+def rows_of(size, points=(), limit=10**9):
+    """Blocks of at most `limit`, also cut at these points, as rows of (start, stop)."""
+    bounds = sorted({0, size, *(point % size for point in points), *range(0, size, limit)})
+    return np.array(list(itertools.pairwise(bounds)), np.intp).reshape(-1, 2)
+
+
+def rounded(size):
+    return -(-size // LANES) * LANES
+
+
+class Fused:
+    """Arrays for a convolution, its result by the fallback's transforms, and a call of either
+    kernel for it."""
+
+    def __init__(self, n=2, c=3, f=5, size=(9, 10), pads=((1, 1), (1, 1)), flip=False, seed=0):
+        g = geometry((n, c, *size), (f, c, 3, 3), 1, pads, 1, 1)
+        self.g = g = g.flipped() if flip else g
+        rng = np.random.default_rng(seed)
+        self.x, self.b = rng.standard_normal(g.x_shape), rng.standard_normal(g.filters)
+        self.w = rng.standard_normal((g.filters, g.channels, 3, 3))
+        self.total = winograd.count_tiles(g)
+        self.v = np.empty((36, g.filters, g.channels))
+        fallback.winograd_weight(self.w, self.v)
+        self.y = self.expected(self.v)
+
+    def expected(self, v):
+        u = np.empty((36, self.g.channels, self.total))
+        fallback.winograd_input(self.x, u, self.g.axes(), 0, self.total)
+        y = np.empty(self.g.y_shape)
+        fallback.winograd_output(v @ u, self.b, y, self.g.axes(), 0, self.total)
+        return y
+
+    def by_tiles(self, dtype, filters=None, tiles=None, rows=3, spare=0, **changes):
+        """Arguments by name, in order."""
+        filters = rows_of(self.g.filters) if filters is None else filters
+        tiles = rows_of(self.total) if tiles is None else tiles
+        columns = rounded(int((tiles[:, 1] - tiles[:, 0]).max())) + spare * LANES
+        size = 36 * (self.g.channels * columns + rows * columns + 2 * LANES)
+        return self.arrays(dtype) | {
+            "axes": self.g.axes(), "filters": filters, "tiles": tiles, "columns": columns,
+            "rows": rows, **self.shared(dtype, size), **changes,
+        }  # fmt: skip
+
+    def by_filters(
+        self, dtype, channels=None, filters=None, prepared=False, columns=LANES, **changes
+    ):
+        channels = rows_of(self.g.channels) if channels is None else channels
+        filters = rows_of(self.g.filters) if filters is None else filters
+        rows = int((filters[:, 1] - filters[:, 0]).max())
+        own = 0 if prepared else rows * self.g.channels + LANES
+        v = self.v if prepared else self.v[:, :0]
+        return self.arrays(dtype) | {
+            "v": packed(v, dtype),
+            "axes": self.g.axes(),
+            "u": output((36, self.g.channels, rounded(self.total)), dtype, planes),
+            "channels": channels, "filters": filters, "prepared": prepared, "columns": columns,
+            **self.shared(dtype, 36 * (own + rows * columns + LANES)), **changes,
+        }  # fmt: skip
+
+    def arrays(self, dtype):
+        return {
+            "x": gaps(self.x, dtype),
+            "w": gaps(self.w, dtype),
+            "v": output(self.v.shape, dtype),
+            "b": packed(self.b, dtype),
+            "y": output(self.y.shape, dtype, gaps),
+        }
+
+    def shared(self, dtype, size):
+        return {"progress": np.zeros(3, np.longlong), "memory": output(size, dtype)}
+
+    def check(self, arguments, dtype, wanted=None):
+        """What was computed, and that nothing else was touched."""
+        wanted = self.y if wanted is None else wanted
+        filled = ~np.isnan(wanted)
+        np.testing.assert_array_equal(~np.isnan(arguments["y"]), filled)
+        error = abs(arguments["y"] - wanted)[filled].max(initial=0)
+        assert error <= 4 * CLOSE[dtype] * abs(self.y).max()
+        for name in ("y", "memory", "u"):
+            if name in arguments:
+                assert_untouched(arguments[name])
+
+
+WAYS_OF_KERNELS = ["winograd_by_tiles", "winograd_by_filters"]
+each_kernel = pytest.mark.parametrize("kernel", WAYS_OF_KERNELS)
+
+
+@st.composite
+def fused_works(draw):
+    size = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    pads = tuple(
+        (low, high + max(0, 3 - n - low - high))
+        for n, low, high in ((n, draw(st.integers(0, 6)), draw(st.integers(0, 6))) for n in size)
+    )
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 19)), draw(st.integers(1, 40))
+    work = Fused(n, c, f, size, pads, draw(st.booleans()), draw(st.integers(0, 9)))
+    points = st.lists(st.integers(0, 999), max_size=3)
+    return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
+
+
+@each_dtype
+@each_build
+@given(drawn=fused_works())
+def test_by_tiles(build, dtype, drawn):
+    """Cut anywhere; filters transformed, or given."""
+    work, points, rows, prepared = drawn
+    filters = rows_of(work.g.filters, points[0])
+    tiles = rows_of(work.total, points[1], 5 * LANES)
+    arguments = work.by_tiles(dtype, filters, tiles, rows, spare=rows % 2)
+    if prepared:
+        arguments["filters"] = filters[:0]
+        arguments["v"] = packed(work.v, dtype)
+        arguments["w"] = np.full_like(arguments["w"], np.nan)
+    kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+    work.check(arguments, dtype)
+    if not prepared:
+        assert_filled(arguments["v"], work.v, dtype)
+    done = len(arguments["filters"])
+    assert arguments["progress"].tolist() == [done + 1, done, len(tiles) + 1]
+
+
+@each_dtype
+@each_build
+@given(drawn=fused_works())
+def test_by_filters(build, dtype, drawn):
+    work, points, rows, prepared = drawn
+    channels, filters = rows_of(work.g.channels, points[0]), rows_of(work.g.filters, points[1])
+    columns = (1 + rows % 4) * LANES
+    arguments = work.by_filters(dtype, channels, filters, prepared, columns)
+    if prepared:
+        arguments["w"] = np.full_like(arguments["w"], np.nan)
+    kernels_of(build, dtype).winograd_by_filters(*arguments.values())
+    work.check(arguments, dtype)
+    assert not arguments["u"][:, :, work.total :].any()
+    done = len(channels)
+    assert arguments["progress"].tolist() == [done + 1, done, len(filters) + 1]
+
+
+@each_dtype
+@each_build
+@each_kernel
+def test_end_to_end_without_bias(kernel, build, dtype):
+    work = Fused()
+    work.y -= work.b.reshape(-1, 1, 1, 1)
+    arguments = getattr(work, kernel[9:])(dtype, b=None)
+    getattr(kernels_of(build, dtype), kernel)(*arguments.values())
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
+@each_kernel
+@pytest.mark.parametrize("strides", STRIDES)
+def test_end_to_end_reads_any_filters(strides, kernel, build, dtype):
+    """As forward passes have them, and input gradients: flipped, and channels first."""
+    work = Fused(c=20, f=7)
+    w = STRIDES[strides](work.w.astype(dtype))
+    arguments = getattr(work, kernel[9:])(dtype, w=w)
+    getattr(kernels_of(build, dtype), kernel)(*arguments.values())
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
+def test_by_tiles_begins_where_others_are(build, dtype):
+    """Filters that others have transformed are used; tiles that others have taken, left alone."""
+    work = Fused(2, 4, 11, (17, 18))
+    filters, tiles = rows_of(11, (2, 5, 9)), rows_of(work.total, (), 9)
+    for first, second in itertools.product((0, 1, 3, 4, 6), (0, 1, 2, len(tiles), 9)):
+        other = work.v.copy()
+        mine = filters[first][0] if first < 4 else 11
+        other[:, :mine] *= 2  # not the transform of w: so it shows
+        v = output(work.v.shape, dtype)
+        v[:, :mine] = other[:, :mine]
+        progress = np.array([first, min(first, 4), second], np.longlong)
+        arguments = work.by_tiles(dtype, filters, tiles, v=v, progress=progress)
+        kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+        wanted = work.expected(other)
+        for t in range(tiles[second][0] if second < len(tiles) else work.total):
+            image, row, column = np.unravel_index(t, (2, 5, 5))
+            wanted[image, :, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = np.nan
+        work.check(arguments, dtype, wanted)
+        assert progress.tolist() == [max(first, 4) + 1, 4, max(second, len(tiles)) + 1]
+
+
+@each_dtype
+@each_build
+def test_by_filters_begins_where_others_are(build, dtype):
+    work = Fused(1, 11, 8, (17, 18))
+    channels, filters = rows_of(11, (2, 5, 9)), rows_of(8, (1, 4))
+    for first, second in itertools.product((0, 1, 3, 4, 6), (0, 1, 2, 3, 9)):
+        arguments = work.by_filters(dtype, channels, filters)
+        arguments["progress"][:] = first, min(first, 4), second
+        mine = channels[first][0] if first < 4 else 11
+        arguments["u"][:, :mine] = 0  # not the transform of x: so it shows
+        kernels_of(build, dtype).winograd_by_filters(*arguments.values())
+        left = Fused(1, 11, 8, (17, 18))
+        left.x[:, :mine] = 0
+        wanted = left.expected(left.v)
+        wanted[:, : filters[second][0] if second < 3 else 8] = np.nan
+        work.check(arguments, dtype, wanted)
+        assert arguments["progress"].tolist() == [max(first, 4) + 1, 4, max(second, 3) + 1]
+
+
+@each_dtype
+@each_build
+@each_kernel
+def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
+    """For a block that another thread has taken, until that says that it is done."""
+    work = Fused(2, 6, 6)
+    parts = rows_of(6, (2, 4))
+    name = "filters" if kernel == "winograd_by_tiles" else "channels"
+    arguments = getattr(work, kernel[9:])(dtype, **{name: parts})
+    progress = arguments["progress"]
+    progress[:] = 1, 0, 0
+    call = getattr(kernels_of(build, dtype), kernel)
+    helper = threading.Thread(target=call, args=tuple(arguments.values()), daemon=True)
+    helper.start()
+    until = time.monotonic() + PATIENCE
+    while progress[1] < 2 and time.monotonic() < until:
+        time.sleep(1e-3)
+    time.sleep(0.01)
+    assert progress.tolist() == [4, 2, 0]
+    assert helper.is_alive()
+    assert np.isnan(arguments["y"]).all()
+    if name == "filters":
+        arguments["v"][:, :2] = work.v[:, :2]
+    else:
+        u = np.empty((36, 2, rounded(work.total)))
+        fallback.winograd_input(work.x[:, :2], u, work.g.axes(), 0, work.total)
+        arguments["u"][:, :2] = u
+    progress[1] = 3
+    helper.join(PATIENCE)
+    assert not helper.is_alive()
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
+@each_kernel
+def test_threads_share_progress(kernel, build, dtype):
+    work = Fused(3, 20, 24, (30, 31))
+    blocks = {"filters": rows_of(24, (), 3)}
+    if kernel == "winograd_by_tiles":
+        blocks["tiles"] = rows_of(work.total, (), 10)
+    else:
+        blocks["channels"] = rows_of(20, (), 3)
+    alone = getattr(work, kernel[9:])(dtype, **blocks)
+    call = getattr(kernels_of(build, dtype), kernel)
+    call(*alone.values())
+    for number in (2, 5):
+        arguments = getattr(work, kernel[9:])(dtype, **blocks)
+        start = threading.Barrier(number)
+
+        def help_out(arguments=arguments, start=start):
+            mine = {**arguments, "memory": np.full_like(arguments["memory"], np.nan)}
+            start.wait(PATIENCE)
+            call(*mine.values())
+
+        helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(number)]
+        for helper in helpers:
+            helper.start()
+        for helper in helpers:
+            helper.join(PATIENCE)
+            assert not helper.is_alive()
+        work.check(arguments, dtype)
+        np.testing.assert_array_equal(arguments["y"], alone["y"])
+        others = np.array([number - 1, 0, number - 1])
+        np.testing.assert_array_equal(arguments["progress"], alone["progress"] + others)
+
+
+@each_dtype
+@each_compiled
+@each_kernel
+def test_end_to_end_checks_what_would_crash(kernel, build, dtype):
+    run = getattr(kernels_of(build, dtype), kernel)
+    work = Fused(2, 4, 6, (9, 10))
+    make = getattr(work, kernel[9:])
+    right = make(dtype)
+    x, w, b, y, axes = (right[name] for name in ("x", "w", "b", "y", "axes"))
+
+    def changed(row, column, value):
+        other = axes.copy()
+        other[row, column] = value
+        return other
+
+    def blocks(*rows):
+        return np.array(rows, np.intp).reshape(len(rows), -1)
+
+    of_six = [blocks((0, 7)), blocks((-1, 2)), blocks((3, 3)), blocks((4, 2)), blocks((0, 1, 2))]
+    wrong = [
+        *({"x": a} for a in (x[:1], x[:, :3], x[..., :9], x[..., ::-1], x[..., :8, :])),
+        *({"w": a} for a in (w[:5], w[:, :3], w[..., :2], w[:, :, :2], w[:0])),
+        *({"b": a} for a in (b[:5], np.zeros(7, dtype))),
+        *({"y": a} for a in (y[:1], y[:, :5], y[..., :9], y[..., ::-1], y[..., :8, :])),
+        *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 4, 1))),
+        *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 3, 5)),
+        *({"filters": a} for a in of_six),
+        *({"columns": n} for n in (0, -16, 8, 17)),
+        *({"progress": np.zeros(n, np.longlong)} for n in (0, 2, 4)),
+        *({"progress": np.array(n, np.longlong)} for n in ([-1, 0, 0], [0, -1, 0], [0, 0, -1])),
+        {"memory": right["memory"][:-1]},
+        {"memory": right["memory"][:0]},
+    ]
+    if kernel == "winograd_by_tiles":
+        v = right["v"]
+        wide = np.zeros((36, 6, 5), dtype)
+        wrong += [{"v": a} for a in (v[:35], v[:, :5], v[:, :, :3], wide, wide[:, :, :4])]
+        of_tiles = [blocks((0, 19)), blocks((-1, 2)), blocks((3, 3)), blocks((0, 1, 2))]
+        wrong += [{"tiles": a} for a in of_tiles]
+        wrong += [{"columns": 16}, {"columns": 48}, {"rows": 0}, {"rows": -1}, {"rows": 4}]
+    else:
+        u, wide = right["u"], np.zeros((36, 4, 48), dtype)
+        others = u[:35], u[:, :3], u[:, :, :16], u[:, :, :31], wide[:, :, :32], wide[:, :, :47]
+        wrong += [{"u": a} for a in others]
+        wrong += [{"channels": a} for a in of_six]
+        wrong += [{"columns": 32}, {"v": np.zeros((36, 0, 3), dtype)}]
+        prepared = make(dtype, prepared=True)
+        run(*prepared.values())
+        v, other = prepared["v"], np.zeros((36, 6, 5), dtype)
+        for array in (v[:35], v[:, :5], v[:, :, :3], other, other[:, :, :4], v[:, :0]):
+            prepared["progress"][:] = 0
+            assert refused(run, *{**prepared, "v": array}.values())
+    run(*right.values())
+    right["y"][...] = 7
+    for change in wrong:
+        right["progress"][:] = 0
+        assert refused(run, *{**right, **change}.values())
+    assert (right["y"] == 7).all()
+
+
+def check_nothing_outside(build, dtype):
+    """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
+    run = kernels_of(build, dtype)
+    for kernel, prepared, start in itertools.product(WAYS_OF_KERNELS, (False, True), (False, True)):
+        for size, c, f in (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 8)):
+            work = Fused(2, c, f, size)
+            if kernel == "winograd_by_tiles":
+                arguments = work.by_tiles(dtype, tiles=rows_of(work.total, (), 20))
+                if prepared:
+                    arguments |= {"filters": np.zeros((0, 2), np.intp), "v": work.v}
+            else:
+                arguments = work.by_filters(dtype, prepared=prepared)
+            for name in ("x", "w", "v", "b", "y", "u", "memory"):
+                if name in arguments:
+                    arguments[name] = protected(arguments[name], dtype, start)
+            getattr(run, kernel)(*arguments.values())
+            assert abs(arguments["y"] - work.y).max() <= 1e-5 * abs(work.y).max()
+
+
+@can_protect
+@each_dtype
+@each_compiled
+def test_nothing_is_touched_outside_of_arrays(build, dtype):
+    in_another_process("test_winograd", "check_nothing_outside", build, dtype)
+
+
+# From here on: the public face.
+
 # What a computation goes through: as it is, or with so small bounds that it is cut everywhere.
-SMALL_SHARES = {"SHARE_SECONDS": 1e-9, "BLOCK_FILTERS": 3}
+# On both roads, whichever is the one of this build.
+SMALL = {"SHARE_SECONDS": 1e-9}
 WAYS = {
-    "as it is": {},
-    "small blocks": SMALL_SHARES | {"BLOCK_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0},
-    "few tiles": SMALL_SHARES | {"FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "LARGE_SUM": 0},
-    "chunks": SMALL_SHARES | {"LARGE_SUM": 0, "CHUNK_BYTES": 1, "BLOCK_TILES": 16},
-    "sums": {"LARGE_SUM": 10**9, "BLOCK_BYTES": 1, "BLOCK_TILES": 16, "SUM_PARTS": 3},
+    "plain": {},
+    "plain, small blocks": SMALL
+    | {"BLOCK_FILTERS": 3, "BLOCK_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0},
+    "plain, few tiles": SMALL
+    | {"BLOCK_FILTERS": 3, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "LARGE_SUM": 0},
+    "plain, chunks": SMALL
+    | {"BLOCK_FILTERS": 3, "LARGE_SUM": 0, "CHUNK_BYTES": 1, "BLOCK_TILES": 16},
+    "plain, sums": {"LARGE_SUM": 10**9, "BLOCK_BYTES": 1, "BLOCK_TILES": 16, "SUM_PARTS": 3},
+    "fast": {},
+    "fast, small blocks": SMALL | {"COLUMNS": 16, "ROWS": 3, "FEW_TILES": 0},
+    "fast, few tiles": SMALL | {"COLUMNS": 16, "ROWS": 3, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0},
 }
+
+
+def take(way, patch):
+    """Let this way be taken."""
+    forget_plans()
+    fast = way.startswith("fast")
+    patch.setattr(kernels, "VECTOR", fast)
+    for name, value in WAYS[way].items():
+        patch.setattr(fused if fast else winograd, name, value)
 
 
 @pytest.fixture
 def way(request, monkeypatch):
-    forget_plans()
-    for name, value in WAYS[request.param].items():
-        monkeypatch.setattr(winograd, name, value)
-    yield
+    take(request.param, monkeypatch)
+    yield request.param
     forget_plans()
 
 
@@ -330,34 +709,59 @@ def assert_close(case, dtype, algorithm="winograd"):
 
 
 @every_way
-@pytest.mark.parametrize("dtype", DTYPES)
+@each_dtype
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_close(way, case, dtype):
     assert_close(case, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@each_dtype
 @settings(max_examples=40)
 @given(case=convolutions(), name=st.sampled_from(list(WAYS)))
 def test_any_convolution(dtype, case, name):
     with pytest.MonkeyPatch.context() as patch:
-        for constant, value in WAYS[name].items():
-            patch.setattr(winograd, constant, value)
-        forget_plans()
+        take(name, patch)
         assert_close(case, dtype)
     forget_plans()
 
 
 @every_way
-def test_ways_differ(way, request):
+def test_ways_differ(way):
     """Each way cuts as its name says."""
-    name = request.node.callspec.params["way"]
     g = geometry((3, 12, 30, 30), (10, 12, 3, 3), 1, 1, 1, 1)
-    forward, summed = (winograd.tiles(g, 4, pass_) for pass_ in ("forward", "weight_grad"))
-    assert forward.few == (name == "few tiles")
-    assert summed.few == (name in ("few tiles", "chunks"))
-    assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
-    assert (len(summed.tiles) > 8) == (name in ("small blocks", "chunks", "sums"))
+    forward, back, summed = (
+        winograd.tiles(g, 4, pass_) for pass_ in ("forward", "input_grad", "weight_grad")
+    )
+    road, _, name = way.partition(", ")
+    for cut in (forward, back):
+        assert isinstance(cut, fused.Blocks if road == "fast" else winograd.Blocks)
+        assert cut.few == (name == "few tiles")
+        assert (len(cut.filters) > 1) == (name in ("small blocks", "few tiles", "chunks"))
+        assert (len(cut.weights) > 1) == (name in ("small blocks", "few tiles", "chunks"))
+    assert isinstance(summed, winograd.Blocks)
+    if road == "fast":
+        assert len(forward.tiles) > (8 if name else 1)
+        assert forward.columns == (16 if name else 48)
+    else:
+        assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
+        assert (len(summed.tiles) > 8) == (name in ("small blocks", "chunks", "sums"))
+        assert summed.few == (name in ("few tiles", "chunks"))
+
+
+@pytest.mark.parametrize("way", ["fast, small blocks", "fast, few tiles"], indirect=True)
+@each_dtype
+def test_prepared_filters(way, dtype):
+    """Transformed ahead, they give the same result, and w is not read."""
+    case = Case((2, 20, 18, 21), (13, 20, 3, 3), padding=1)
+    x, w, b, _ = case.arrays(dtype)
+    g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
+    made = plan(g, np.dtype(dtype), "forward", "winograd")
+    v = fused.prepare(made, w)
+    unread = np.full_like(w, np.nan)
+    y = np.full(g.y_shape, np.nan, dtype)
+    fused.convolve(made, x.reshape(g.x_shape), unread, b, y, v)
+    wanted = cyconv.conv(x, w, b, padding=1, algorithm="winograd")
+    np.testing.assert_array_equal(y.reshape(wanted.shape), wanted)
 
 
 @pytest.mark.parametrize(

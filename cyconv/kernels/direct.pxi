@@ -400,19 +400,29 @@ cdef void direct_tasks(
         t = cyconv_count(taken)
 
 
+cdef int check_numbers(const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks) except -1:
+    """That the band can be laid out."""
+    if axes.shape[0] != 3 or axes.shape[1] != 6 or tasks.shape[1] != 10:
+        raise ValueError("axes must have shape (3, 6), and tasks (number, 10)")
+    cdef Py_ssize_t a
+    for a in range(3):
+        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
+            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
+    return 0
+
+
 cdef int check_direct(
     Py_ssize_t[5] x, Py_ssize_t weights, Py_ssize_t[5] y, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[::1] steps, const Py_ssize_t[:, ::1] tasks, Py_ssize_t groups
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
-    if axes.shape[0] != 3 or axes.shape[1] != 6 or steps.shape[0] != 7 or tasks.shape[1] != 10:
-        raise ValueError("axes must have shape (3, 6), steps (7,) and tasks (number, 10)")
+    check_numbers(axes, tasks)
+    if steps.shape[0] != 7:
+        raise ValueError("steps must have shape (7,)")
     if groups < 1 or x[1] < 1 or x[1] % groups or y[1] % groups or x[0] != y[0]:
         raise ValueError(f"{x[1]} channels and {y[1]} filters do not make {groups} groups")
     cdef Py_ssize_t a, t, low = steps[FIRST_TAP], high = steps[FIRST_TAP], reach
     for a in range(3):
-        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
-            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
         if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
         reach = (axes[a, KERNEL] - 1) * steps[TAP_STEPS + a]
@@ -439,6 +449,9 @@ def direct_memory(
     Py_ssize_t itemsize,
 ):
     """How many items of memory `direct` needs, for groups of so many channels."""
+    check_numbers(axes, tasks)
+    if channels < 1 or itemsize < 1:
+        raise ValueError("channels and itemsize must be at least 1")
     cdef Direct g
     cdef Py_ssize_t[7] steps = [0, 0, 0, 0, 0, 0, 0]
     cdef Source source = [0, 0, 0]
@@ -469,8 +482,8 @@ def direct(
     check_contiguous(x, "x")
     if b is not None and b.shape[0] != y.shape[1]:
         raise ValueError(f"b must have shape ({y.shape[1]},), got ({b.shape[0]},)")
-    if taken.shape[0] != 1 or tasks.shape[0] == 0:
-        raise ValueError("taken must have one element, and there must be tasks")
+    if taken.shape[0] != 1 or taken[0] < 0 or tasks.shape[0] == 0:
+        raise ValueError("taken must have one element, not negative, and there must be tasks")
     cdef Py_ssize_t size = sizeof(real), a
     cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
     cdef Py_ssize_t[5] y_steps

@@ -11,6 +11,7 @@ from cyconv.kernels.fallback.waiting import current_core, wait_for_change
 from cyconv.kernels.fallback.winograd import (
     winograd_by_filters,
     winograd_by_tiles,
+    winograd_filters,
     winograd_input,
     winograd_output,
     winograd_output_grad,
@@ -33,6 +34,7 @@ __all__ = [
     "wait_for_change",
     "winograd_by_filters",
     "winograd_by_tiles",
+    "winograd_filters",
     "winograd_input",
     "winograd_output",
     "winograd_output_grad",

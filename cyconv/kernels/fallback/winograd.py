@@ -120,6 +120,12 @@ def winograd_weight_grad(u: Array, dw: Array) -> None:
     dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], 6, 6) @ gt.T
 
 
+def winograd_filters(w: Array, v: Array) -> None:
+    """v (36, C, F or more) = G w G^T for w (F, C, 3, 3), of any strides; zero past the last."""
+    winograd_weight(w.swapaxes(0, 1), v[:, :, : len(w)])
+    v[:, :, len(w) :] = 0
+
+
 def winograd_by_tiles(
     x: Array,
     w: Array,
@@ -135,16 +141,16 @@ def winograd_by_tiles(
     memory: Array,
 ) -> None:
     """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) and b (F,) or None: first
-    blocks of filters are transformed into v (36, F, C) (none, if they are in v already), then
-    blocks of tiles are transformed, multiplied and transformed back."""
+    blocks of filters are transformed into v (36, C, F or more) (none, if they are in v already),
+    then blocks of tiles are transformed, multiplied and transformed back."""
     for t in first_phase(progress, len(filters)):
         part = slice(*filters[t])
-        winograd_weight(w[part], v[:, part])
+        winograd_filters(w[part], v[:, :, part])
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = np.empty((36, x.shape[1], count), x.dtype)
         winograd_input(x, u, axes, first, count)
-        winograd_output(v @ u, b, y, axes, first, count)
+        winograd_output(v[:, :, : len(w)].swapaxes(1, 2) @ u, b, y, axes, first, count)
 
 
 def winograd_by_filters(
@@ -162,20 +168,21 @@ def winograd_by_filters(
     progress: Progress,
     memory: Array,
 ) -> None:
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, C, ...),
-    by blocks of channels, then blocks of filters, unless v holds them `prepared`."""
-    total = len(x) * math.prod(_tile_grid(axes))
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, C * tiles
+    or more), by blocks of channels, then blocks of filters, unless v holds them `prepared`."""
+    total, all_channels = len(x) * math.prod(_tile_grid(axes)), x.shape[1]
+    tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
     for t in first_phase(progress, len(channels)):
         part = slice(*channels[t])
-        winograd_input(x[:, part], u[:, part], axes, 0, total)
+        winograd_input(x[:, part], tiles[:, part], axes, 0, total)
     for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
-        mine = (
-            v[:, part] if prepared else np.empty((36, part.stop - part.start, w.shape[1]), w.dtype)
-        )
+        mine = v[:, :, part]
         if not prepared:
-            winograd_weight(w[part], mine)
-        winograd_output(mine @ u, None if b is None else b[part], y[:, part], axes, 0, total)
+            mine = np.empty((36, all_channels, part.stop - part.start), w.dtype)
+            winograd_filters(w[part], mine)
+        bias = None if b is None else b[part]
+        winograd_output(mine.swapaxes(1, 2) @ tiles, bias, y[:, part], axes, 0, total)
 
 
 def winograd_sum_by_tiles(

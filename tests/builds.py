@@ -1,0 +1,37 @@
+"""Which builds of the kernels there are to test: each that loads here, and the fallback."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from cyconv import kernels
+from cyconv.kernels import fallback
+
+DTYPES = [np.float32, np.float64]
+
+# The kernels of each build by dtype. Where CYCONV_PURE_PYTHON is set, or no compiler worked, the
+# fallback is all there is.
+COMPILED = {
+    name: kernels.kernels_of(importlib.import_module(f"cyconv.kernels._{name}"))
+    for name in kernels.loadable()
+}
+BUILDS = {**COMPILED, "fallback": kernels.kernels_of(fallback)}
+
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+each_build = pytest.mark.parametrize("build", BUILDS)
+# For what only compiled kernels do: check their arguments. (Skipped where there are none.)
+each_compiled = pytest.mark.parametrize("build", COMPILED)
+
+
+def kernels_of(build, dtype):
+    return BUILDS[build][np.dtype(dtype)]
+
+
+def refused(call, *arguments):
+    """Whether the call raises ValueError."""
+    try:
+        call(*arguments)
+    except ValueError:
+        return True
+    return False
