@@ -51,15 +51,15 @@ def way(request, patch):
 
 
 @pytest.fixture
-def made(monkeypatch):
+def made(patch):
     """The packs that are made, in order."""
-    packs, make = [], fused.prepare
+    packs, make = [], winograd.prepare
 
     def prepare(plan, w):
         packs.append(make(plan, w))
         return packs[-1]
 
-    monkeypatch.setattr(fused, "prepare", prepare)
+    patch.setattr(winograd, "prepare", prepare)
     return packs
 
 
@@ -288,7 +288,7 @@ def test_threads_make_a_pack_once(road, made, rng):
         assert len(made) == trial
 
 
-def test_a_pack_that_cannot_be_made(monkeypatch, layer, x):
+def test_a_pack_that_cannot_be_made(patch, layer, x):
     """There is no memory for it: nothing is kept, and nobody waits for it."""
     wanted = layer(x)
     layer.freeze()
@@ -296,10 +296,12 @@ def test_a_pack_that_cannot_be_made(monkeypatch, layer, x):
     def prepare(plan, w):
         raise MemoryError
 
-    with monkeypatch.context() as broken:
-        broken.setattr(fused, "prepare", prepare)
+    with patch.context() as broken:
+        broken.setattr(winograd, "prepare", prepare)
+        forget_plans()
         with ThreadPoolExecutor(1) as pool, pytest.raises(MemoryError):
             pool.submit(layer, x).result(PATIENCE)
+    forget_plans()
     assert_near(layer(x), wanted)
 
 

@@ -145,8 +145,24 @@ def _planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
 
 
 def prepare(plan: Plan, w: Array) -> Array:
-    """V, (36, F, C), of a pass with w (F, C, 1, 3, 3); by channels where it goes backward."""
-    return fused.prepare(plan, _filters(plan, w))
+    """The transformed filters of a pass, for `run` to take: V, (36, F, C), of the filters of the
+    convolution that the pass is; on the fast road as `fused` has it."""
+    filters = _filters(plan, w)
+    if isinstance(plan.tiles, fused.Blocks):
+        return fused.prepare(plan, filters)
+    v = np.empty((36, *filters.shape[:2]), w.dtype)
+    _transform_filters(plan, filters, v)
+    return v
+
+
+def _transform_filters(plan: Plan, w: Array, v: Array) -> None:
+    shares = plan.tiles.weights
+
+    def transform(index: int) -> None:
+        part = shares[index]
+        plan.kernels.winograd_weight(w[part], v[:, part])
+
+    threads.run(transform, len(shares), w.shape[0] * w.shape[1] * PER_WEIGHT, blas=False)
 
 
 def forward(
@@ -184,10 +200,6 @@ def _tiles_in_blocks(
     filters, channels = w.shape[:2]
     v = _planes(FILTERS, filters, channels, y.dtype) if kept is None else kept
 
-    def transform(index: int) -> None:
-        part = cut.weights[index]
-        plan.kernels.winograd_weight(w[part], v[:, part])
-
     def convolve(index: int) -> None:
         first, count = cut.tiles[index].start, _length(cut.tiles[index])
         columns = _round_up(count, LANES)
@@ -198,7 +210,7 @@ def _tiles_in_blocks(
         plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
     if kept is None:
-        threads.run(transform, len(cut.weights), filters * channels * PER_WEIGHT, blas=False)
+        _transform_filters(plan, w, v)
     threads.run(convolve, len(cut.tiles), plan.seconds, blas=True)
 
 
