@@ -162,9 +162,10 @@ def _boxes(g: Geometry, axes: NDArray[np.intp], limit: int, itemsize: int) -> li
 def _tasks(g: Geometry, axes: NDArray[np.intp], itemsize: int) -> NDArray[np.intp]:
     """Cut into boxes, and these into enough blocks of filters; a row each of image, group, box and
     filters. Those of one band follow each other."""
-    cut = _boxes(g, axes, g.batch * math.prod(g.size) + g.positions, itemsize)
-    number = -(-wanted_pieces(g) // (g.batch * g.groups * len(cut)))
-    filters = pieces(g.group_filters, number, ROWS)
+    wanted = -(-wanted_pieces(g) // (g.batch * g.groups))
+    number = -(-wanted // -(-g.group_filters // ROWS))  # of boxes, where filters are too few
+    cut = _boxes(g, axes, -(-int(axes[:, 5].prod()) // number), itemsize)
+    filters = pieces(g.group_filters, -(-wanted // len(cut)), ROWS)
     return _table(
         (image, group, *itertools.chain(*zip(start, stop, strict=True)), part.start, part.stop)
         for image in range(g.batch)
