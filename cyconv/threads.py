@@ -41,7 +41,7 @@ AWAKE = 50_000
 WORKER_AFTER = 6_000
 CALLER_AFTER = 2_000
 # A worker keeps its scratch memory for the next region up to this size (bytes, each slot).
-KEPT_SCRATCH = 32 << 20
+KEPT_SCRATCH = 40 << 20
 KEPT_ARRAYS = 64
 HUGE_PAGE = 2 << 20
 

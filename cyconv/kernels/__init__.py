@@ -65,15 +65,17 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
     """The kernels for each dtype: picked by name here, which costs nothing when they are called."""
     if not hasattr(module, "vector_level"):
         return dict.fromkeys(map(np.dtype, ("float32", "float64")), module)
-    return {
-        np.dtype(dtype): SimpleNamespace(
+    of = {}
+    for dtype, ctype in (("float32", "float"), ("float64", "double")):
+        # What a vector build lacks is the same without vectors.
+        found = {name: getattr(module, name, None) or getattr(_portable, name) for name in _NAMES}
+        of[np.dtype(dtype)] = SimpleNamespace(
             direct_memory=module.direct_memory,
             Whole=module.Whole,
             WholeWeightGrad=module.WholeWeightGrad,
-            **{name: getattr(module, name)[ctype] for name in _NAMES},
+            **{name: kernel[ctype] for name, kernel in found.items()},
         )
-        for dtype, ctype in (("float32", "float"), ("float64", "double"))
-    }
+    return of
 
 
 WHY_FALLBACK = ""

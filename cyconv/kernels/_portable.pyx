@@ -1,4 +1,7 @@
 # cython: language_level=3
-"""The kernels for any processor, compiled with plain optimisation."""
+"""The kernels for any processor, compiled with plain optimisation; and those of the plain road, which
+gain nothing from vectors: all that multiplies there is BLAS."""
 
 include "bodies.pxi"
+include "lowering.pxi"
+include "winograd.pxi"

@@ -4,8 +4,8 @@ ctypedef fused real:
     float
     double
 
-include "lowering.pxi"
-include "winograd.pxi"
+include "axes.pxi"
+include "grid.pxi"
 include "depthwise.pxi"
 include "waiting.pxi"
 include "direct.pxi"

@@ -5,8 +5,6 @@
 # few outputs touch the padding, runs are rows of x itself, and the outputs at their ends are done
 # one by one. Else runs are from a band (bands.pxi).
 
-from libc.stdlib cimport calloc, free, malloc
-
 include "bands.pxi"
 
 cdef extern from "rows.h" nogil:

@@ -12,18 +12,6 @@
 #
 # `axes` has a row an axis of size, kernel, stride, dilation, low pad, output (Geometry.axes).
 
-from libc.stdlib cimport free, malloc, qsort
-from libc.string cimport memset
-
-cdef enum:
-    SIZE = 0
-    KERNEL = 1
-    STRIDE = 2
-    DILATION = 3
-    LOW = 4
-    OUTPUT = 5
-
-
 cdef struct Read:
     # Output `out` reads with tap `tap` the input cell `cell`.
     Py_ssize_t cell, tap, out
@@ -38,11 +26,6 @@ cdef struct Lines:
     Py_ssize_t* lo
     Py_ssize_t* hi
     Py_ssize_t* run
-
-
-cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t limit, Py_ssize_t stride) noexcept nogil:
-    """How many of the positions start, start + stride, ... lie below limit: ceil, without overflow."""
-    return (limit - start - 1) // stride + 1 if limit > start else 0
 
 
 cdef int by_cell(const void* a, const void* b) noexcept nogil:

@@ -19,9 +19,9 @@
 /* Rows of fewer positions are done one by one: less than half a vector, or any where there are no
    masks. */
 #if defined(MASKS)
-#define SHORT (LANES / 2)
+#define SHORT_ROW (LANES / 2)
 #else
-#define SHORT LANES
+#define SHORT_ROW LANES
 #endif
 
 #define EACH1(DO) DO(0)
@@ -131,7 +131,7 @@ static void NAME(sum_taps)(
         switch (end - done) {
 #define CASE(T)                                                                                  \
     case T:                                                                                      \
-        if (n < SHORT)                                                                           \
+        if (n < SHORT_ROW)                                                                           \
             for (ptrdiff_t j = 0; j < n; j++)                                                    \
                 NAME(sum_column_##T)(x + j * stride, x_step, cells, w, y + j, y_step, rows,      \
                                      bias, part > 0);                                            \
