@@ -70,11 +70,3 @@ cdef int check_rows(
     if (step != itemsize and size > 1) or (u_step != itemsize and u_size > 1):
         raise ValueError("arrays must be contiguous along their last axis")
     return 0
-
-
-cdef int check_filters(
-    Py_ssize_t f, Py_ssize_t c, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t uk, Py_ssize_t uf, Py_ssize_t uc
-) except -1:
-    if kh != 3 or kw != 3 or uk != 36 or uf != f or uc != c:
-        raise ValueError(f"filters must be 3x3, and transformed (36, {f}, {c})")
-    return 0

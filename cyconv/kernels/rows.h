@@ -30,11 +30,11 @@
 #define EACH4(DO) EACH3(DO) DO(3)
 #define EACH5(DO) EACH4(DO) DO(4)
 #define EACH6(DO) EACH5(DO) DO(5)
-#define EACH7(DO) EACH6(DO) DO(6)
-#define EACH8(DO) EACH7(DO) DO(7)
-#define EACH9(DO) EACH8(DO) DO(8)
+#define EACH9(DO) EACH6(DO) DO(6) DO(7) DO(8)
 
-#define FOR_EACH_COUNT(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9)
+/* Seven or eight taps are done as four and the rest. */
+#define FOR_EACH_COUNT(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(9)
+#define SOME_TAPS(left) ((left) <= 6 || (left) == MOST_TAPS ? (left) : 4)
 
 #define REAL float
 #define NAME(function) function##_float
@@ -118,14 +118,15 @@ FOR_EACH_COUNT(DEFINE_SUMS)
     }
 FOR_EACH_COUNT(DEFINE_SUM_COLUMN)
 
-/* The same for any number of taps, in even parts of at most MOST_TAPS, any length of rows, and a
+/* The same for any number of taps, in parts of at most MOST_TAPS, any length of rows, and a
    stride of 1 or 2. */
 static void NAME(sum_taps)(
     const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets, const REAL *weights, ptrdiff_t taps,
     REAL *y, ptrdiff_t y_step, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, REAL bias) {
-    ptrdiff_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS, done = 0;
-    for (ptrdiff_t part = 0; part < parts; part++) {
-        ptrdiff_t end = taps * (part + 1) / parts;
+    ptrdiff_t done = 0;
+    while (done < taps) {
+        const ptrdiff_t parts = (taps - done + MOST_TAPS - 1) / MOST_TAPS;
+        const ptrdiff_t end = done + SOME_TAPS((taps - done + parts - 1) / parts);
         const ptrdiff_t *cells = offsets + done;
         const REAL *w = weights + done;
         switch (end - done) {
@@ -134,11 +135,11 @@ static void NAME(sum_taps)(
         if (n < SHORT_ROW)                                                                           \
             for (ptrdiff_t j = 0; j < n; j++)                                                    \
                 NAME(sum_column_##T)(x + j * stride, x_step, cells, w, y + j, y_step, rows,      \
-                                     bias, part > 0);                                            \
+                                     bias, done > 0);                                            \
         else if (stride == 1)                                                                    \
-            NAME(sum_taps_##T##_1)(x, x_step, cells, w, y, y_step, rows, n, bias, part > 0);     \
+            NAME(sum_taps_##T##_1)(x, x_step, cells, w, y, y_step, rows, n, bias, done > 0);     \
         else                                                                                     \
-            NAME(sum_taps_##T##_2)(x, x_step, cells, w, y, y_step, rows, n, bias, part > 0);     \
+            NAME(sum_taps_##T##_2)(x, x_step, cells, w, y, y_step, rows, n, bias, done > 0);     \
         break;
             FOR_EACH_COUNT(CASE)
 #undef CASE
@@ -187,13 +188,14 @@ static void NAME(sum_taps)(
 #define DEFINE_DOTS(T) DEFINE_DOT_TAPS(T, 1) DEFINE_DOT_TAPS(T, 2)
 FOR_EACH_COUNT(DEFINE_DOTS)
 
-/* The same for any number of taps, in even parts of at most MOST_TAPS. */
+/* The same for any number of taps, in parts of at most MOST_TAPS. */
 static void NAME(dot_taps)(
     const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step, const ptrdiff_t *offsets,
     ptrdiff_t taps, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
-    ptrdiff_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS, done = 0;
-    for (ptrdiff_t part = 0; part < parts; part++) {
-        ptrdiff_t end = taps * (part + 1) / parts;
+    ptrdiff_t done = 0;
+    while (done < taps) {
+        const ptrdiff_t parts = (taps - done + MOST_TAPS - 1) / MOST_TAPS;
+        const ptrdiff_t end = done + SOME_TAPS((taps - done + parts - 1) / parts);
         switch (end - done) {
 #define CASE(T)                                                                                  \
     case T:                                                                                      \

@@ -425,3 +425,11 @@ cdef inline void load_lanes(const real* u, real* v, Py_ssize_t plane_step, Py_ss
             v[lane] = u[lane]
         u += plane_step
         v += LANES
+
+
+cdef int check_filters(
+    Py_ssize_t f, Py_ssize_t c, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t uk, Py_ssize_t uf, Py_ssize_t uc
+) except -1:
+    if kh != 3 or kw != 3 or uk != 36 or uf != f or uc != c:
+        raise ValueError(f"filters must be 3x3, and transformed (36, {f}, {c})")
+    return 0
