@@ -21,7 +21,8 @@ DIRECTIVES = {
 MSVC = sys.platform == "win32"
 # -g0 and -s keep the wheel small, and so does -O2, with which loops are vectorised all the same: -O3
 # makes each build a third larger and Winograd a few percent faster.
-FLAGS = ["/O2"] if MSVC else ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-g0"]
+VECTORISE = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
+FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
 X86_BUILDS = {
     "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
