@@ -145,8 +145,13 @@ def _planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
 
 
 def prepare(plan: Plan, w: Array) -> Array:
-    """V, (36, F, C), of a pass with w (F, C, 1, 3, 3); by channels where it goes backward."""
+    """The transformed filters of a pass with w (F, C, 1, 3, 3), which both roads take: see `fused`."""
     return fused.prepare(plan, _filters(plan, w))
+
+
+def _by_filter(v: Array, w: Array) -> Array:
+    """V (36, F, C), from prepared filters (36, C, F or more); a plain transpose, as BLAS takes it."""
+    return v[:, :, : len(w)].swapaxes(1, 2)
 
 
 def forward(
@@ -182,7 +187,7 @@ def _tiles_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
-    v = _planes(FILTERS, filters, channels, y.dtype) if kept is None else kept
+    v = _planes(FILTERS, filters, channels, y.dtype) if kept is None else _by_filter(kept, w)
 
     def transform(index: int) -> None:
         part = cut.weights[index]
@@ -220,7 +225,7 @@ def _filters_in_blocks(
             v = _planes(TILES, _length(part), channels, y.dtype)
             plan.kernels.winograd_weight(w[part], v)
         else:
-            v = kept[:, part]
+            v = _by_filter(kept, w)[:, part]
         m = _planes(OTHER, _length(part), columns, y.dtype)
         np.matmul(v, u, out=m)
         bias = None if b is None else b[part]
