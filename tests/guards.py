@@ -46,6 +46,15 @@ def spread(values, dtype=None, guard=np.nan):
     return view
 
 
+def gaps(values, dtype, guard=np.nan):
+    """A copy with memory on all sides of it, and between its rows."""
+    shape = values.shape
+    memory = np.full((*(size + 2 for size in shape[:-1]), shape[-1] + 5), guard, dtype)
+    view = memory[tuple(slice(1, 1 + size) for size in shape)]
+    view[...] = values
+    return view
+
+
 def planes(values, dtype=None, guard=np.nan):
     """A copy whose rows follow each other, but not its planes along the first axis."""
     values = np.asarray(values, dtype)

@@ -181,8 +181,8 @@ cdef int check_shares(
     Py_ssize_t parts, Py_ssize_t groups, Py_ssize_t rows
 ) except -1:
     cdef Py_ssize_t i
-    if shares.shape[1] != 3 or blocks.shape[1] != 3:
-        raise ValueError("shares and blocks must have three columns")
+    if shares.shape[1] != 3 or blocks.shape[1] != 3 or tasks.shape[0] == 0 or parts < 1:
+        raise ValueError("shares and blocks must have three columns, and there must be tasks and a part")
     for i in range(shares.shape[0]):
         if not 0 <= shares[i, PART] < parts or not 0 <= shares[i, TASKS] < shares[i, TASKS + 1] <= tasks.shape[0]:
             raise ValueError(f"share {i} is of a part or of tasks that do not exist")
@@ -214,7 +214,7 @@ def direct_weight_grad(
     cdef Py_ssize_t[5] turned_shape = [x.shape[0], x.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
     cdef Py_ssize_t[7] no_steps = [0, 0, 0, 0, 0, 0, 0]
     cdef const Py_ssize_t[::1] steps = <Py_ssize_t[:7]>&no_steps[0]
-    if dy.shape[0] != x.shape[0] or groups < 1 or dy.shape[1] % groups:
+    if dy.shape[0] != x.shape[0] or groups < 1 or dy.shape[1] < 1 or dy.shape[1] % groups:
         raise ValueError(f"dy and x do not fit, or {dy.shape[1]} filters do not make {groups} groups")
     check_direct(x_shape, 1, turned_shape, axes, steps, tasks, groups)
     check_contiguous(x, "x")
@@ -225,8 +225,7 @@ def direct_weight_grad(
     if sums.shape[1] != x.shape[1] * taps or columns < filters or columns % lanes or dw.shape[0] != dy.shape[1] * channels * taps:
         raise ValueError(f"sums must have shape (parts, {x.shape[1] * taps}, {filters} in steps of {lanes})")
     check_shares(tasks, shares, blocks, sums.shape[0], groups, channels * taps)
-    if progress.shape[0] != 3:
-        raise ValueError("progress must have three elements")
+    check_progress(progress)
     for i in range(tasks.shape[0]):
         most = max(most, tasks[i, FILTERS + 1] - tasks[i, FILTERS])
     cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]

@@ -43,3 +43,9 @@ cdef enum:
     FIRST_TAKEN = 0
     FIRST_DONE = 1
     SECOND_TAKEN = 2
+
+
+cdef int check_progress(const long long[::1] progress) except -1:
+    if progress.shape[0] != 3 or min(progress[0], progress[1], progress[2]) < 0:
+        raise ValueError("progress must have three elements, none of them negative")
+    return 0

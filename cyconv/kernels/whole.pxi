@@ -78,6 +78,9 @@ cdef class Whole:
         what."""
         if self.g.taps != NULL or tasks.shape[0] == 0 or groups < 1 or channels % groups or filters % groups:
             raise ValueError("made twice, without tasks, or with groups that are not whole")
+        if itemsize not in (4, 8):
+            raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
+        check_numbers(axes, tasks)
         cdef Py_ssize_t i
         for i in range(tasks.shape[0]):
             if not same_box(&tasks[0, 0], &tasks[i, 0], BOX):
@@ -106,7 +109,7 @@ cdef class Whole:
     def __call__(self, tuple arrays not None, out):
         cdef Held held
         cdef bint done
-        if not 2 <= len(arrays) <= 3 or not hold(arrays, out, self.sizes, self.itemsize, &held):
+        if self.g.taps == NULL or not 2 <= len(arrays) <= 3 or not hold(arrays, out, self.sizes, self.itemsize, &held):
             return False
         cdef void* b = held.buffers[2].buf if len(arrays) == 3 else NULL
         cdef void* y = held.buffers[len(arrays)].buf
@@ -169,7 +172,7 @@ cdef class WholeWeightGrad(Whole):
     def __call__(self, tuple arrays not None, out):
         cdef Held held
         cdef bint done
-        if len(arrays) != 2 or not hold(arrays, out, self.sizes, self.itemsize, &held):
+        if self.g.taps == NULL or len(arrays) != 2 or not hold(arrays, out, self.sizes, self.itemsize, &held):
             return False
         try:
             with nogil:

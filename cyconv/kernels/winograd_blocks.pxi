@@ -237,9 +237,10 @@ cdef int check_blocks(
     return 0
 
 
-cdef int check_progress(const long long[::1] progress) except -1:
-    if progress.shape[0] != 3 or min(progress[0], progress[1], progress[2]) < 0:
-        raise ValueError("progress must have three elements, none of them negative")
+cdef int check_room(Py_ssize_t size, const real[::1] memory) except -1:
+    """That of so many rows or columns there are not so many items that they cannot be counted."""
+    if not 1 <= size <= memory.shape[0]:
+        raise ValueError(f"there must be at least one row, column and tile, and memory for them, not {size}")
     return 0
 
 
@@ -250,7 +251,7 @@ cdef int check_arrays(
     cdef Py_ssize_t[3] m = [36, y[1], 0]
     check_winograd(x, u, axes, 0, 0, False)
     check_winograd(y, m, axes, 0, 0, True)
-    if x[0] != y[0] or b not in (0, y[1]):
+    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b not in (0, y[1]):
         raise ValueError("x, y and b do not fit")
     if w[0] != y[1] or w[1] != x[1] or w[2] != 3 or w[3] != 3:
         raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, 3, 3)")
@@ -301,8 +302,10 @@ def winograd_by_tiles(
         raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
     check_rows(0, 1, v.strides[2], v.shape[2], size)
     check_lanes(v.strides[1], v.shape[2], C, size)
+    check_room(columns, memory)
+    check_room(rows, memory)
     cdef Py_ssize_t u_plane = columns * CW + WIDE, m_plane = columns * rows + WIDE
-    if rows < 1 or columns < 1 or rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
+    if rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
         raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and rows be in steps of {WIDE}")
     cdef Filters steps = filters_of(w)
     cdef real* u = &memory[0]
@@ -372,8 +375,9 @@ def winograd_by_filters(
         raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
+    check_room(columns, memory)
     cdef Py_ssize_t own_plane = 0 if prepared else C * rows + WIDE, m_plane = columns * rows + WIDE
-    if columns < 1 or memory.shape[0] < 36 * (own_plane + m_plane):
+    if memory.shape[0] < 36 * (own_plane + m_plane):
         raise ValueError(f"memory must have {36 * (own_plane + m_plane)} items")
     cdef Filters steps = filters_of(w)
     cdef real* own = &memory[0]

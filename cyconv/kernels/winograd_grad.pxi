@@ -69,13 +69,15 @@ cdef void turn_sums(
 
 cdef int check_sums(
     Py_ssize_t[5] x, Py_ssize_t[5] dy, const real[:, :, :, :] dw, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] tiles, Py_ssize_t width, Py_ssize_t columns, const long long[::1] progress
+    const Py_ssize_t[:, ::1] tiles, Py_ssize_t width, Py_ssize_t columns, const long long[::1] progress,
+    const real[::1] memory
 ) except -1:
     cdef Py_ssize_t[4] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3]]
     check_arrays(x, dy, w, axes, 0)
     check_progress(progress)
-    if columns != in_wides(dy[1]) or width < 1:
-        raise ValueError(f"there must be room for {in_wides(dy[1])} filters and at least one tile")
+    check_room(width, memory)
+    if columns != in_wides(dy[1]):
+        raise ValueError(f"there must be room for {in_wides(dy[1])} filters")
     check_blocks(
         tiles, x[0] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4), width, 1, "block of tiles"
     )
@@ -101,12 +103,12 @@ def winograd_sum_by_tiles(
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], columns = sums.shape[3], size = sizeof(real), CW = in_wides(x.shape[1])
-    check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress)
+    check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
     check_rows(x.strides[4], x.shape[4], dy.strides[4], dy.shape[4], size)
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
-    if sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != C:
-        raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {C}, {columns})")
+    if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != C:
+        raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {C}, {columns}), of one part or more")
     cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * columns + WIDE
     if memory.shape[0] < 36 * (u_plane + d_plane):
         raise ValueError(f"memory must have {36 * (u_plane + d_plane)} items")
@@ -170,7 +172,7 @@ def winograd_sum_by_channels(
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, rows = 0
     cdef bint shared = sums.shape[1] > 0
-    check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress)
+    check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
     check_rows(x.strides[4], x.shape[4], dy.strides[4], dy.shape[4], size)
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(channels, C, C, 1, "block of channels")

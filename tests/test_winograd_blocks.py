@@ -1,0 +1,689 @@
+"""Winograd from end to end: kernels that transform, multiply and transform back, in every build.
+
+Forward by the fallback's transforms, weight gradients by the definition; with guards, and memory
+full of NaN.
+"""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+import reference
+from builds import each_build, each_compiled, each_dtype, kernels_of, refused
+from guards import (
+    assert_untouched,
+    can_protect,
+    gaps,
+    in_another_process,
+    output,
+    packed,
+    planes,
+    protected,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_winograd import CLOSE, STRIDES, assert_filled, both
+
+from cyconv.algorithms import winograd
+from cyconv.geometry import geometry
+from cyconv.kernels import fallback
+from cyconv.kernels.fallback.winograd import G
+
+WIDE = 16
+PATIENCE = 10  # seconds
+
+
+def wide(size):
+    return -(-size // WIDE) * WIDE
+
+
+def rows_of(size, points=(), limit=10**9, unit=1):
+    """Blocks of at most `limit`, also cut at these points, as rows of (start, stop); in steps of
+    `unit`."""
+    bounds = {*(point % size for point in points), *range(0, size, limit)}
+    bounds = sorted({0, size, *(bound // unit * unit for bound in bounds)})
+    return np.array(list(itertools.pairwise(bounds)), np.intp).reshape(-1, 2)
+
+
+def by_channel(u, build, channels, tiles):
+    """(36, tiles * C or more), whichever comes first in it, as (36, C, tiles)."""
+    if build == "fallback":
+        return u[:, : channels * tiles].reshape(36, channels, tiles)
+    some = u[:, : wide(channels) * tiles].reshape(36, tiles, wide(channels))
+    return some.swapaxes(1, 2)[:, :channels]
+
+
+class Fused:
+    """Arrays for a convolution, its result by the fallback's transforms, its weight gradient by the
+    definition, and the arguments of each kernel for it, by name and in order."""
+
+    def __init__(self, n=2, c=3, f=5, size=(9, 10), pads=((1, 1), (1, 1)), flip=False, seed=0):
+        g = geometry((n, c, *size), (f, c, 3, 3), 1, pads, 1, 1)
+        self.g = g = g.flipped() if flip else g
+        rng = np.random.default_rng(seed)
+        self.x, self.b = rng.standard_normal(g.x_shape), rng.standard_normal(g.filters)
+        self.w = rng.standard_normal((g.filters, g.channels, 3, 3))
+        self.dy = rng.standard_normal(g.y_shape)
+        self.total = winograd.count_tiles(g)
+        self.v = np.zeros((36, g.channels, wide(g.filters)))
+        self.v[:, :, : g.filters] = both(G, self.w).swapaxes(1, 2)
+        self.y = self.expected(self.v)
+        columns = reference.columns(self.x, g.axes())
+        self.dw = self.dy.swapaxes(0, 1).reshape(g.filters, -1) @ columns.T
+        self.dw = self.dw.reshape(self.w.shape)
+
+    def expected(self, v):
+        u = self.transformed(self.x)
+        y = np.empty(self.g.y_shape)
+        products = v[:, :, : self.g.filters].swapaxes(1, 2) @ u
+        fallback.winograd_output(products, self.b, y, self.g.axes(), 0, self.total)
+        return y
+
+    def transformed(self, x):
+        u = np.empty((36, x.shape[1], self.total))
+        fallback.winograd_input(x, u, self.g.axes(), 0, self.total)
+        return u
+
+    def products(self, first, last):
+        """The sum over some tiles, (36, C, F)."""
+        d = np.empty((36, self.g.filters, self.total))
+        fallback.winograd_output_grad(self.dy, d, self.g.axes(), 0, self.total)
+        u = self.transformed(self.x)
+        return u[:, :, first:last] @ d[:, :, first:last].swapaxes(1, 2)
+
+    def by_tiles(self, dtype, filters=None, tiles=None, rows=WIDE, spare=0, **changes):
+        filters = rows_of(self.g.filters) if filters is None else filters
+        tiles = rows_of(self.total) if tiles is None else tiles
+        columns = longest(tiles) + spare
+        size = 36 * (columns * (wide(self.g.channels) + rows) + 2 * WIDE)
+        return self.arrays(dtype) | {
+            "axes": self.g.axes(), "filters": filters, "tiles": tiles, "columns": columns,
+            "rows": rows, **shared(dtype, size), **changes,
+        }  # fmt: skip
+
+    def by_filters(self, dtype, channels=None, filters=None, prepared=False, columns=7, **changes):
+        channels = rows_of(self.g.channels) if channels is None else channels
+        filters = rows_of(self.g.filters) if filters is None else filters
+        rows = wide(longest(filters))
+        own = 0 if prepared else rows * self.g.channels + WIDE
+        return self.arrays(dtype) | {
+            "v": packed(self.v if prepared else self.v[:, :, :0], dtype),
+            "axes": self.g.axes(),
+            "u": output((36, self.total * wide(self.g.channels) + 5), dtype),
+            "channels": channels, "filters": filters, "prepared": prepared, "columns": columns,
+            **shared(dtype, 36 * (own + rows * columns + WIDE)), **changes,
+        }  # fmt: skip
+
+    def arrays(self, dtype):
+        return {
+            "x": gaps(self.x, dtype),
+            "w": gaps(self.w, dtype),
+            "v": output(self.v.shape, dtype, planes),
+            "b": packed(self.b, dtype),
+            "y": output(self.y.shape, dtype, gaps),
+        }
+
+    def sum_by_tiles(self, dtype, tiles=None, parts=None, channels=None, spare=0, **changes):
+        tiles = rows_of(self.total) if tiles is None else tiles
+        parts = rows_of(len(tiles)) if parts is None else parts
+        channels = rows_of(self.g.channels) if channels is None else channels
+        c, columns, width = self.g.channels, wide(self.g.filters), longest(tiles) + spare
+        return {
+            "dy": gaps(self.dy, dtype),
+            "x": gaps(self.x, dtype),
+            "sums": output((len(parts), 36, c, columns), dtype),
+            "dw": output(self.dw.shape, dtype, gaps),
+            "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
+            "width": width, **shared(dtype, 36 * (width * (wide(c) + columns) + 2 * WIDE)),
+            **changes,
+        }  # fmt: skip
+
+    def sum_by_channels(
+        self, dtype, filters=None, tiles=None, channels=None, spare=0, own=True, **changes
+    ):
+        """With sums of its own, or shared ones."""
+        filters = rows_of(self.g.filters) if filters is None else filters
+        tiles = rows_of(self.total) if tiles is None else tiles
+        channels = rows_of(self.g.channels) if channels is None else channels
+        columns, width, rows = wide(self.g.filters), longest(tiles) + spare, longest(channels)
+        total = int(tiles[-1, 1] - tiles[0, 0])
+        size = width * wide(rows) + WIDE + (rows * columns + WIDE if own else 0)
+        return {
+            "dy": gaps(self.dy, dtype),
+            "x": gaps(self.x, dtype),
+            "d": output((36, total * columns + 5), dtype),
+            "sums": output((36, 0 if own else self.g.channels * columns + 5), dtype),
+            "dw": output(self.dw.shape, dtype, gaps),
+            "axes": self.g.axes(), "filters": filters, "tiles": tiles, "channels": channels,
+            "width": width, "columns": columns, "add": False, "last": True,
+            **shared(dtype, 36 * size), **changes,
+        }  # fmt: skip
+
+    def check(self, arguments, dtype, wanted=None):
+        """What was computed, and that nothing else was touched."""
+        name, right = ("dw", self.dw) if "dw" in arguments else ("y", self.y)
+        wanted = right if wanted is None else wanted
+        filled = ~np.isnan(wanted)
+        np.testing.assert_array_equal(~np.isnan(arguments[name]), filled)
+        error = abs(arguments[name] - wanted)[filled].max(initial=0)
+        assert error <= 4 * CLOSE[dtype] * abs(right).max()
+        for array in ("y", "dw", "memory", "u", "d", "sums"):
+            if array in arguments:
+                assert_untouched(arguments[array])
+
+
+def longest(blocks):
+    return int((blocks[:, 1] - blocks[:, 0]).max())
+
+
+def shared(dtype, size):
+    return {"progress": np.zeros(3, np.longlong), "memory": output(size, dtype)}
+
+
+FORWARD = ["winograd_by_tiles", "winograd_by_filters"]
+SUMS = ["winograd_sum_by_tiles", "winograd_sum_by_channels"]
+# What each kernel's first phase goes through, and its second.
+PHASES = {
+    "winograd_by_tiles": ("filters", "tiles"),
+    "winograd_by_filters": ("channels", "filters"),
+    "winograd_sum_by_tiles": ("parts", "channels"),
+    "winograd_sum_by_channels": ("filters", "channels"),
+}
+each_forward = pytest.mark.parametrize("kernel", FORWARD)
+each_sum = pytest.mark.parametrize("kernel", SUMS)
+each_kernel = pytest.mark.parametrize("kernel", FORWARD + SUMS)
+
+
+@st.composite
+def works(draw):
+    """A convolution, two lists of places to cut, a number, and yes or no."""
+    size = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    pads = tuple(
+        (low, high + max(0, 3 - n - low - high))
+        for n, low, high in ((n, draw(st.integers(0, 6)), draw(st.integers(0, 6))) for n in size)
+    )
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 35)), draw(st.integers(1, 50))
+    work = Fused(n, c, f, size, pads, draw(st.booleans()), draw(st.integers(0, 9)))
+    points = st.lists(st.integers(0, 999), max_size=3)
+    return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
+
+
+def make(work, kernel, dtype, **options):
+    return getattr(work, kernel.removeprefix("winograd_"))(dtype, **options)
+
+
+def assert_done(arguments, kernel):
+    """Each block was taken once, and then one more was asked for."""
+    first, second = (len(arguments[name]) for name in PHASES[kernel])
+    assert arguments["progress"].tolist() == [first + 1, first, second + 1]
+
+
+@each_dtype
+@each_build
+@pytest.mark.parametrize("strides", STRIDES)
+def test_filters(strides, build, dtype):
+    """Of any strides; zero past the last."""
+    rng = np.random.default_rng(1)
+    for f, c in [(1, 1), (15, 3), (16, 2), (17, 1), (40, 5)]:
+        w = rng.standard_normal((f, c, 3, 3))
+        wanted = np.zeros((36, c, wide(f)))
+        wanted[:, :, :f] = both(G, w).swapaxes(1, 2)
+        for arrange in (packed, gaps):
+            v = output(wanted.shape, dtype, arrange)
+            kernels_of(build, dtype).winograd_filters(STRIDES[strides](w.astype(dtype)), v)
+            assert_filled(v, wanted, dtype)
+            assert not v[:, :, f:].any()
+
+
+@each_dtype
+@each_build
+@settings(max_examples=40)
+@given(drawn=works())
+def test_by_tiles(build, dtype, drawn):
+    """Cut anywhere; filters transformed, or given."""
+    work, points, number, prepared = drawn
+    filters = rows_of(work.g.filters, points[0], unit=WIDE)
+    tiles = rows_of(work.total, points[1], 50)
+    arguments = work.by_tiles(dtype, filters, tiles, WIDE * (1 + number % 4), number % 2)
+    if prepared:
+        arguments["filters"] = filters[:0]
+        arguments["v"] = packed(work.v, dtype)
+        arguments["w"] = np.full_like(arguments["w"], np.nan)
+    kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+    work.check(arguments, dtype)
+    if not prepared:
+        error = abs(arguments["v"] - work.v)[:, :, : work.g.filters].max()
+        assert error <= CLOSE[dtype] * abs(work.v).max()
+        assert_untouched(arguments["v"])
+    assert_done(arguments, "winograd_by_tiles")
+
+
+@each_dtype
+@each_build
+@settings(max_examples=40)
+@given(drawn=works())
+def test_by_filters(build, dtype, drawn):
+    work, points, columns, prepared = drawn
+    channels = rows_of(work.g.channels, points[0], unit=WIDE)
+    filters = rows_of(work.g.filters, points[1], unit=WIDE)
+    arguments = work.by_filters(dtype, channels, filters, prepared, columns)
+    if prepared:
+        arguments["w"] = np.full_like(arguments["w"], np.nan)
+    kernels_of(build, dtype).winograd_by_filters(*arguments.values())
+    work.check(arguments, dtype)
+    assert np.isnan(arguments["u"][:, work.total * wide(work.g.channels) :]).all()
+    assert_done(arguments, "winograd_by_filters")
+
+
+@each_dtype
+@each_build
+@settings(max_examples=40)
+@given(drawn=works())
+def test_sum_by_tiles(build, dtype, drawn):
+    work, points, number, _ = drawn
+    tiles = rows_of(work.total, points[0], 50)
+    parts = rows_of(len(tiles), (), number % 4 + 1)
+    channels = rows_of(work.g.channels, points[1])
+    arguments = work.sum_by_tiles(dtype, tiles, parts, channels, number % 3)
+    kernels_of(build, dtype).winograd_sum_by_tiles(*arguments.values())
+    work.check(arguments, dtype)
+    assert_done(arguments, "winograd_sum_by_tiles")
+
+
+@each_dtype
+@each_build
+@settings(max_examples=40)
+@given(drawn=works())
+def test_sum_by_channels(build, dtype, drawn):
+    """In one call, with sums of each thread's own or shared ones."""
+    work, points, number, own = drawn
+    filters = rows_of(work.g.filters, points[0], unit=WIDE)
+    tiles = rows_of(work.total, (), number)
+    channels = rows_of(work.g.channels, points[1])
+    arguments = work.sum_by_channels(dtype, filters, tiles, channels, number % 3, own)
+    kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
+    work.check(arguments, dtype)
+    assert_done(arguments, "winograd_sum_by_channels")
+
+
+@each_dtype
+@each_build
+@settings(max_examples=40)
+@given(drawn=works())
+def test_sum_by_channels_in_several_calls(build, dtype, drawn):
+    """Chunks of consecutive tiles, with sums that stay: dw is written by the last of them."""
+    work, points, number, _ = drawn
+    tiles = rows_of(work.total, points[0], number)
+    channels = rows_of(work.g.channels, points[1])
+    calls = rows_of(len(tiles), (), -(-len(tiles) // (1 + number % 4)))
+    right = work.sum_by_channels(dtype, None, tiles, channels, own=False)
+    run = kernels_of(build, dtype).winograd_sum_by_channels
+    for first, last in calls:
+        assert np.isnan(right["dw"]).all()
+        changes = {"tiles": tiles[first:last], "add": first > 0, "last": last == len(tiles)}
+        arguments = right | changes | {"progress": np.zeros(3, np.longlong)}
+        arguments["d"][...] = np.nan
+        run(*arguments.values())
+        assert_done(arguments, "winograd_sum_by_channels")
+    work.check(right, dtype)
+    assert np.isnan(right["sums"][:, work.g.channels * right["columns"] :]).all()
+
+
+@each_dtype
+@each_build
+@each_forward
+def test_without_bias(kernel, build, dtype):
+    work = Fused()
+    work.y -= work.b.reshape(-1, 1, 1, 1)
+    arguments = make(work, kernel, dtype, b=None)
+    getattr(kernels_of(build, dtype), kernel)(*arguments.values())
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
+@each_forward
+@pytest.mark.parametrize("strides", STRIDES)
+def test_any_filters_are_read(strides, kernel, build, dtype):
+    """As forward passes have them, and input gradients: flipped, and channels first."""
+    work = Fused(c=20, f=18)
+    w = STRIDES[strides](work.w.astype(dtype))
+    arguments = make(work, kernel, dtype, w=w)
+    getattr(kernels_of(build, dtype), kernel)(*arguments.values())
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
+@each_sum
+@pytest.mark.parametrize("strides", STRIDES)
+def test_any_filters_are_written(strides, kernel, build, dtype):
+    work = Fused(c=20, f=18)
+    dw = STRIDES[strides](np.full(work.dw.shape, np.nan, dtype))
+    arguments = make(work, kernel, dtype)
+    getattr(kernels_of(build, dtype), kernel)(*(arguments | {"dw": dw}).values())
+    assert abs(dw - work.dw).max() <= 4 * CLOSE[dtype] * abs(work.dw).max()
+
+
+# Blocks that others have taken, or are about to have done.
+
+
+@each_dtype
+@each_build
+def test_by_tiles_begins_where_others_are(build, dtype):
+    """Filters that others have transformed are used; tiles that others have taken, left alone."""
+    work = Fused(2, 4, 50, (17, 18))
+    filters, tiles = rows_of(50, (), 16), rows_of(work.total, (), 9)
+    for first, second in itertools.product((0, 1, 3, 4, 6), (0, 1, 2, len(tiles), 9)):
+        other = work.v.copy()
+        mine = filters[first][0] if first < 4 else 64
+        other[:, :, :mine] *= 2  # not the transform of w: so it shows
+        v = output(work.v.shape, dtype)
+        v[:, :, :mine] = other[:, :, :mine]
+        progress = np.array([first, min(first, 4), second], np.longlong)
+        arguments = work.by_tiles(dtype, filters, tiles, v=v, progress=progress)
+        kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+        wanted = work.expected(other)
+        for t in range(tiles[second][0] if second < len(tiles) else work.total):
+            image, row, column = np.unravel_index(t, (2, 5, 5))
+            wanted[image, :, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = np.nan
+        work.check(arguments, dtype, wanted)
+        assert progress.tolist() == [max(first, 4) + 1, 4, max(second, len(tiles)) + 1]
+
+
+@each_dtype
+@each_build
+def test_by_filters_begins_where_others_are(build, dtype):
+    work = Fused(1, 50, 40, (17, 18))
+    channels, filters = rows_of(50, (), 16), rows_of(40, (), 16)
+    for first, second in itertools.product((0, 1, 3, 4, 6), (0, 1, 2, 3, 9)):
+        arguments = work.by_filters(dtype, channels, filters)
+        arguments["progress"][:] = first, min(first, 4), second
+        mine = channels[first][0] if first < 4 else 50
+        # Not the transform of x: so it shows.
+        by_channel(arguments["u"], build, 50, work.total)[:, :mine] = 0
+        kernels_of(build, dtype).winograd_by_filters(*arguments.values())
+        left = Fused(1, 50, 40, (17, 18))
+        left.x[:, :mine] = 0
+        wanted = left.expected(left.v)
+        wanted[:, : filters[second][0] if second < 3 else 40] = np.nan
+        work.check(arguments, dtype, wanted)
+        assert arguments["progress"].tolist() == [max(first, 4) + 1, 4, max(second, 3) + 1]
+
+
+@each_dtype
+@each_build
+def test_sum_by_tiles_begins_where_others_are(build, dtype):
+    """Parts that others have summed are added; channels that others have taken, left alone."""
+    work = Fused(2, 7, 18, (17, 18))
+    tiles, channels = rows_of(work.total, (), 9), rows_of(7, (), 3)
+    parts = rows_of(len(tiles), (), 2)
+    assert (len(parts), len(channels)) == (3, 3)
+    for first, second in itertools.product((0, 1, 3, 5), (0, 1, 3, 9)):
+        arguments = work.sum_by_tiles(dtype, tiles, parts, channels)
+        arguments["progress"][:] = first, min(first, 3), second
+        total = work.products(tiles[parts[first][0]][0] if first < 3 else work.total, work.total)
+        for part in range(min(first, 3)):
+            arguments["sums"][part] = part + 1
+            total += part + 1
+        kernels_of(build, dtype).winograd_sum_by_tiles(*arguments.values())
+        wanted = np.empty(work.dw.shape)
+        fallback.winograd_weight_grad(total.swapaxes(1, 2), wanted)
+        wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
+        work.check(arguments, dtype, wanted)
+        assert arguments["progress"].tolist() == [max(first, 3) + 1, 3, max(second, 3) + 1]
+
+
+@each_dtype
+@each_build
+def test_sum_by_channels_begins_where_others_are(build, dtype):
+    work = Fused(2, 7, 40, (17, 18))
+    filters, channels = rows_of(40, (), 16), rows_of(7, (), 3)
+    for first, second in itertools.product((0, 1, 3, 5), (0, 1, 3, 9)):
+        arguments = work.sum_by_channels(dtype, filters, None, channels, own=bool(second % 2))
+        arguments["progress"][:] = first, min(first, 3), second
+        wanted = work.dw.copy()
+        if build != "fallback":  # which transforms dy where it is multiplied
+            mine = filters[first][0] if first < 3 else 40
+            by_channel(arguments["d"], build, 40, work.total)[:, :mine] = 0
+            by_channel(arguments["d"], build, 48, work.total)[:, 40:] = 0
+            wanted[:mine] = 0
+        wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
+        kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
+        work.check(arguments, dtype, wanted)
+        assert arguments["progress"].tolist() == [max(first, 3) + 1, 3, max(second, 3) + 1]
+
+
+@each_dtype
+@each_build
+@each_kernel
+def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
+    """For a block that another thread has taken, until that says that it is done."""
+    work = Fused(2, 40, 45)
+    tiles = rows_of(work.total, (), 4)
+    blocks = {"filters": rows_of(45, (), 16)}
+    if kernel == "winograd_by_filters":
+        blocks["channels"] = rows_of(40, (), 16)
+    if kernel == "winograd_sum_by_tiles":
+        blocks = {"tiles": tiles, "parts": rows_of(len(tiles), (), 2)}
+    arguments = make(work, kernel, dtype, **blocks)
+    progress, result = arguments["progress"], arguments["y" if kernel in FORWARD else "dw"]
+    number = len(arguments[PHASES[kernel][0]])
+    progress[:] = 1, 0, 0
+    call = getattr(kernels_of(build, dtype), kernel)
+    helper = threading.Thread(target=call, args=tuple(arguments.values()), daemon=True)
+    helper.start()
+    until = time.monotonic() + PATIENCE
+    while progress[1] < number - 1 and time.monotonic() < until:
+        time.sleep(1e-3)
+    time.sleep(0.01)
+    assert progress.tolist() == [number + 1, number - 1, 0]
+    assert helper.is_alive()
+    assert np.isnan(result).all()
+    if kernel == "winograd_by_tiles":
+        arguments["v"][:, :, :16] = work.v[:, :, :16]
+    elif kernel == "winograd_by_filters":
+        u = by_channel(arguments["u"], build, 40, work.total)
+        u[:, :16] = work.transformed(work.x[:, :16])
+    elif kernel == "winograd_sum_by_tiles":
+        arguments["sums"][0] = 0
+        arguments["sums"][0, :, :, :45] = work.products(0, tiles[2][0])
+    elif build != "fallback":
+        d = np.empty((36, 16, work.total))
+        fallback.winograd_output_grad(work.dy[:, :16], d, work.g.axes(), 0, work.total)
+        by_channel(arguments["d"], build, 45, work.total)[:, :16] = d
+    progress[1] = number
+    helper.join(PATIENCE)
+    assert not helper.is_alive()
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
+@each_kernel
+def test_threads_share_progress(kernel, build, dtype):
+    work = Fused(3, 40, 56, (30, 31))
+    blocks = {"filters": rows_of(56, (), 16), "channels": rows_of(40, (), 16)}
+    if "by_tiles" in kernel:
+        blocks = {"tiles": rows_of(work.total, (), 10)}
+    if kernel == "winograd_sum_by_tiles":
+        blocks["parts"] = rows_of(len(blocks["tiles"]), (), 3)
+    alone = make(work, kernel, dtype, **blocks)
+    call = getattr(kernels_of(build, dtype), kernel)
+    call(*alone.values())
+    result = "y" if kernel in FORWARD else "dw"
+    for number in (2, 5):
+        arguments = make(work, kernel, dtype, **blocks)
+        start = threading.Barrier(number)
+
+        def help_out(arguments=arguments, start=start):
+            mine = {**arguments, "memory": np.full_like(arguments["memory"], np.nan)}
+            start.wait(PATIENCE)
+            call(*mine.values())
+
+        helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(number)]
+        for helper in helpers:
+            helper.start()
+        for helper in helpers:
+            helper.join(PATIENCE)
+            assert not helper.is_alive()
+        work.check(arguments, dtype)
+        np.testing.assert_array_equal(arguments[result], alone[result])
+        others = np.array([number - 1, 0, number - 1])
+        np.testing.assert_array_equal(arguments["progress"], alone["progress"] + others)
+
+
+# Wrong calls, and reads outside of arrays.
+
+
+def block_rows(*rows):
+    return np.array(rows, np.intp).reshape(len(rows), -1)
+
+
+def wrong_blocks(size, unit=WIDE):
+    """Of `size` channels, filters or tiles, more than `unit`."""
+    wrong = [
+        block_rows((0, size + 1)), block_rows((-unit, unit)), block_rows((unit, unit)),
+        block_rows((unit, 0)), block_rows((0, 1, 2)), np.zeros((0, 3), np.intp),
+    ]  # fmt: skip
+    if unit > 1:
+        wrong += [block_rows((1, size)), block_rows((0, 15)), block_rows((0, 16), (17, size))]
+    return wrong
+
+
+def wrong_calls(kernel, right, dtype):
+    """Changes of the arguments, each of which must be refused."""
+    axes, memory = right["axes"], right["memory"]
+
+    def changed(row, column, value):
+        other = axes.copy()
+        other[row, column] = value
+        return other
+
+    x, (y_name, w_name) = right["x"], ("y", "w") if kernel in FORWARD else ("dy", "dw")
+    y, w = right[y_name], right[w_name]
+    wrong = [
+        *({"x": a} for a in (x[:1], x[:, :18], x[..., :9], x[..., ::-1], x[..., :8, :], x[:, :0])),
+        *({w_name: a} for a in (w[:17], w[:, :3], w[..., :2], w[:, :, :2], w[:0])),
+        *({y_name: a} for a in (y[:1], y[:, :17], y[..., :9], y[..., ::-1], y[..., :8, :])),
+        *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 4, 1))),
+        *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 3, 5)),
+        *({"progress": np.zeros(n, np.longlong)} for n in (0, 2, 4)),
+        *({"progress": np.array(n, np.longlong)} for n in ([-1, 0, 0], [0, -1, 0], [0, 0, -1])),
+        *({"memory": a} for a in (memory[:-1], memory[:0], np.zeros(2 * memory.size, dtype)[::2])),
+    ]
+    if "filters" in right:
+        wrong += [{"filters": a} for a in wrong_blocks(18)]
+    if kernel in FORWARD:
+        wrong += [{"b": a} for a in (right["b"][:17], np.zeros(19, dtype))]
+        wrong += [{"columns": n} for n in (0, -16, right["columns"] + 1, 1 << 59)]
+    else:
+        wrong += [{"width": n} for n in (0, -1, right["width"] + 1, right["width"] - 1, 1 << 59)]
+        wrong += [{"channels": a} for a in wrong_blocks(19, 1)]
+    if "by_tiles" in kernel:
+        wrong += [{"tiles": a} for a in wrong_blocks(18, 1)]
+    if kernel == "winograd_by_tiles":
+        v, other = right["v"], np.zeros((36, 19, 64), dtype)
+        changes = v[:35], v[:, :18], v[:, :, :18], v[:, :, :16], other[:, :, ::2], other[:, :, :32]
+        wrong += [{"v": a} for a in changes]
+        wrong += [{"columns": right["columns"] - 1}]
+        wrong += [{"rows": n} for n in (0, -16, 8, 17, 32, 1 << 59)]
+    elif kernel == "winograd_by_filters":
+        u, total = right["u"], 18 * 32
+        changes = u[:35], u[:, : total - 1].copy(), u[:, ::2], u[:, : total + 3]
+        wrong += [{"u": a} for a in changes]
+        wrong += [{"channels": a} for a in wrong_blocks(19)]
+        wrong += [{"prepared": True}]
+    elif kernel == "winograd_sum_by_tiles":
+        sums = right["sums"]
+        other = np.zeros((1, 36, 19, 48), dtype)
+        changes = sums[:0], sums[:, :35], sums[:, :, :18].copy(), sums[..., :18].copy(), other
+        wrong += [{"sums": a} for a in changes]
+        wrong += [{"parts": a} for a in wrong_blocks(1, 1)]
+        wrong += [{"parts": np.zeros((0, 2), np.intp), "sums": sums[:0]}]
+    else:
+        d, total = right["d"], 18 * 32
+        wrong += [{"d": a} for a in (d[:35], d[:, : total - 1].copy(), d[:, ::2])]
+        wrong += [{"sums": np.zeros((35, 0), dtype)}, {"sums": np.zeros((36, 19 * 32 - 1), dtype)}]
+        wrong += [{"columns": n} for n in (0, 18, 16, 48)]
+        wrong += [{"tiles": a} for a in wrong_blocks(18, 1)]
+        wrong += [{"tiles": np.zeros((0, 2), np.intp)}, {"tiles": block_rows((9, 18), (0, 9))}]
+        wrong += [{"tiles": block_rows((0, 9), (12, 18), (9, 12))}]
+        wrong += [{"add": True}, {"last": False}]
+    return wrong
+
+
+@each_dtype
+@each_compiled
+@each_kernel
+def test_what_would_crash_is_refused(kernel, build, dtype):
+    run = getattr(kernels_of(build, dtype), kernel)
+    work = Fused(2, 19, 18, (9, 10))  # 18 tiles
+    right = make(work, kernel, dtype)
+    run(*right.values())
+    result = right["y" if kernel in FORWARD else "dw"]
+    result[...] = 7
+    for change in wrong_calls(kernel, right, dtype):
+        right["progress"][:] = 0
+        assert refused(run, *{**right, **change}.values()), change
+    assert (result == 7).all()
+
+
+@each_dtype
+@each_compiled
+def test_wrong_transformed_filters_are_refused(build, dtype):
+    run, work = kernels_of(build, dtype), Fused(2, 19, 18)
+    right = work.by_filters(dtype, prepared=True)
+    run.winograd_by_filters(*right.values())
+    v, other = right["v"], np.zeros((36, 19, 64), dtype)
+    wrong = [v[:35], v[:, :18].copy(), v[:, :, :18].copy(), v[:, :, :0].copy(), other]
+    for array in (*wrong, other[:, :, ::2], other[:, :, :32]):
+        right["progress"][:] = 0
+        assert refused(run.winograd_by_filters, *(right | {"v": array}).values())
+    w = np.zeros((18, 19, 3, 3), dtype)
+    run.winograd_filters(w, v)
+    for array in (w[:, :, :2], w[..., :2], w[:16], w[:, :18], np.zeros((33, 19, 3, 3), dtype)):
+        assert refused(run.winograd_filters, array, v)
+    for array in (*wrong, other[:, :, ::2]):
+        assert refused(run.winograd_filters, w, array)
+
+
+def check_nothing_outside(build, dtype):
+    """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
+    run = kernels_of(build, dtype)
+    sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
+    for (size, c, f), start, kernel in itertools.product(sizes, (False, True), FORWARD + SUMS):
+        work, ways = Fused(2, c, f, size), [{}]
+        tiles = rows_of(work.total, (), 20)
+        if kernel in FORWARD:
+            ways += [{"filters": np.zeros((0, 2), np.intp), "v": work.v}]
+        if kernel == "winograd_by_filters":
+            ways = [{"prepared": False}, {"prepared": True}]
+        if kernel == "winograd_sum_by_channels":
+            ways = [{"own": True}, {"own": False}]
+        for options in ways:
+            if kernel != "winograd_by_filters":
+                options["tiles"] = tiles
+            arguments = make(work, kernel, dtype, **options)
+            for name, array in arguments.items():
+                if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
+                    arguments[name] = protected(array, dtype, start)
+            getattr(run, kernel)(*arguments.values())
+            result, wanted = (
+                (arguments["y"], work.y) if kernel in FORWARD else (arguments["dw"], work.dw)
+            )
+            assert abs(result - wanted).max() <= 4e-5 * abs(wanted).max()
+    for f, start in itertools.product((1, 7, 16, 33), (False, True)):
+        w, v = np.ones((f, 2, 3, 3)), np.zeros((36, 2, wide(f)))
+        run.winograd_filters(protected(w, dtype, start), protected(v, dtype, start))
+        flipped = protected(w, dtype, start)[:, :, ::-1, ::-1].swapaxes(0, 1)
+        run.winograd_filters(flipped, protected(np.zeros((36, f, 16)), dtype, start))
+
+
+@can_protect
+@each_dtype
+@each_compiled
+def test_nothing_is_touched_outside_of_arrays(build, dtype):
+    in_another_process("test_winograd_blocks", "check_nothing_outside", build, dtype)
