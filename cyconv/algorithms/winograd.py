@@ -67,9 +67,9 @@ def serves(g: Geometry) -> bool:
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether Winograd beats lowering, and keeps float32 within the promised error.
 
-    On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters, from 20000 on with
-    16; a weight gradient from 8000 on or, where it is summed by tiles, 30000. The error grows with
-    the number of channels summed over, to 4.4e-6 of the largest value at 512.
+    On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters,
+    from 20000 on with 16; a weight gradient from 8000 on or, where it is summed by tiles, 30000.
+    The error grows with the number of channels summed over, to 4.4e-6 of the largest value at 512.
     """
     if not serves(g):
         return False
@@ -145,12 +145,12 @@ def _planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
 
 
 def prepare(plan: Plan, w: Array) -> Array:
-    """The transformed filters of a pass with w (F, C, 1, 3, 3), which both roads take: see `fused`."""
+    """The transformed filters of a pass with w (F, C, 1, 3, 3), for both roads: see `fused`."""
     return fused.prepare(plan, _filters(plan, w))
 
 
 def _by_filter(v: Array, w: Array) -> Array:
-    """V (36, F, C), from prepared filters (36, C, F or more); a plain transpose, as BLAS takes it."""
+    """V (36, F, C), from prepared filters (36, C, F or more): a transpose, as BLAS takes it."""
     return v[:, :, : len(w)].swapaxes(1, 2)
 
 
