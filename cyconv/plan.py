@@ -88,7 +88,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
             f"algorithm {algorithm!r} cannot serve this convolution: kernel {geometry.kernel}, "
             f"stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
         )
-    tiles = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
+    tiles: Any = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
     small = geometry.multiply_adds <= direct.SMALL and (
         chosen is direct or (chosen is depthwise and bool(tiles) and tiles.single is not None)
     )

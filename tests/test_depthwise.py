@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import reference
 from builds import BUILDS, DTYPES, each_build, each_compiled, each_dtype, kernels_of
-from guards import apart, assert_untouched, output, packed
+from guards import (
+    apart,
+    assert_untouched,
+    can_protect,
+    in_another_process,
+    output,
+    packed,
+    protected,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Case, cases
@@ -163,6 +171,77 @@ def test_shapes_are_checked(build, dtype):
     ):
         with pytest.raises(ValueError):  # noqa: PT011
             wrong()
+
+
+# Outputs of a row: around whole vectors of 2, 4, 8 and 16 items, and half of them.
+WIDTHS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 19, 20, 21, 28, 31, 32, 33, 47, 49]
+# In place and through bands: as far as the last tap of the last output is the last cell of x.
+STRIDED = {
+    "valid": lambda n: ((9, 2 * n + 1), (3, 3), 0),
+    "valid, two taps": lambda n: ((9, 2 * n), (3, 2), 0),
+    "valid, one tap": lambda n: ((9, 2 * n - 1), (3, 1), 0),
+    "valid, ten taps": lambda n: ((7, 2 * n + 3), (2, 5), 0),
+    "padded": lambda n: ((9, 2 * n), (3, 3), 1),
+    "padded, odd": lambda n: ((9, 2 * n - 1), (3, 3), 1),
+    "padded in front": lambda n: ((9, 2 * n), (3, 3), ((1, 1), (1, 0))),
+}
+
+
+def strided(kind, width, groups=2, filters=1):
+    size, kernel, pads = STRIDED[kind](width)
+    case = Case((2, groups, *size), (groups * filters, 1, *kernel), 2, pads, groups=groups)
+    assert described(case)[0].output[2] == width
+    return case
+
+
+@pytest.mark.parametrize("kind", STRIDED)
+def test_stride_2(build, kind, dtype):
+    for width in WIDTHS:
+        case = strided(kind, width, filters=1 + width % 2)
+        check_forward(build, case, dtype)
+        check_weight_grad(build, case, dtype)
+
+
+def check_nothing_outside(build, dtype):
+    """A read that spoils nothing is not seen by guards: beside these arrays, it crashes. (What ends
+    there is the last row of the last channel of the last image.)"""
+    run = kernels_of(build, dtype)
+    for kind, width, start in itertools.product(STRIDED, WIDTHS, (False, True)):
+        case = strided(kind, width)
+        g, *arrays = described(case)
+        x, w, b, dy = (protected(array, dtype, start) for array in arrays)
+        y, dw = (protected(np.full(s, np.nan), dtype, start) for s in (g.y_shape, g.w_shape))
+        run.depthwise_forward(x, w, b, y, g.axes())
+        run.depthwise_weight_grad(dy, x, dw, g.axes())
+        inputs = case.integers()
+        wanted = reference.conv(*inputs[:3], **case.options)
+        np.testing.assert_array_equal(y, wanted.reshape(y.shape))
+        wanted = reference.conv_weight_grad(inputs[3], inputs[0], case.w_shape, **case.options)
+        np.testing.assert_array_equal(dw, wanted.reshape(dw.shape))
+
+
+@can_protect
+@each_dtype
+@each_compiled
+def test_nothing_is_touched_outside_of_arrays(build, dtype):
+    in_another_process("test_depthwise", "check_nothing_outside", build, dtype)
+
+
+@each_dtype
+@each_compiled
+def test_every_second_cell_is_read_and_no_other(build, dtype):
+    """With one tap, in place: the cells between those read do not count, and where x ends with the
+    last that is read, nothing follows it. (In a band there would be copies of both.)"""
+    run = kernels_of(build, dtype)
+    for width in [width for width in WIDTHS if width >= 20]:
+        g, x, w, b, dy = described(strided("valid, one tap", width))
+        unread = x.astype(dtype)
+        unread[..., 1::2] = np.nan
+        y, dw = output(g.y_shape, dtype), output(g.w_shape, dtype)
+        run.depthwise_forward(apart(unread, dtype), w.astype(dtype), b.astype(dtype), y, g.axes())
+        run.depthwise_weight_grad(dy.astype(dtype), apart(unread, dtype), dw, g.axes())
+        assert np.isfinite(y).all()
+        assert np.isfinite(dw).all()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

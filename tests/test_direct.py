@@ -559,7 +559,9 @@ LONG = {
     "first layer": Case((2, 3, 112, 112), (64, 3, 7, 7), 2, 3),
     "stride 2": Case((2, 128, 28, 28), (128, 128, 3, 3), 2, 1),
     "pointwise": Case((1, 2048, 7, 7), (512, 2048, 1, 1)),
-    "as long as auto takes": Case((8, 256, 14, 14), (64, 256, 4, 4), 2, 1),
+    "4096 taps": Case((8, 256, 14, 14), (64, 256, 4, 4), 2, 1),
+    "25600 taps": Case((1, 1024, 8, 12), (32, 1024, 5, 5), padding=2),
+    "many positions": Case((8, 4, 112, 112), (16, 4, 3, 3), padding=1),
     "volume": Case((1, 64, 8, 9, 10), (64, 64, 3, 3, 3), padding=1),
     "groups": Case((2, 256, 14, 14), (256, 64, 3, 3), padding=1, groups=4),
 }
@@ -568,8 +570,7 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("algorithm", ["auto", "direct"])
 def test_float32_error(algorithm, name):
-    """At most 5e-6 of the largest value, forward and gradients. (Of longer sums, which auto leaves
-    to BLAS: see test_functional.py.)"""
+    """At most 5e-6 of the largest value, forward and gradients."""
     case = LONG[name]
     x, w, _, dy = case.arrays(np.float32)
     for function, arguments in (
@@ -578,6 +579,7 @@ def test_float32_error(algorithm, name):
         ("conv_input_grad", (dy, w, x.shape)),
         ("conv_input_grad", (abs(dy), abs(w), x.shape)),
         ("conv_weight_grad", (dy, x, w.shape)),
+        ("conv_weight_grad", (abs(dy), abs(x), w.shape)),
     ):
         got = getattr(cyconv, function)(*arguments, algorithm=algorithm, **case.options)
         wanted = getattr(reference, function)(*arguments, **case.options)

@@ -229,11 +229,14 @@ def test_the_work_is_of_all_kinds():
     assert tiles("winograd, few tiles", "forward").few
     assert tiles("winograd, few tiles", "weight_grad").few
     for name in ("winograd", "winograd, one image"):
-        for pass_ in ("forward", "weight_grad"):
-            assert not tiles(name, pass_).few
-            assert len(tiles(name, pass_).tiles) > 1
+        assert not tiles(name, "forward").few
+        assert len(tiles(name, "forward").tiles) > 1
+        summed = tiles(name, "weight_grad")
+        assert not summed.few
+        assert len(summed.parts if kernels.VECTOR else summed.tiles) > 1
     for name in ("winograd", "winograd, few tiles"):
         assert isinstance(tiles(name, "forward"), fused.Blocks) == kernels.VECTOR
+        assert isinstance(tiles(name, "weight_grad"), fused.Sums) == kernels.VECTOR
     for name, (algorithm, _) in WORK.items():
         if algorithm == "direct":
             wanted = depthwise if name.startswith("depthwise") else direct
@@ -241,18 +244,29 @@ def test_the_work_is_of_all_kinds():
                 assert made(name, pass_).algorithm is wanted, name
                 if wanted is direct:
                     assert all(len(part.tasks) > 1 for part in tiles(name, pass_).parts), name
+            if wanted is direct:
+                assert made(name, "weight_grad").algorithm is direct
+                assert len(tiles(name, "weight_grad").shares) > 1
     assert len(tiles("direct, strided", "input_grad").parts) == 4
 
 
 def test_chunks_of_a_winograd_sum(monkeypatch):
     """Too large for the others: several chunks, each a region of its own."""
-    monkeypatch.setattr(winograd, "CHUNK_BYTES", 1)
+    forget_plans()
+    for module in (winograd, fused):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(winograd, "BLOCK_TILES", 16)
+    monkeypatch.setattr(fused, "SUM_COLUMNS", 16)
+    monkeypatch.setattr(fused, "FEW_TILES", 0)
     case = Case((2, 96, 22, 23), (96, 96, 3, 3), padding=1)
     bits = []
     for number in (1, 2, 3, 7):
         cyconv.set_num_threads(number)
         bits.append(all_passes("winograd", case))
+    g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
+    cut = winograd.tiles(g, 4, "weight_grad")
+    assert len(cut.chunks if kernels.VECTOR else cut.tiles) > 1
+    forget_plans()
     assert all(b == bits[0] for b in bits)
 
 

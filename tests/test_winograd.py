@@ -265,8 +265,13 @@ WAYS = {
     | {"BLOCK_FILTERS": 3, "LARGE_SUM": 0, "CHUNK_BYTES": 1, "BLOCK_TILES": 16},
     "plain, sums": {"LARGE_SUM": 10**9, "BLOCK_BYTES": 1, "BLOCK_TILES": 16, "SUM_PARTS": 3},
     "fast": {},
-    "fast, small blocks": SMALL | {"COLUMNS": 16, "ROWS": 3, "FEW_TILES": 0},
-    "fast, few tiles": SMALL | {"COLUMNS": 16, "ROWS": 3, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0},
+    "fast, small blocks": SMALL
+    | {"COLUMNS": 16, "ROWS": 16, "FEW_TILES": 0, "LARGE_SUM": 10**9, "SUM_COLUMNS": 16},
+    "fast, few tiles": SMALL
+    | {"COLUMNS": 16, "ROWS": 16, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "SUM_COLUMNS": 16},
+    "fast, chunks": SMALL
+    | {"ROWS": 16, "LARGE_SUM": 0, "FEW_TILES": 0, "SUM_COLUMNS": 16, "CHUNK_BYTES": 1},
+    "fast, sums": {"LARGE_SUM": 10**9, "FEW_TILES": 0, "SUM_COLUMNS": 16, "SUM_PARTS": 3},
 }
 
 
@@ -348,23 +353,35 @@ def test_any_convolution(dtype, case, name):
 @every_way
 def test_ways_differ(way):
     """Each way cuts as its name says."""
-    g = geometry((3, 12, 30, 30), (10, 12, 3, 3), 1, 1, 1, 1)
+    g = geometry((2, 36, 30, 30), (24, 36, 3, 3), 1, 1, 1, 1)  # 128 tiles
     forward, back, summed = (
         winograd.tiles(g, 4, pass_) for pass_ in ("forward", "input_grad", "weight_grad")
     )
     road, _, name = way.partition(", ")
+    fast = road == "fast"
     for cut in (forward, back):
-        assert isinstance(cut, fused.Blocks if road == "fast" else winograd.Blocks)
+        assert isinstance(cut, fused.Blocks if fast else winograd.Blocks)
         assert cut.few == (name == "few tiles")
-        assert (len(cut.filters) > 1) == (name in ("small blocks", "few tiles", "chunks"))
-        assert (len(cut.weights) > 1) == (name in ("small blocks", "few tiles", "chunks"))
-    assert isinstance(summed, winograd.Blocks)
-    if road == "fast":
-        assert len(forward.tiles) > (8 if name else 1)
-        assert forward.columns == (16 if name else 48)
+        if name in ("small blocks", "few tiles", "chunks"):
+            assert len(cut.filters) > 1
+            assert len(cut.weights) > 1
+    if fast:
+        small = name in ("small blocks", "few tiles")
+        assert len(forward.tiles) == (8 if small else 2)
+        assert forward.columns == (16 if small else 64)
+        assert forward.rows == (16 if small or name == "chunks" else 32)
+        assert isinstance(summed, fused.Sums)
+        assert summed.few == (name in ("few tiles", "chunks"))
+        assert len(summed.chunks) == (8 if name == "chunks" else 1)
+        assert summed.width == (16 if name else 64)
+        assert len(summed.parts) == {"": 2, "sums": 4}.get(name, 8)
+        assert len(summed.channels) > 1
+        assert len(summed.filters) == 2
     else:
+        assert isinstance(summed, winograd.Blocks)
+        assert (len(forward.filters) > 1) == (name in ("small blocks", "few tiles", "chunks"))
         assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
-        assert (len(summed.tiles) > 8) == (name in ("small blocks", "chunks", "sums"))
+        assert (len(summed.tiles) > 1) == (name in ("small blocks", "chunks", "sums"))
         assert summed.few == (name in ("few tiles", "chunks"))
 
 

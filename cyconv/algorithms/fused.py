@@ -118,7 +118,9 @@ def prepare(plan: Plan, w: Array) -> Array:
 
     def transform(index: int) -> None:
         start, stop = shares[index].tolist()
-        plan.kernels.winograd_filters(w[start:stop], v[:, :, start : start + _rounded(stop - start)])
+        plan.kernels.winograd_filters(
+            w[start:stop], v[:, :, start : start + _rounded(stop - start)]
+        )
 
     threads.run(transform, len(shares), filters * channels * PER_WEIGHT, blas=False)
     return v

@@ -11,14 +11,15 @@ cdef struct Held:
 
 cdef bint hold(tuple arrays, out, const Py_ssize_t* sizes, Py_ssize_t itemsize, Held* held) noexcept:
     """Take hold of the memory of two or three arrays and of `out`, of so many items each. False, and
-    nothing held, where one is not C-contiguous and aligned, or has another size; None is no memory."""
+    nothing held, where one is not C-contiguous and aligned, or has another size. The third array may be
+    None, which is no memory."""
     cdef Py_ssize_t i, number = len(arrays)
     cdef Py_buffer* buffer
     held.count = 0
     try:
         for i in range(number + 1):
             buffer = &held.buffers[i]
-            if i < number and arrays[i] is None:
+            if i == 2 < number and arrays[i] is None:
                 memset(buffer, 0, sizeof(Py_buffer))
                 held.count += 1
                 continue
@@ -29,7 +30,7 @@ cdef bint hold(tuple arrays, out, const Py_ssize_t* sizes, Py_ssize_t itemsize, 
             if buffer.len != sizes[3 if i == number else i] * itemsize or <size_t>buffer.buf % itemsize:
                 let_go(held)
                 return False
-    except (BufferError, ValueError):
+    except (BufferError, TypeError, ValueError):
         let_go(held)
         return False
     return True

@@ -168,8 +168,8 @@ def winograd_by_filters(
     progress: Progress,
     memory: Array,
 ) -> None:
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, C * tiles
-    or more), by blocks of channels, then blocks of filters, unless v holds them `prepared`."""
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, C *
+    tiles or more), by blocks of channels, then blocks of filters, unless they are `prepared`."""
     total, all_channels = len(x) * math.prod(_tile_grid(axes)), x.shape[1]
     tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
     for t in first_phase(progress, len(channels)):
