@@ -118,7 +118,7 @@ def test_filters(build, dtype, filters):
 
 @each_dtype
 @each_build
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(drawn=works(), data=st.data())
 def test_any_work(build, dtype, drawn, data):
     """Any axes at all, cut anywhere."""

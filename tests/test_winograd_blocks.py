@@ -239,7 +239,7 @@ def test_filters(strides, build, dtype):
 
 @each_dtype
 @each_build
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=works())
 def test_by_tiles(build, dtype, drawn):
     """Cut anywhere; filters transformed, or given."""
@@ -262,7 +262,7 @@ def test_by_tiles(build, dtype, drawn):
 
 @each_dtype
 @each_build
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=works())
 def test_by_filters(build, dtype, drawn):
     work, points, columns, prepared = drawn
@@ -279,7 +279,7 @@ def test_by_filters(build, dtype, drawn):
 
 @each_dtype
 @each_build
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=works())
 def test_sum_by_tiles(build, dtype, drawn):
     work, points, number, _ = drawn
@@ -294,7 +294,7 @@ def test_sum_by_tiles(build, dtype, drawn):
 
 @each_dtype
 @each_build
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=works())
 def test_sum_by_channels(build, dtype, drawn):
     """In one call, with sums of each thread's own or shared ones."""
@@ -310,7 +310,7 @@ def test_sum_by_channels(build, dtype, drawn):
 
 @each_dtype
 @each_build
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=works())
 def test_sum_by_channels_in_several_calls(build, dtype, drawn):
     """Chunks of consecutive tiles, with sums that stay: dw is written by the last of them."""
