@@ -19,8 +19,8 @@ DIRECTIVES = {
     "initializedcheck": False,
 }
 MSVC = sys.platform == "win32"
-# -g0 and -s keep the wheel small, and so does -O2, with which loops are vectorised all the same: -O3
-# makes each build a third larger and Winograd a few percent faster.
+# -g0 and -s keep the wheel small, and so does -O2, with which loops are vectorised all the same:
+# -O3 makes each build a third larger and a few percent faster.
 VECTORISE = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]

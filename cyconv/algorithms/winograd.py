@@ -67,9 +67,9 @@ def serves(g: Geometry) -> bool:
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether Winograd beats lowering, and keeps float32 within the promised error.
 
-    On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters, from 20000 on with
-    16; a weight gradient from 8000 on or, where it is summed by tiles, 30000. The error grows with
-    the number of channels summed over, to 4.4e-6 of the largest value at 512.
+    On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters,
+    from 20000 on with 16; a weight gradient from 8000 on or, where it is summed by tiles, 30000.
+    The error grows with the number of channels summed over, to 4.4e-6 of the largest value at 512.
     """
     if not serves(g):
         return False
