@@ -103,7 +103,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
         run=getattr(chosen, pass_),
         kernels=kernels.of[dtype],
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
-        whole=direct.whole(geometry, itemsize, pass_) if small else None,
+        whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,
     )
 
 

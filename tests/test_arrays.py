@@ -120,3 +120,25 @@ def test_no_images(case, dtype):
     cols = cyconv.im2col(x, case.kernel, **case.geometry)
     assert cols.shape == reference.im2col(x, case.kernel, **case.geometry).shape
     assert cyconv.col2im(cols, x.shape[2:], case.kernel, **case.geometry).shape == x.shape
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (2, 1), (3, 1), (4, 4)])
+def test_bits_of_small_convolutions_do_not_depend_on_how_arrays_lie(rng, channels, groups):
+    """Nor on `out`: what is one compiled call for some arrays must be for all."""
+    x = rng.standard_normal((2, channels, 13, 12)).astype(np.float32)
+    w = rng.standard_normal((4, channels // groups, 3, 3)).astype(np.float32)
+    b = rng.standard_normal(4).astype(np.float32)
+    options = {"padding": 1, "groups": groups}
+    y = cyconv.conv(x, w, b, **options)
+    dw = cyconv.conv_weight_grad(y, x, w.shape, **options)
+    dx = cyconv.conv_input_grad(y, w, x.shape, **options)
+    other, dy = np.asfortranarray(x), np.asfortranarray(y)
+    for again, wanted in (
+        (cyconv.conv(other, w, b, **options), y),
+        (cyconv.conv(x, w, b, out=np.empty_like(y), **options), y),
+        (cyconv.conv_weight_grad(y, other, w.shape, **options), dw),
+        (cyconv.conv_weight_grad(y, x, w.shape, out=np.empty_like(dw), **options), dw),
+        (cyconv.conv_input_grad(dy, w, x.shape, **options), dx),
+        (cyconv.conv_input_grad(y, w, x.shape, out=np.empty_like(dx), **options), dx),
+    ):
+        np.testing.assert_array_equal(again, wanted)

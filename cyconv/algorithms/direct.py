@@ -223,11 +223,12 @@ def _is_small(tasks: NDArray[np.intp], memory: int) -> bool:
     return memory <= WHOLE_BYTES and bool((tasks[:, 2:8] == tasks[0, 2:8]).all())
 
 
-def whole(g: Geometry, itemsize: int, pass_: str) -> Any:
-    """Small work in one compiled call, or None."""
+def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
+    """Small work in one compiled call, or None; `work` is what the algorithm goes through."""
     if kernels.BUILD is None or not g.batch:
         return None
-    work = tiles(g, itemsize, pass_)
+    if not isinstance(work, (Work, Sum)):  # that of another algorithm
+        work = tiles(g, itemsize, pass_)
     sizes = (g.batch, g.channels, g.filters)
     of = kernels.of[np.dtype(f"f{itemsize}")]
     if isinstance(work, Sum):

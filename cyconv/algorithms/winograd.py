@@ -138,12 +138,6 @@ def _round_up(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
-    """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
-    flat = threads.scratch(slot, (36, rows * columns + LANES), dtype)
-    return flat[:, : rows * columns].reshape(36, rows, columns)
-
-
 def prepare(plan: Plan, w: Array) -> Array:
     """The transformed filters of a pass, for `run` to take: V, (36, F, C), of the filters of the
     convolution that the pass is; on the fast road as `fused` has it."""
@@ -198,14 +192,14 @@ def _tiles_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
-    v = _planes(FILTERS, filters, channels, y.dtype) if kept is None else kept
+    v = fused.planes(FILTERS, filters, channels, y.dtype) if kept is None else kept
 
     def convolve(index: int) -> None:
         first, count = cut.tiles[index].start, _length(cut.tiles[index])
         columns = _round_up(count, LANES)
-        u = _planes(TILES, channels, columns, y.dtype)
+        u = fused.planes(TILES, channels, columns, y.dtype)
         plan.kernels.winograd_input(x, u, cut.axes, first, count)
-        m = _planes(OTHER, filters, columns, y.dtype)
+        m = fused.planes(OTHER, filters, columns, y.dtype)
         np.matmul(v, u, out=m)
         plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
@@ -220,7 +214,7 @@ def _filters_in_blocks(
     cut: Blocks = plan.tiles
     channels, count = w.shape[1], cut.tiles[-1].stop
     columns = _round_up(count, LANES)
-    u = _planes(FILTERS, channels, columns, y.dtype)
+    u = fused.planes(FILTERS, channels, columns, y.dtype)
 
     def transform(index: int) -> None:
         part = cut.channels[index]
@@ -229,11 +223,11 @@ def _filters_in_blocks(
     def convolve(index: int) -> None:
         part = cut.filters[index]
         if kept is None:
-            v = _planes(TILES, _length(part), channels, y.dtype)
+            v = fused.planes(TILES, _length(part), channels, y.dtype)
             plan.kernels.winograd_weight(w[part], v)
         else:
             v = kept[:, part]
-        m = _planes(OTHER, _length(part), columns, y.dtype)
+        m = fused.planes(OTHER, _length(part), columns, y.dtype)
         np.matmul(v, u, out=m)
         bias = None if b is None else b[part]
         plan.kernels.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
@@ -257,7 +251,7 @@ def _sum_by_filters(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     chunks: tuple[slice, ...] = plan.tiles.tiles
     total = None
     if len(chunks) > 1:
-        total = _planes(FILTERS, dw.shape[0], dw.shape[1], dw.dtype)
+        total = fused.planes(FILTERS, dw.shape[0], dw.shape[1], dw.dtype)
     for chunk in chunks:
         _add_chunk(plan, dy, x, dw, total, chunk)
 
@@ -269,8 +263,8 @@ def _add_chunk(
     last, transform the sum back into dw."""
     cut: Blocks = plan.tiles
     channels, count, columns = x.shape[1], _length(chunk), _round_up(_length(chunk), LANES)
-    u = _planes(TILES, channels, columns, x.dtype)
-    d = _planes(OTHER, dy.shape[1], columns, x.dtype)
+    u = fused.planes(TILES, channels, columns, x.dtype)
+    d = fused.planes(OTHER, dy.shape[1], columns, x.dtype)
 
     def transform(index: int) -> None:
         if index < len(cut.channels):
@@ -285,7 +279,7 @@ def _add_chunk(
         if chunk.start == 0 and total is not None:
             np.matmul(d[:, part], u.swapaxes(1, 2), out=total[:, part])
             return
-        product = _planes(PRODUCT, _length(part), channels, x.dtype)
+        product = fused.planes(PRODUCT, _length(part), channels, x.dtype)
         np.matmul(d[:, part], u.swapaxes(1, 2), out=product)
         if total is not None:
             product += total[:, part]
@@ -310,8 +304,8 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
         total = sums[index]
         for block in parts[index]:
             count, columns = _length(block), _round_up(_length(block), LANES)
-            u = _planes(TILES, channels, columns, dw.dtype)
-            d = _planes(OTHER, filters, columns, dw.dtype)
+            u = fused.planes(TILES, channels, columns, dw.dtype)
+            d = fused.planes(OTHER, filters, columns, dw.dtype)
             plan.kernels.winograd_input(x, u, cut.axes, block.start, count)
             plan.kernels.winograd_output_grad(dy, d, cut.axes, block.start, count)
             if block is parts[index][0]:
