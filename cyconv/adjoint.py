@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cyconv.form import form_of
-from cyconv.geometry import Geometry, assemble
+from cyconv.geometry import Geometry, assemble, read_shapes
 from cyconv.integers import LARGEST, Pads, check_countable, integer, integers, paddings
 
 
@@ -36,13 +35,10 @@ def transposed_geometry(
     Its x is the transposed convolution's output, and its y that one's x. With `pairs`, padding may
     be (low, high) pairs, and output_padding anything from 0.
     """
-    if not 3 <= len(w_shape) <= 5:
-        raise ValueError(
-            f"{w_name} must have 1 to 3 spatial axes, as (C, F/groups, *kernel); "
-            f"got shape {w_shape}"
-        )
-    rank = len(w_shape) - 2
-    form = form_of(x_shape, w_shape, last, x_name, w_name)
+    batch, channels, *sizes = read_shapes(
+        x_shape, w_shape, last, x_name, w_name, "(C, F/groups, *kernel)"
+    )
+    rank = len(sizes)
     strides = integers("stride", stride, rank, 1)
     dilations = integers("dilation", dilation, rank, 1)
     groups = integer("groups", groups, 1)
@@ -50,11 +46,6 @@ def transposed_geometry(
     extras = integers("output_padding", output_padding, rank, 0)
     if not pairs:
         check_output_padding(extras, strides, dilations)
-    batch, channels, *sizes = form.read(x_shape)
-    if 0 in (channels, *sizes):
-        raise ValueError(f"{x_name} must have no axis of size 0 but the batch, got shape {x_shape}")
-    if 0 in w_shape:
-        raise ValueError(f"{w_name} must have no axis of size 0, got shape {w_shape}")
     if channels != w_shape[0]:
         raise ValueError(
             f"{x_name} has {channels} channels, but {w_name} has filters for {w_shape[0]}; "

@@ -120,6 +120,27 @@ def geometry(*arguments: Any) -> Geometry:
     return geometry_and_pads(*arguments)[0]
 
 
+def read_shapes(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    last: bool,
+    x_name: str,
+    w_name: str,
+    w_axes: str,
+) -> tuple[int, ...]:
+    """Check two shapes by themselves; return that of x as (N, C, *spatial)."""
+    if not 3 <= len(w_shape) <= 5:
+        raise ValueError(
+            f"{w_name} must have 1 to 3 spatial axes, as {w_axes}; got shape {w_shape}"
+        )
+    full = form_of(x_shape, w_shape, last, x_name, w_name).read(x_shape)
+    if 0 in full[1:]:
+        raise ValueError(f"{x_name} must have no axis of size 0 but the batch, got shape {x_shape}")
+    if 0 in w_shape:
+        raise ValueError(f"{w_name} must have no axis of size 0, got shape {w_shape}")
+    return full
+
+
 def geometry_and_pads(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
@@ -137,21 +158,13 @@ def geometry_and_pads(
     what is no integer and ValueError for what does not fit, naming the argument; `x_name` and
     `w_name` say what the caller calls the two shapes.
     """
-    if not 3 <= len(w_shape) <= 5:
-        raise ValueError(
-            f"{w_name} must have 1 to 3 spatial axes, as (F, C/groups, *kernel); "
-            f"got shape {w_shape}"
-        )
-    rank = len(w_shape) - 2
-    form = form_of(x_shape, w_shape, last, x_name, w_name)
+    batch, channels, *sizes = read_shapes(
+        x_shape, w_shape, last, x_name, w_name, "(F, C/groups, *kernel)"
+    )
+    rank = len(sizes)
     strides = integers("stride", stride, rank, 1)
     dilations = integers("dilation", dilation, rank, 1)
     groups = integer("groups", groups, 1)
-    batch, channels, *sizes = form.read(x_shape)
-    if 0 in (channels, *sizes):
-        raise ValueError(f"{x_name} must have no axis of size 0 but the batch, got shape {x_shape}")
-    if 0 in w_shape:
-        raise ValueError(f"{w_name} must have no axis of size 0, got shape {w_shape}")
     filters, group_channels = w_shape[:2]
     if channels != group_channels * groups:
         raise ValueError(
