@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from cyconv import kernels, threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, extent
 from cyconv.tiling import boxes, pieces, wanted_pieces
 
 if TYPE_CHECKING:
@@ -137,8 +138,11 @@ def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whol
         axes=axes,
         steps=np.array((*steps[:3], first, *steps[3:]), np.intp),
         tasks=tasks,
-        memory=kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
-            axes, tasks, g.group_channels, itemsize
+        memory=max(
+            1,
+            kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
+                axes, tasks, g.group_channels, itemsize
+            ),
         ),
     )
 
@@ -223,12 +227,16 @@ def _is_small(tasks: NDArray[np.intp], memory: int) -> bool:
     return memory <= WHOLE_BYTES and bool((tasks[:, 2:8] == tasks[0, 2:8]).all())
 
 
+def _own(work: Any, g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
+    """The work of `direct`, where what is given may be that of another algorithm."""
+    return work if isinstance(work, (Work, Sum)) else tiles(g, itemsize, pass_)
+
+
 def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
     """Small work in one compiled call, or None; `work` is what the algorithm goes through."""
     if kernels.BUILD is None or not g.batch:
         return None
-    if not isinstance(work, (Work, Sum)):  # that of another algorithm
-        work = tiles(g, itemsize, pass_)
+    work = _own(work, g, itemsize, pass_)
     sizes = (g.batch, g.channels, g.filters)
     of = kernels.of[np.dtype(f"f{itemsize}")]
     if isinstance(work, Sum):
@@ -296,9 +304,48 @@ def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) 
         y = y.reshape(*y.shape[:2], *part.axes[:, 5])
 
     def work(_: int) -> None:
-        memory = threads.scratch(BAND, (max(1, part.memory),), x.dtype)
+        memory = threads.scratch(BAND, (part.memory,), x.dtype)
         plan.kernels.direct(
             x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory
         )
 
     threads.drain(work, len(part.tasks), plan.seconds)
+
+
+def outline(plan: Plan, once: bool = False) -> Outline:
+    """What a pass goes through and takes, for `describe`; with `once` in one call, as the `whole`
+    of the plan of this or another algorithm does it."""
+    g = plan.geometry
+    work = _own(plan.tiles, g, plan.dtype.itemsize, plan.pass_)
+    shared, own = 0, 0
+    if isinstance(work, Sum):
+        count, shared, own = len(work.shares), math.prod(work.sums), work.memory
+        boxes, largest, rest = len(work.tasks), work.tasks, "channel"
+    else:
+        count = max(len(part.tasks) for part in work.parts)
+        own = max(part.memory for part in work.parts)
+        boxes = sum(len(part.tasks) for part in work.parts)
+        largest = max((p.tasks for p in work.parts), key=_positions)
+        rest = "filter" if plan.pass_ == "forward" else "channel"
+    sides = (largest[:, 3:8:2] - largest[:, 2:8:2]).max(axis=0)
+    others = int((largest[:, -1] - largest[:, -2]).max())
+    words = f"{counted(boxes, 'box')} of {'up to ' * (boxes > 1)}{extent(sides)} positions"
+    words += f", {counted(others, rest)}"
+    steps = "positions" if isinstance(work, Sum) else "taps"
+    source = "bands of the image" if own > 1 else "the image in place"
+    seconds = 0.0 if once else plan.seconds
+    return Outline(
+        name="direct",
+        module="direct",
+        method=f"{steps} over {source}, sums in registers{', in one call' * once}",
+        tiles=words,
+        tasks=count if isinstance(work, Sum) else boxes,
+        threads=threads.members(count, seconds, blas=False),
+        shared=shared,
+        own=own,
+    )
+
+
+def _positions(tasks: NDArray[np.intp]) -> int:
+    """Those of the largest box."""
+    return int((tasks[:, 3:8:2] - tasks[:, 2:8:2]).prod(axis=1).max())
