@@ -259,8 +259,9 @@ def _outline(made: Prepared) -> Outline:
         different = {id(part): part for part in detour.plans}.values()
         outlines: list[Outline] = [part.algorithm.outline(part) for part in different]
         return max(outlines, key=lambda outline: outline.items)
-    if plan.whole is not None:
-        return direct.outline(plan, once=True)
+    once = plan.whole is not None and not made.last
+    if once or plan.algorithm is direct:
+        return direct.outline(plan, once, made.last)
     outline: Outline = plan.algorithm.outline(plan)
     return outline
 

@@ -54,6 +54,7 @@ NAMES = {
     "depthwise": "auto gemm direct",
     "depthwise, strided": "auto gemm direct",
     "few filters": "auto gemm direct",
+    "last": "auto gemm direct winograd",
 }
 WAYS = [
     (name, algorithm, pass_)
