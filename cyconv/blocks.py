@@ -43,6 +43,8 @@ class Side:
     image: tuple[int, ...]
     border: Border | None
     last: bool
+    # Whether images that have their channels last may keep them there.
+    takes_last: bool
     dtype: np.dtype[Any]
 
     def is_native(self, images: Array) -> bool:
@@ -54,6 +56,10 @@ class Side:
         """Where to compute these images: in place, or in scratch memory."""
         if self.is_native(images):
             return images
+        if self.last and self.takes_last:
+            channels, *size = self.image
+            shape = (len(images), *size, channels)
+            return layout.channels_first(threads.scratch(self.slot, shape, self.dtype))
         return threads.scratch(self.slot, (len(images), *self.image), self.dtype)
 
     def load(self, images: Array) -> Array:
@@ -138,8 +144,8 @@ class Blocks:
             made.run(made, self.y.load(dy[part]), self.x.load(x[part]), dw)
             with threads.quiet():
                 total = dw if total is None else np.add(total, dw, out=total)
-        with threads.quiet():
-            result[...] = total
+        assert total is not None
+        layout.copy(result, total)
 
 
 def make_blocks(
@@ -147,12 +153,13 @@ def make_blocks(
 ) -> Blocks:
     """Cut a convolution of at least one image into blocks, and plan each."""
     padded = within(g, border)
-    x = Side(X, padded.x_shape[1:], border, last, dtype)
-    y = Side(Y, padded.y_shape[1:], None, last, dtype)
-    image = math.prod(x.image) + math.prod(y.image)
+    image = math.prod(padded.x_shape[1:]) + math.prod(padded.y_shape[1:])
     parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
     plans = tuple(
         plan(replace(padded, batch=part.stop - part.start), dtype, pass_, algorithm)
         for part in parts
     )
+    takes_last = border is None and all(made.takes_last for made in plans)
+    x = Side(X, padded.x_shape[1:], border, last, takes_last, dtype)
+    y = Side(Y, padded.y_shape[1:], None, last, takes_last, dtype)
     return Blocks(parts, plans, x, y)
