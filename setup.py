@@ -25,7 +25,7 @@ VECTORISE = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
 X86_BUILDS = {
-    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
+    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"],
     "avx512": ["/arch:AVX512"]
     if MSVC
     else [
