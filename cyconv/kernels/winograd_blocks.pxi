@@ -304,9 +304,10 @@ def winograd_by_tiles(
     check_lanes(v.strides[1], v.shape[2], C, size)
     check_room(columns, memory)
     check_room(rows, memory)
+    check_items(memory.shape[0], 36 * (columns * <double>(CW + rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t u_plane = columns * CW + WIDE, m_plane = columns * rows + WIDE
-    if rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and rows be in steps of {WIDE}")
+    if rows % WIDE:
+        raise ValueError(f"rows must be in steps of {WIDE}")
     cdef Filters steps = filters_of(w)
     cdef real* u = &memory[0]
     cdef real* m = u + 36 * u_plane
@@ -369,16 +370,18 @@ def winograd_by_filters(
     cdef Py_ssize_t total = x.shape[0] * grid_in.TH * grid_in.TW
     check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
-    if u.shape[0] != 36 or u.shape[1] < total * CW:
-        raise ValueError(f"u must have shape (36, {total * CW} or more)")
+    if u.shape[0] != 36:
+        raise ValueError("u must have 36 rows")
+    check_items(u.shape[1], total * <double>CW, "a row of u")
     if prepared and (v.shape[0] != 36 or v.shape[1] != C or v.shape[2] != in_wides(F)):
         raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
     check_room(columns, memory)
+    check_items(
+        memory.shape[0], 36 * ((0 if prepared else C * <double>rows + WIDE) + columns * <double>rows + WIDE), "memory"
+    )
     cdef Py_ssize_t own_plane = 0 if prepared else C * rows + WIDE, m_plane = columns * rows + WIDE
-    if memory.shape[0] < 36 * (own_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (own_plane + m_plane)} items")
     cdef Filters steps = filters_of(w)
     cdef real* own = &memory[0]
     cdef real* m = own + 36 * own_plane
