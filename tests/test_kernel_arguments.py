@@ -19,6 +19,13 @@ def is_real(value):
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
+def next_to_pages(value):
+    """A copy of an array that lies as they usually do, also of an empty one."""
+    if is_real(value) and value.dtype.isnative and value.flags.c_contiguous:
+        return protected(value, value.dtype)
+    return value
+
+
 def within_pages(call, start):
     """A copy of its arguments, next to memory that crashes whoever touches it."""
     return {
@@ -55,7 +62,9 @@ def check_within_pages(build, dtype):
 def changes_of(call):
     """Each argument by itself changed in each way; then some pairs of them."""
     single = [
-        {name: other} for name, value in call.arguments.items() for other in others(name, value)
+        {name: next_to_pages(other)}
+        for name, value in call.arguments.items()
+        for other in others(name, value)
     ]
     yield from single
     rng = np.random.default_rng(0)

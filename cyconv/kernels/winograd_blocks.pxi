@@ -251,7 +251,7 @@ cdef int check_arrays(
     cdef Py_ssize_t[3] m = [36, y[1], 0]
     check_winograd(x, u, axes, 0, 0, False)
     check_winograd(y, m, axes, 0, 0, True)
-    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b not in (0, y[1]):
+    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b != y[1]:
         raise ValueError("x, y and b do not fit")
     if w[0] != y[1] or w[1] != x[1] or w[2] != 3 or w[3] != 3:
         raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, 3, 3)")
@@ -292,7 +292,7 @@ def winograd_by_tiles(
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1])
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
     check_progress(progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
@@ -363,7 +363,7 @@ def winograd_by_filters(
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), i, rows = 0
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
     check_progress(progress)
     check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)

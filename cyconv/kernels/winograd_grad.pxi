@@ -73,7 +73,7 @@ cdef int check_sums(
     const real[::1] memory
 ) except -1:
     cdef Py_ssize_t[4] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3]]
-    check_arrays(x, dy, w, axes, 0)
+    check_arrays(x, dy, w, axes, dy[1])
     check_progress(progress)
     check_room(width, memory)
     if columns != in_wides(dy[1]):
