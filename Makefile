@@ -44,7 +44,7 @@ bench-quick: .venv/bench
 soak: .venv/test
 	$(BIN)/python -m pytest -q -m soak
 
-# Kernels that check themselves; an hour, and gcc. (What valgrind runs under has to be installed.)
+# The tests, on kernels that check themselves; takes long, and needs gcc, and valgrind.
 sanitize: .venv/test
 	$(BIN)/python tools/checks.py sanitize
 	$(BIN)/python tools/checks.py bounds

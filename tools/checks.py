@@ -42,7 +42,7 @@ def copy(name: str) -> Path:
 
 def build(name: str, tree: Path) -> None:
     environment = {**os.environ, "CYCONV_CHECKS": name}
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", f"-j{os.cpu_count()}"]
     subprocess.run(command, cwd=tree, env=environment, check=True)
 
 
