@@ -6,6 +6,7 @@ definition in a few lines (subjects.py); a call with others that do must succeed
 """
 
 import contextlib
+import dataclasses
 import gc
 import re
 import time
@@ -116,3 +117,20 @@ def test_wrong_arrays(name, argument):
                 assert_refused(subject, ValueError, ALSO | right.keys(), **{argument: value})
             elif np.prod(shape, dtype=float) < CELLS:
                 subject(**{argument: value})
+
+
+@pytest.mark.parametrize("name", [name for name, argument in EACH if argument == "out"])
+def test_out_shares_its_last_cell_with_an_input(name):
+    subject = SUBJECTS[name]
+    result = subject()
+    for argument in subject.arrays:
+        array = subject.arguments[argument]
+        if isinstance(array, np.ndarray):
+            memory = np.zeros(result.size + array.size)
+            out = memory[: result.size].reshape(result.shape)
+            inside = memory[result.size - 1 : -1].reshape(array.shape)
+            arguments = {**subject.arguments, argument: inside}
+            sharing = dataclasses.replace(subject, arguments=arguments)
+            with nothing_changes(sharing, [memory]):
+                assert_refused(sharing, ValueError, {"out"}, out=out)
+            sharing(out=out.copy())
