@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline soak clean
+.PHONY: demo test lint format bench bench-quick roofline soak sanitize valgrind clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -43,6 +43,14 @@ bench-quick: .venv/bench
 
 soak: .venv/test
 	$(BIN)/python -m pytest -q -m soak
+
+# The tests, on kernels that check themselves; takes long, and needs gcc, and valgrind.
+sanitize: .venv/test
+	$(BIN)/python tools/checks.py sanitize
+	$(BIN)/python tools/checks.py bounds
+
+valgrind: .venv/test
+	$(BIN)/python tools/checks.py valgrind
 
 .venv/%: $(BUILD) | .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
