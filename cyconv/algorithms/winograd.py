@@ -18,7 +18,7 @@ fixed filters, V is kept (`prepare`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +108,8 @@ class Blocks:
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fused.Sums:
     if pass_ == "input_grad":
         return tiles(g.flipped(), itemsize, "forward")
+    if pass_ == "forward":
+        g = _read(g)
     total, weights = count_tiles(g), g.channels * g.filters
     if kernels.VECTOR:
         return fused.cut(g, total) if pass_ == "forward" else fused.cut_sums(g, total, itemsize)
@@ -126,6 +128,13 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
         weights=_shares(g.filters, g.channels * PER_WEIGHT),
         axes=g.axes(),
     )
+
+
+def _read(g: Geometry) -> Geometry:
+    """Without the cells of x past the last that an output reads (as there may be of dy, with more
+    padding than taps), which would else be in the last tile, and a NaN there mark it."""
+    height, width = (min(g.size[axis], max(1, g.output[axis] + 2 - g.low[axis])) for axis in (1, 2))
+    return replace(g, size=(1, height, width))
 
 
 def _shares(size: int, seconds: float) -> tuple[slice, ...]:
@@ -183,6 +192,8 @@ def _filters(plan: Plan, w: Array) -> Array:
 
 
 def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
+    height, width = plan.tiles.axes[1:, 0]
+    x = x[..., :height, :width]  # what is read
     if isinstance(plan.tiles, fused.Blocks):
         fused.convolve(plan, x, w, b, y, v)
     elif plan.tiles.few:
