@@ -219,7 +219,7 @@ def test_kernels_check_what_would_crash(build, dtype):
         for wrong in wrong_axes[:5] + wrong_axes[6:]:
             with pytest.raises(ValueError, match=r"axes|size|Winograd|array"):
                 call(wrong, 0, 18)
-        for first, tiles in ((-1, 2), (1, 18), (0, 33), (0, -1), (18, 1)):
+        for first, tiles in ((-1, 2), (1, 18), (0, 33), (0, -1), (18, 1), (2**63 - 1, 2)):
             with pytest.raises(ValueError, match="tiles"):
                 call(axes, first, tiles)
         others = [right[:35], right[:, :2], right[:, :, :31], right[:, :, ::2]]

@@ -53,7 +53,7 @@ cdef int check_winograd(
         raise ValueError("Winograd needs two spatial axes")
     if u[0] != 36 or u[1] != x[1] or u[2] % LANES or not 0 <= tiles <= u[2]:
         raise ValueError(f"transformed tiles must have shape (36, {x[1]}, tiles in steps of {LANES})")
-    if first < 0 or first + tiles > x[0] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4):
+    if first < 0 or first > x[0] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4) - tiles:
         raise ValueError("there are not so many tiles")
     return 0
 
