@@ -47,6 +47,8 @@ class Prepared:
     # Of the arrays, with three spatial axes, and of the result.
     shapes: tuple[Shape, ...]
     out_shape: Shape
+    # Of what the forward pass returns.
+    y_shape: Shape
     # For small work on arrays of the very dtype that is computed in: one call does it all.
     whole: Callable[[tuple[Any, ...], Any], bool] | None
     # Where the arrays of images are not as algorithms take them.
@@ -184,6 +186,7 @@ def _prepare(
         dtype=dtype,
         shapes=_shapes(g, form, core),
         out_shape=results[core],
+        y_shape=x if pass_ in ADJOINTS else y,
         whole=made.whole if plain else None,
         detour=detour,
         last=last,

@@ -51,6 +51,8 @@ cdef enum:
     # Tiles side by side that are transposed together, and items of a row of them, transposed.
     RUN = 12
     LINE = 800  # (4 * RUN + 2) * WIDE
+    # Sums over more channels than this are made of sums of so many, which are more accurate.
+    LONG_CHANNELS = 128
 
 
 cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_t* th, Py_ssize_t* tw) noexcept nogil:
@@ -255,7 +257,7 @@ cdef void multiply_planes(
     apart, and v[i]; 36 times."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t vectors = columns // lanes, panels = (tiles + MOST_ROWS - 1) // MOST_ROWS
-    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first
+    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
     equal_steps(tile_step, &row_at[0])
     limit = 2 * MOST_VECTORS if 2 * ((tiles + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
@@ -266,11 +268,15 @@ cdef void multiply_planes(
             for panel in range(panels):
                 t = tiles * panel // panels
                 rows = tiles * (panel + 1) // panels - t
-                multiply_tile(
-                    <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
-                    taps, count, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL, add,
-                    m + i * m_plane + t * m_step + first * lanes, m_step,
-                )
+                done = 0
+                while done < count:
+                    some = min(<Py_ssize_t>LONG_CHANNELS, count - done)
+                    multiply_tile(
+                        <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
+                        taps + done, some, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL,
+                        1 if done > 0 else add, m + i * m_plane + t * m_step + first * lanes, m_step,
+                    )
+                    done += some
 
 
 cdef Tap* list_steps(
