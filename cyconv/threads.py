@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import math
 import os
 import threading
@@ -244,7 +245,9 @@ class _Pool:
         self._sleepers: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
         self._avoided = -1
-        self._closed = False
+        # A closed pool has no workers: who ends another interpreter does not end its threads first,
+        # and Python 3.11 aborts when it finds them.
+        self._closed = not _in_main_interpreter()
 
     def run(self, region: _Region, helpers: int) -> None:
         """Work on the region, with up to `helpers` workers beside the caller."""
@@ -294,11 +297,11 @@ class _Pool:
 
     def _grow(self, size: int) -> None:
         while len(self._workers) < size and not self._closed:
-            worker = threading.Thread(target=self._serve, name="cyconv", daemon=True)
             try:
+                worker = threading.Thread(target=self._serve, name="cyconv", daemon=True)
                 self._workers.append(worker)  # first, should a signal come while it starts
                 worker.start()
-            except RuntimeError:  # no threads on this platform, or no more of them
+            except RuntimeError:  # no threads on this platform or in this interpreter, or no more
                 self._workers = [worker for worker in self._workers if worker.ident is not None]
                 return
             self._avoided = -1
@@ -424,6 +427,17 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     memory = np.empty(size + page, np.uint8)
     start = -memory.ctypes.data % page
     return memory[start : start + size]
+
+
+def _in_main_interpreter() -> bool:
+    try:
+        of_this, of_main = (
+            ctypes.PYFUNCTYPE(ctypes.c_void_p)((f"PyInterpreterState_{name}", ctypes.pythonapi))()
+            for name in ("Get", "Main")
+        )
+    except AttributeError:  # a Python that has only one
+        return True
+    return bool(of_this == of_main)
 
 
 def _after_fork() -> None:

@@ -1,4 +1,5 @@
-"""Children, and exit while work is under way: each in a process of its own, where it may crash."""
+"""Children, exit while work is under way, and other interpreters: each in a process
+of its own, where it may crash."""
 
 import multiprocessing
 import os
@@ -167,3 +168,53 @@ def test_a_closed_pool_still_serves(monkeypatch):
         monkeypatch.setattr("cyconv.kernels.current_core", lambda core=core: core)
         cyconv.set_num_threads(3)
         assert all_passes(*WORK["gemm"]) == alone
+
+
+# What an interpreter says of itself. NumPy serves one interpreter of a process: the first that
+# imports it, and none that has a GIL of its own.
+SUBINTERPRETER = """
+import warnings
+warnings.simplefilter("ignore")
+try:
+    import numpy as np, cyconv
+except ImportError:
+    print("refuses", flush=True)
+else:
+    from cyconv import threads
+    threads.SMALL = 0
+    cyconv.set_num_threads(2)
+    x, w = np.ones((4, 16, 30, 30), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    for algorithm in ("gemm", "winograd", "direct"):
+        assert abs(cyconv.conv(x, w, algorithm=algorithm) - 144).max() < 1e-3
+    print("works", flush=True)
+"""
+INTERPRETERS = f"""
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:  # before Python 3.13
+    import _xxsubinterpreters as interpreters
+def run(isolated):
+    try:
+        one = interpreters.create("isolated" if isolated else "legacy")
+    except TypeError:
+        one = interpreters.create(isolated=isolated)
+    failure = interpreters.run_string(one, f"import sys; sys.path[:] = {{sys.path}}" + PROGRAM)
+    assert failure is None, failure
+    interpreters.destroy(one)
+PROGRAM = {SUBINTERPRETER!r}
+"""
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "legacy"])
+@pytest.mark.parametrize("first", ["main", "other"])
+def test_another_interpreter(first, isolated):
+    """It works or refuses, and ends without a crash; and so does the main one."""
+    if sys.implementation.name != "cpython":
+        pytest.skip("one interpreter is all there is")
+    parts = ["exec(PROGRAM)", f"run({isolated})"]
+    code, printed = python(INTERPRETERS + "\n".join(parts if first == "main" else parts[::-1]))
+    assert code == 0, printed
+    assert sorted({*printed.split(), "refuses"}) == ["refuses", "works"], printed
+    if first == "main":
+        assert printed.startswith("works")
