@@ -232,11 +232,13 @@ def direct_weight_grad(
     cdef Step step = [dy.strides[0] // size, dy.strides[1] // size, dy.strides[2] // size, dy.strides[3] // size]
     cdef Direct g
     lay_out_direct(&g, axes, tasks, steps, most, &source, size)
-    cdef Tap* listed = <Tap*>malloc((positions + AHEAD) * sizeof(Tap))
-    if listed == NULL or memory.shape[0] < g.memory + positions * columns:
+    if memory.shape[0] < g.memory + positions * columns:
         free(g.taps)
-        free(listed)
         raise ValueError(f"memory must have {g.memory + positions * columns} items, got {memory.shape[0]}")
+    cdef Tap* listed = <Tap*>malloc((positions + AHEAD) * sizeof(Tap))
+    if listed == NULL:
+        free(g.taps)
+        raise MemoryError("no memory for a list of positions")
     with nogil:
         weight_grad(
             &g, &dy[0, 0, 0, 0, 0], &step, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &sums[0, 0, 0],
