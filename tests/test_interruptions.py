@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 import sharing
-from sharing import PATIENCE, WORK, all_passes, blas, run_on_two
+from sharing import PATIENCE, WORK, all_passes, blas, in_threads, run_on_two
 
 import cyconv
 from cyconv import threads
+from cyconv.kernels.fallback import waiting
 
 cut_small = pytest.fixture(autouse=True)(sharing.cut_small)
 
@@ -66,6 +67,18 @@ def test_after_an_exception_no_tile_is_begun():
         with pytest.raises(ArithmeticError):
             threads.run(task, 100, 1.0 if shared else -1.0, blas=True)
         assert len(begun) < (50 if shared else 2)
+
+
+def test_a_failed_task_is_not_waited_for():
+    """Those who wait for the first phase to end hear of it too (in C nothing can fail there)."""
+    progress = np.zeros(3, np.longlong)
+
+    def fail(task):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        waiting.first_phase(progress, 1, fail)
+    in_threads(1, lambda _: waiting.first_phase(progress, 1, fail))
 
 
 class Interruption:

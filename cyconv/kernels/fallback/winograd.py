@@ -143,9 +143,12 @@ def winograd_by_tiles(
     """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) and b (F,) or None: first
     blocks of filters are transformed into v (36, C, F or more) (none, if they are in v already),
     then blocks of tiles are transformed, multiplied and transformed back."""
-    for t in first_phase(progress, len(filters)):
+
+    def transform(t: int) -> None:
         part = slice(*filters[t])
         winograd_filters(w[part], v[:, :, part])
+
+    first_phase(progress, len(filters), transform)
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = np.empty((36, x.shape[1], count), x.dtype)
@@ -172,9 +175,12 @@ def winograd_by_filters(
     tiles or more), by blocks of channels, then blocks of filters, unless they are `prepared`."""
     total, all_channels = len(x) * math.prod(_tile_grid(axes)), x.shape[1]
     tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
-    for t in first_phase(progress, len(channels)):
+
+    def transform(t: int) -> None:
         part = slice(*channels[t])
         winograd_input(x[:, part], tiles[:, part], axes, 0, total)
+
+    first_phase(progress, len(channels), transform)
     for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
         mine = v[:, :, part]
@@ -204,10 +210,13 @@ def winograd_sum_by_tiles(
     own, (36, C, F and more), then, by blocks of channels, the parts are added in order and
     transformed back."""
     filters = dy.shape[1]
-    for t in first_phase(progress, len(parts)):
+
+    def add_up(t: int) -> None:
         sums[t] = 0
         for start, stop in tiles[slice(*parts[t])].tolist():
             sums[t, :, :, :filters] += _products(dy, x, axes, start, stop)
+
+    first_phase(progress, len(parts), add_up)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         winograd_weight_grad(sums[:, :, part, :filters].sum(0).swapaxes(1, 2), dw[:, part])
@@ -233,8 +242,8 @@ def winograd_sum_by_channels(
     """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
     sums (36, C * columns), or in memory of their own if that has no columns. `add` says that there
     were tiles before these, `last` that there are none after them."""
-    for _ in first_phase(progress, len(filters)):
-        pass  # dy is transformed where it is multiplied
+    # dy is transformed where it is multiplied.
+    first_phase(progress, len(filters), lambda _: None)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
