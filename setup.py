@@ -3,8 +3,12 @@
 The same kernels are compiled once for each set of vector instructions that the target may have;
 which of them run is decided at import (cyconv/kernels/__init__.py). No -ffast-math anywhere, so
 that NaN, Inf and the order of sums stay what the definition says.
+
+For those who work on the kernels: CYCONV_BUILDS=portable,avx2 compiles these builds alone, and with
+CYCONV_CHECKS=trace each line of Cython says that it ran (`make coverage`).
 """
 
+import os
 import platform
 import sys
 from glob import glob
@@ -24,6 +28,13 @@ MSVC = sys.platform == "win32"
 VECTORISE = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
+TRACE = os.environ.get("CYCONV_CHECKS") == "trace"
+TRACE_MACROS = []
+if TRACE:
+    DIRECTIVES["linetrace"] = True
+    FLAGS = ["-O1"]
+    # Python 3.13's monitoring does not know of lines that run without the GIL.
+    TRACE_MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 X86_BUILDS = {
     "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
     "avx512": ["/arch:AVX512"]
@@ -53,13 +64,15 @@ extensions = cythonize(
             [f"cyconv/kernels/_{name}.pyx"],
             depends=SOURCES,
             include_dirs=["cyconv/kernels"],
-            define_macros=[(f"CYCONV_{name.upper()}", None)],
+            define_macros=[(f"CYCONV_{name.upper()}", None), *TRACE_MACROS],
             extra_compile_args=FLAGS + flags,
             extra_link_args=LINK_FLAGS,
         )
         for name, flags in BUILDS.items()
+        if name in os.environ.get("CYCONV_BUILDS", name).split(",")
     ],
-    build_dir="build/cython",
+    # Cython's plugin for coverage looks for C beside the source.
+    build_dir=None if TRACE else "build/cython",
     compiler_directives=DIRECTIVES,
 )
 for extension in extensions:
