@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline soak clean
+.PHONY: demo test lint format bench bench-quick roofline soak coverage mutate clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -43,6 +43,16 @@ bench-quick: .venv/bench
 
 soak: .venv/test
 	$(BIN)/python -m pytest -q -m soak
+
+# Of the Python code in the compiled and the pure runs together, then of the kernels.
+coverage: .venv/cover
+	$(BIN)/python -m pytest -q -m "not soak" --cov --cov-report=
+	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q -m "not soak" --cov --cov-append --cov-fail-under=97
+	$(BIN)/python tools/trace.py
+
+# Deliberate breaks, each of which the suite must notice. Takes an hour.
+mutate: .venv/test
+	$(BIN)/python tools/mutate.py --jobs 2
 
 .venv/%: $(BUILD) | .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -12,6 +12,9 @@ hypothesis.settings.register_profile(
     max_examples=150,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
+hypothesis.settings.register_profile(  # for `make coverage`
+    "traced", parent=hypothesis.settings.get_profile("cyconv"), max_examples=2
+)
 hypothesis.settings.load_profile("cyconv")
 
 

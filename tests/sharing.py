@@ -138,14 +138,14 @@ def in_threads(number, function):
     return results
 
 
-def python(program, **environment):
+def python(program, patience=2 * PATIENCE, **environment):
     """Run a program in an interpreter of its own; return what it prints, also on stderr."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=2 * PATIENCE,
+        timeout=patience,
         text=True,
     )
     return done.returncode, done.stdout

@@ -1,5 +1,5 @@
-"""Children, exit while work is under way, other interpreters, and little memory: each in a process
-of its own, where it may crash."""
+"""Children, exit while work is under way, and other interpreters: each in a process of its own,
+where it may crash."""
 
 import multiprocessing
 import os
@@ -218,71 +218,3 @@ def test_another_interpreter(first, isolated):
     assert sorted({*printed.split(), "refuses"}) == ["refuses", "works"], printed
     if first == "main":
         assert printed.startswith("works")
-
-
-LITTLE_MEMORY = """
-import resource, threading
-import numpy as np, cyconv
-from cyconv import threads
-threads.SMALL = 0
-cyconv.set_num_threads(2)
-rng = np.random.default_rng(1)
-small = rng.integers(-2, 3, (2, 16, 20, 20)).astype(np.float32)
-x, w = np.zeros((2, 16, 500, 500), np.float32), np.ones((16, 16, 3, 3), np.float32)
-y, dy, grouped = np.empty_like(x), x, np.ones((16, 1, 3, 3), np.float32)
-wanted = {a: cyconv.conv(small, w, padding=1, algorithm=a) for a in ("gemm", "winograd", "direct")}
-limits = [library.get_num_threads() for library in threads._blas.libraries]
-meeting, square = threading.Barrier(2), np.ones((500, 500), np.float32)
-def meet(tile):
-    meeting.wait(30)
-    square @ square  # OpenBLAS ends the process where it finds no memory for its first products
-threads.run(meet, 2, 1.0, blas=True)
-
-def calls(algorithm):
-    options = {"padding": 1, "algorithm": algorithm}
-    yield lambda: cyconv.conv(x, w, out=y, **options)
-    yield lambda: cyconv.conv_input_grad(dy, w, x.shape, out=y, **options)
-    yield lambda: cyconv.conv_weight_grad(dy, x, w.shape, **options)
-    yield lambda: cyconv.conv(x[:1].astype(np.float16), w, **options)
-    if algorithm == "direct":
-        yield lambda: cyconv.conv(x, grouped, groups=16, out=y, **options)
-        yield lambda: cyconv.conv_weight_grad(dy, x, grouped.shape, groups=16, **options)
-
-def address_space():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-refused = served = 0
-hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-for spare in SPARE:
-    for algorithm in wanted:
-        for call in calls(algorithm):
-            threads._scratch.buffers.clear()
-            threads._scratch.arrays.clear()
-            resource.setrlimit(resource.RLIMIT_AS, (address_space() + (spare << 20), hard))
-            try:
-                call()
-                served += 1
-            except MemoryError:
-                refused += 1
-            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-            assert not threads._pool._open and not threads._blas._holders
-            assert [library.get_num_threads() for library in threads._blas.libraries] == limits
-    for algorithm, result in wanted.items():
-        assert abs(cyconv.conv(small, w, padding=1, algorithm=algorithm) - result).max() == 0
-    threads.run(meet, 2, 1.0, blas=True)
-print(refused, served)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit of address space")
-@pytest.mark.parametrize(
-    "spare", [(0, 1, 8), pytest.param(tuple(range(40)), marks=pytest.mark.soak)]
-)
-def test_little_memory(spare):
-    """With so many MiB of address space left, a call is served or raises MemoryError; and the
-    pool and the limit of BLAS are as before."""
-    code, printed = python(LITTLE_MEMORY.replace("SPARE", repr(spare)))
-    assert code == 0, printed
-    refused, *_ = map(int, printed.split())
-    assert refused > 0, printed
