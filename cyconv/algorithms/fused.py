@@ -8,6 +8,10 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
                   channels; then each block of filters is transformed, multiplied, and so on
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
+
+A volume is a matter of channels: each plane of the output has tiles, whose channels are those of
+the planes that it reads, one for each tap of the kernel along the depth. So a 3x3x3 kernel takes
+108 products for 432.
 """
 
 from __future__ import annotations
@@ -76,11 +80,15 @@ class Blocks:
     weights: Integers  # filters again, to be transformed by themselves
     columns: int
     rows: int
+    width: (
+        int  # of a row of transformed tiles: channels in steps of WIDE, for each tap of the depth
+    )
     total: int
 
 
 def cut(g: Geometry, total: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
+    depth = g.kernel[0]
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, COLUMNS, TILES)
     filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS, WIDE)
@@ -88,11 +96,12 @@ def cut(g: Geometry, total: int) -> Blocks:
         few=few,
         axes=g.axes(),
         tiles=_rows(tiles),
-        channels=_shares(g.channels, total * PER_TILE),
+        channels=_shares(g.channels, depth * total * PER_TILE),
         filters=_rows(filters),
-        weights=_shares(g.filters, g.channels * PER_WEIGHT),
+        weights=_shares(g.filters, depth * g.channels * PER_WEIGHT),
         columns=max(part.stop - part.start for part in tiles),
         rows=max(_rounded(part.stop - part.start) for part in filters),
+        width=depth * _rounded(g.channels),
         total=total,
     )
 
@@ -111,8 +120,8 @@ def _shares(size: int, seconds: float) -> Integers:
 
 
 def prepare(plan: Plan, w: Array) -> Array:
-    """The transformed filters, (36, C, F in steps of WIDE), for w (F, C, 3, 3)."""
-    filters, channels = w.shape[:2]
+    """The transformed filters, (36, KD * C, F in steps of WIDE), for w (F, C, KD, 3, 3)."""
+    filters, channels = len(w), w.shape[1] * w.shape[2]
     v = np.empty((36, channels, _rounded(filters)), w.dtype)
     shares = _shares(filters, channels * PER_WEIGHT)
 
@@ -133,14 +142,14 @@ def planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
 
 
 def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
-    """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 3, 3), or from the transformed
-    filters v."""
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3), or from the
+    transformed filters v."""
     cut: Blocks = plan.tiles
-    filters, channels = w.shape[:2]
+    filters, channels = len(w), w.shape[1] * w.shape[2]
     progress = np.zeros(3, np.longlong)
     rows = cut.rows * cut.columns + WIDE
     if cut.few:
-        u = threads.scratch(SHARED, (36, cut.total * _rounded(channels) + WIDE), x.dtype)
+        u = threads.scratch(SHARED, (36, cut.total * cut.width + WIDE), x.dtype)
         own = 0 if v is not None else channels * cut.rows + WIDE
         given = np.empty((36, channels, 0), x.dtype) if v is None else v
 
@@ -155,7 +164,7 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
     else:
         given = v if v is not None else planes(SHARED, channels, _rounded(filters), x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
-        own = cut.columns * _rounded(channels) + WIDE
+        own = cut.columns * cut.width + WIDE
 
         def work(_: int) -> None:
             memory = threads.scratch(OWN, (36 * (own + rows),), x.dtype)
@@ -186,7 +195,7 @@ class Sums:
 def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
     weights = g.channels * g.filters
-    few = weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
+    few = g.kernel[0] * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns = _rounded(g.filters)
     tiles = blocks(total, SUM_COLUMNS, TILES)
     each = 36 * itemsize * columns * SUM_COLUMNS
@@ -208,7 +217,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
 
 
 def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
-    """Fill dw (F, C, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
+    """Fill dw (F, C, KD, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if plan.tiles.few:
         _sum_by_channels(plan, dy, x, dw)
     else:
@@ -218,7 +227,8 @@ def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
 def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     channels = x.shape[1]
-    sums = threads.scratch(SHARED, (len(cut.parts), 36, channels, cut.columns), dw.dtype)
+    rows = dw.shape[2] * channels
+    sums = threads.scratch(SHARED, (len(cut.parts), 36, rows, cut.columns), dw.dtype)
     progress = np.zeros(3, np.longlong)
     items = 36 * (cut.width * (_rounded(channels) + cut.columns) + 2 * WIDE)
 
@@ -237,10 +247,11 @@ def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     chunks = len(cut.chunks)
     most = max(int(tiles[-1, 1] - tiles[0, 0]) for tiles in cut.chunks)
     rows = int((cut.channels[:, 1] - cut.channels[:, 0]).max())
-    shared = x.shape[1] * cut.columns + WIDE if chunks > 1 else 0
+    depth = dw.shape[2]
+    shared = depth * x.shape[1] * cut.columns + WIDE if chunks > 1 else 0
     d = threads.scratch(SHARED, (36, most * cut.columns + WIDE), dw.dtype)
     sums = threads.scratch(TOTAL, (36, shared), dw.dtype)
-    own = 0 if shared else rows * cut.columns
+    own = 0 if shared else depth * rows * cut.columns
     items = 36 * (cut.width * _rounded(rows) + own + 2 * WIDE)
     for i, tiles in enumerate(cut.chunks):
         progress = np.zeros(3, np.longlong)

@@ -1,5 +1,7 @@
 """Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
 
+(And volumes, by planes of the kernel that are 3x3: see `fused`, which serves them on both roads.)
+
 F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
 products, and the products transformed back.
@@ -58,10 +60,15 @@ SHARE_SECONDS = 1e-4
 
 def serves(g: Geometry) -> bool:
     return (
-        g.kernel == (1, 3, 3)
-        and g.stride == g.dilation == (1, 1, 1)
-        and g.groups == g.size[0] == g.output[0] == 1
+        g.kernel[1:] == (3, 3)
+        and g.stride == (1, 1, 1)
+        and g.dilation[1:] == (1, 1)
+        and g.groups == 1
     )
+
+
+def _flat(g: Geometry) -> bool:
+    return g.kernel[0] == g.size[0] == g.output[0] == 1
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -75,10 +82,12 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         return False
     fewest, weights = min(g.channels, g.filters), g.channels * g.filters
     summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
-    if fewest < 16 or (itemsize == 4 and summed > 512):
+    if fewest < 16 or (itemsize == 4 and g.kernel[0] * summed > 512):
         return False
     if kernels.VECTOR:
         return fused.pays(g, pass_, count_tiles(g))
+    if not _flat(g):
+        return False
     enough = 4000.0
     if pass_ == "weight_grad":
         enough = 8000.0 if weights >= LARGE_SUM else 30000.0
@@ -86,7 +95,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
 
 
 def count_tiles(g: Geometry) -> int:
-    return g.batch * -(-g.output[1] // 4) * -(-g.output[2] // 4)
+    return g.batch * g.output[0] * -(-g.output[1] // 4) * -(-g.output[2] // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     if pass_ == "input_grad":
         return tiles(g.flipped(), itemsize, "forward")
     total, weights = count_tiles(g), g.channels * g.filters
-    if kernels.VECTOR:
+    if kernels.VECTOR or not _flat(g):
         return fused.cut(g, total) if pass_ == "forward" else fused.cut_sums(g, total, itemsize)
     tile_bytes = 36 * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
@@ -144,6 +153,7 @@ def prepare(plan: Plan, w: Array) -> Array:
     filters = _filters(plan, w)
     if isinstance(plan.tiles, fused.Blocks):
         return fused.prepare(plan, filters)
+    filters = filters[:, :, 0]
     v = np.empty((36, *filters.shape[:2]), w.dtype)
     _transform_filters(plan, filters, v)
     return v
@@ -162,29 +172,29 @@ def _transform_filters(plan: Plan, w: Array, v: Array) -> None:
 def forward(
     plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None = None
 ) -> None:
-    """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 1, 3, 3)."""
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, kd, 3, 3)."""
     _convolve(plan, x, _filters(plan, w), b, y, v)
 
 
 def input_grad(plan: Plan, dy: Array, w: Array, dx: Array, v: Array | None = None) -> None:
-    """Fill dx (N, C, 1, h, w) from dy (N, F, 1, oh, ow)."""
+    """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     _convolve(plan, dy, _filters(plan, w), None, dx, v)
 
 
 def _filters(plan: Plan, w: Array) -> Array:
     """The filters of the convolution that a pass is."""
     if plan.pass_ == "forward":
-        return w[:, :, 0]
-    return w[:, :, 0, ::-1, ::-1].swapaxes(0, 1)
+        return w
+    return w[:, :, ::-1, ::-1, ::-1].swapaxes(0, 1)
 
 
 def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
     if isinstance(plan.tiles, fused.Blocks):
         fused.convolve(plan, x, w, b, y, v)
     elif plan.tiles.few:
-        _filters_in_blocks(plan, x, w, b, y, v)
+        _filters_in_blocks(plan, x, w[:, :, 0], b, y, v)
     else:
-        _tiles_in_blocks(plan, x, w, b, y, v)
+        _tiles_in_blocks(plan, x, w[:, :, 0], b, y, v)
 
 
 def _tiles_in_blocks(
@@ -237,9 +247,9 @@ def _filters_in_blocks(
 
 
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
-    """Fill dw (F, C, 1, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
+    """Fill dw (F, C, kd, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if isinstance(plan.tiles, fused.Sums):
-        fused.sum_weight_grad(plan, dy, x, dw[:, :, 0])
+        fused.sum_weight_grad(plan, dy, x, dw)
     elif plan.tiles.few:
         _sum_by_filters(plan, dy, x, dw[:, :, 0])
     else:
