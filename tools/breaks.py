@@ -153,7 +153,7 @@ BREAKS = [
         "test_padding.py",
         ('(small, large) if name == "same"', '(large, small) if name == "same"'),
     ),
-    *breaks("geometry.py", "test_gradients.py", ("(k - 1) * d - p for", "(k - 1) * d + p for")),
+    *breaks("geometry.py", "test_functional.py", ("(k - 1) * d - p for", "(k - 1) * d + p for")),
     *breaks(
         "adjoint.py",
         "test_transposed.py",
