@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline accuracy soak sanitize valgrind fuzz clean
+.PHONY: demo test lint format bench bench-quick roofline accuracy soak sanitize valgrind fuzz coverage mutate clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -65,6 +65,16 @@ fuzz: .venv/fuzz
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	LD_PRELOAD=$$($(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
 	PYTHONPATH=$(FUZZED) $(BIN)/python tests/fuzz_kernels.py -rss_limit_mb=0 -len_control=0 -max_len=512 -timeout=60 $(FUZZ)
+
+# Of the Python code in the compiled and the pure runs together, then of the kernels.
+coverage: .venv/cover
+	$(BIN)/python -m pytest -q -m "not soak" --cov --cov-report=
+	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q -m "not soak" --cov --cov-append --cov-fail-under=97
+	$(BIN)/python tools/trace.py
+
+# Deliberate breaks, each of which the suite must notice. Takes an hour.
+mutate: .venv/test
+	$(BIN)/python tools/mutate.py --jobs 2
 
 .venv/%: $(BUILD) | .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'

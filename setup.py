@@ -4,8 +4,10 @@ The same kernels are compiled once for each set of vector instructions that the 
 which of them run is decided at import (cyconv/kernels/__init__.py). No -ffast-math anywhere, so
 that NaN, Inf and the order of sums stay what the definition says.
 
-CYCONV_CHECKS=sanitize, bounds or valgrind makes kernels that check themselves, for `make sanitize`
-and `make valgrind` (tools/checks.py).
+For those who work on the kernels: CYCONV_BUILDS=portable,avx2 compiles these builds alone;
+CYCONV_CHECKS=sanitize, bounds or valgrind makes kernels that check themselves (`make sanitize` and
+`make valgrind`), and with CYCONV_CHECKS=trace each line of Cython says that it ran (`make
+coverage`).
 """
 
 import os
@@ -29,7 +31,14 @@ VECTORISE = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
 CHECKS = os.environ.get("CYCONV_CHECKS", "")
-if CHECKS:  # with all that a report needs to name the line
+TRACE = CHECKS == "trace"
+TRACE_MACROS = []
+if TRACE:
+    DIRECTIVES["linetrace"] = True
+    FLAGS = ["-O1"]
+    # Python 3.13's monitoring does not know of lines that run without the GIL.
+    TRACE_MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+elif CHECKS:  # with all that a report needs to name the line
     SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     FLAGS = ["-O2", *VECTORISE, "-g", "-fno-omit-frame-pointer"]
     LINK_FLAGS = SANITIZERS if CHECKS == "sanitize" else []
@@ -65,13 +74,15 @@ extensions = cythonize(
             [f"cyconv/kernels/_{name}.pyx"],
             depends=SOURCES,
             include_dirs=["cyconv/kernels"],
-            define_macros=[(f"CYCONV_{name.upper()}", None)],
+            define_macros=[(f"CYCONV_{name.upper()}", None), *TRACE_MACROS],
             extra_compile_args=FLAGS + flags,
             extra_link_args=LINK_FLAGS,
         )
         for name, flags in BUILDS.items()
+        if name in os.environ.get("CYCONV_BUILDS", name).split(",")
     ],
-    build_dir="build/cython",
+    # Cython's plugin for coverage looks for C beside the source.
+    build_dir=None if TRACE else "build/cython",
     compiler_directives=DIRECTIVES,
 )
 for extension in extensions:

@@ -166,5 +166,5 @@ def _box(axes: NDArray[np.intp], start: Triple, stop: Triple) -> tuple[slice, ND
     shifted = axes.copy()
     shifted[:, 4] = low - np.array(start) * stride
     shifted[:, 5] = np.array(stop) - np.array(start)
-    first = int(np.ravel_multi_index(start, tuple(output)))
+    first = (start[0] * int(output[1]) + start[1]) * int(output[2]) + start[2]
     return slice(first, first + int(shifted[:, 5].prod())), shifted

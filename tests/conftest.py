@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 # The same examples on every machine: a red build can be repeated at home.
-# "few" is for kernels that check themselves, which are slow (tools/checks.py).
-for profile, examples in (("cyconv", 150), ("few", 15)):
+# "few" is for kernels that check themselves, which are slow (tools/checks.py), and "traced" for
+# `make coverage`.
+for profile, examples in (("cyconv", 150), ("few", 15), ("traced", 2)):
     hypothesis.settings.register_profile(
         profile,
         deadline=None,

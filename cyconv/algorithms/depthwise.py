@@ -84,10 +84,6 @@ class Work:
         return pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None
 
 
-def serves(g: Geometry) -> bool:
-    return True
-
-
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether this is faster than lowering, measured against it with AVX-512 BLAS.
 
@@ -198,8 +194,6 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     work: Work = plan.tiles
-    if not work:
-        return
     if work.single is not None:
         plan.kernels.depthwise_forward(x, w, b, y, work.single)
         return
@@ -220,8 +214,6 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
     work: Work = plan.tiles
-    if not work:
-        return
     by_group = w.reshape(g.groups, g.group_filters, g.group_channels, *g.kernel).swapaxes(1, 2)
     turned = []
     for taps in work.phases:
@@ -250,9 +242,6 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Work = plan.tiles
-    if not work:
-        dw[:] = 0
-        return
     if work.single is not None:
         plan.kernels.depthwise_weight_grad(dy, x, dw, work.single)
         return
