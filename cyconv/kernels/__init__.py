@@ -38,11 +38,21 @@ _NAMES = (
 )
 
 
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
+# For tests of what was installed: nothing that was compiled may quietly be missing.
+_REQUIRED = _is_set("CYCONV_REQUIRE_COMPILED")
+
+
 def _load(build: str) -> ModuleType | None:
     """The module of a build, or None where it was not compiled or cannot run here."""
     try:
         return importlib.import_module(f"cyconv.kernels._{build}")
-    except ImportError:
+    except ImportError as error:
+        if _REQUIRED and not isinstance(error, ModuleNotFoundError):
+            raise
         return None
 
 
@@ -80,13 +90,15 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
 
 WHY_FALLBACK = ""
 _portable: ModuleType | None = None
-if os.environ.get("CYCONV_PURE_PYTHON", "0") not in ("", "0"):
+if _is_set("CYCONV_PURE_PYTHON"):
     WHY_FALLBACK = "chosen by CYCONV_PURE_PYTHON"
 else:
     try:
         _portable = importlib.import_module("cyconv.kernels._portable")
     except ImportError as error:  # installed where no compiler worked
         WHY_FALLBACK = f"no compiled kernels: {error}"
+if WHY_FALLBACK and _REQUIRED:
+    raise ImportError(f"CYCONV_REQUIRE_COMPILED is set, but the fallback would run: {WHY_FALLBACK}")
 
 _allowed = _cap()
 BUILD = None if WHY_FALLBACK else [name for name in loadable() if name in _allowed][-1]
