@@ -13,8 +13,7 @@ Threads take blocks from common counters. Filters may come transformed ("frozen"
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +63,7 @@ def pays(g: Geometry, pass_: str, total: int) -> bool:
     return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
 
     few: bool
@@ -168,8 +166,7 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
     threads.drain(work, count, plan.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels
     and filters, as rows of (start, stop); tiles and filters in whole vectors."""
 

@@ -18,8 +18,7 @@ fixed filters, V is kept (`prepare`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +88,7 @@ def count_tiles(g: Geometry) -> int:
     return g.batch * -(-g.output[1] // 4) * -(-g.output[2] // 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool
