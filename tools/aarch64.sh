@@ -35,6 +35,7 @@ mkdir "$work/source"
 tar -xzf "$work"/*.tar.gz -C "$work/source" --strip-components 1
 CYCONV_REQUIRE_COMPILED=1 _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc \
     LDSHARED="aarch64-linux-gnu-gcc -shared" python -m build --wheel --outdir "$work/built" "$work/source"
+rm -rf "$root/opt/wheel"
 auditwheel repair --wheel-dir "$root/opt/wheel" "$work"/built/*.whl
 abi3audit --strict "$root"/opt/wheel/*.whl
 ls -l "$root/opt/wheel"

@@ -50,7 +50,7 @@ done
 test_installed() {
     rm -rf "$work/env" "$work/tests"
     "$1" -m venv "$work/env"
-    "$work/env/bin/pip" install --quiet "$2" pytest hypothesis
+    "$work/env/bin/pip" install --quiet --only-binary numpy,hypothesis "$2" pytest hypothesis
     mkdir "$work/tests"
     (cd "$work/source" && cp -r tests benchmarks examples docs README.md pyproject.toml "$work/tests")
     (cd "$work/tests" && env "${@:3}" "$work/env/bin/python" -m cyconv)
