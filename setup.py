@@ -54,7 +54,7 @@ COST_MODEL = "-fvect-cost-model=dynamic"
 VECTORISE = ["-ftree-vectorize", COST_MODEL]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = ["-s"] if sys.platform in ("linux", "android") and not WASM else []
-AVX2 = ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"]
+AVX2 = ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"]
 AVX512 = (
     ["/arch:AVX512"]
     if MSVC
