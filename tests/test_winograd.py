@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from strategies import Case
 
 import cyconv
-from cyconv import kernels, threads
+from cyconv import kernels
 from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
 from cyconv.kernels.fallback.winograd import BT, A, G
@@ -30,12 +30,7 @@ TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}  # a convolution
 PATIENCE = 10  # seconds
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_in_a_region():
-    """Kernels run where nobody is warned. (The fallback's products are BLAS's, which on 64-bit ARM
-    was seen to report divisions by zero of lanes that are in no result.)"""
-    with threads.quiet():
-        yield
+pytestmark = pytest.mark.usefixtures("as_in_a_region")
 
 
 def assert_filled(view, wanted, dtype):
