@@ -8,6 +8,9 @@ Two variables that an installed cyconv knows as well mean here:
 
     CYCONV_PURE_PYTHON=1       compile nothing: the wheel has the fallback alone, for any platform
     CYCONV_REQUIRE_COMPILED=1  a kernel that does not compile is an error, and not left out
+
+CYCONV_CHECKS=sanitize, bounds or valgrind makes kernels that check themselves, for `make sanitize`
+and `make valgrind` (tools/checks.py).
 """
 
 import os
@@ -54,6 +57,14 @@ COST_MODEL = "-fvect-cost-model=dynamic"
 VECTORISE = ["-ftree-vectorize", COST_MODEL]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = ["-s"] if sys.platform in ("linux", "android") and not WASM else []
+CHECKS = os.environ.get("CYCONV_CHECKS", "")
+if CHECKS:  # with all that a report needs to name the line
+    SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    FLAGS = ["-O2", *VECTORISE, "-g", "-fno-omit-frame-pointer"]
+    LINK_FLAGS = SANITIZERS if CHECKS == "sanitize" else []
+    FLAGS += LINK_FLAGS
+    DIRECTIVES["boundscheck"] = CHECKS == "bounds"
+    DIRECTIVES["initializedcheck"] = CHECKS == "bounds"
 AVX2 = ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"]
 AVX512 = (
     ["/arch:AVX512"]

@@ -16,7 +16,7 @@ def markdown(results: dict[str, Any]) -> str:
     """The whole report: the machine, then a table for each section that was run."""
     tables: Tables = results["tables"]
     parts = [machine_text(results["machine"])]
-    if tables.keys() - {"roofline", "roofs"}:
+    if tables.keys() - {"roofline", "roofs", "errors"}:
         parts.append(READING.format(disturbed(tables)))
     parts += [
         f"## {title}\n\n{NOTES.get(section, '')}{ratio_table(section, tables[section])}"
@@ -137,6 +137,7 @@ def errors(record: Record) -> str:
 
 OTHER_SECTIONS: dict[str, tuple[str, Cell]] = {
     "accuracy": ("Float32 error of y / dx / dw / db, relative to the largest value", errors),
+    "errors": ("Float32 error of y / dx / dw, by the number of channels", errors),
     "algorithms forward": ("Forward, by algorithm (ratio to auto)", milliseconds),
     "algorithms train": ("Training step, by algorithm (ratio to auto)", milliseconds),
     "builds forward": ("Forward, by build (PyTorch NCHW time / cyconv time)", milliseconds),
