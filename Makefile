@@ -6,7 +6,8 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline accuracy soak sanitize valgrind fuzz coverage mutate clean
+.PHONY: demo test lint lint-cython lint-workflows format bench bench-quick roofline accuracy soak \
+	sanitize valgrind fuzz coverage mutate clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -20,10 +21,22 @@ test: .venv/test
 	CYCONV_SIMD=portable $(BIN)/python -m pytest -q $(ROAD:%=tests/test_%.py)
 	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q
 
-lint: .venv/dev
+lint: .venv/dev lint-cython lint-workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint-cython: .venv/dev  # (it calls pycodestyle by name)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint cyconv/kernels
+
+SCHEMA := $(BIN)/check-jsonschema --builtin-schema
+
+lint-workflows: .venv/dev
+	$(BIN)/zizmor --offline --quiet .github
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/slow.yml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

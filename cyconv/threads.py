@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from cyconv import kernels
 from cyconv.integers import integer
@@ -122,6 +121,8 @@ class _Blas:
     @property
     def libraries(self) -> list[Any]:
         if self._libraries is None:  # milliseconds, so not at import
+            from threadpoolctl import ThreadpoolController
+
             found = ThreadpoolController().select(user_api="blas")
             self._libraries = list(found.lib_controllers)
         return self._libraries

@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,7 @@ class Tile:
         object.__setattr__(self, "count", number * (self.span.stop - self.span.start))
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one worker sums up by itself, in order: some tiles, for a block of the channels."""
 
     channels: slice

@@ -16,6 +16,7 @@ def test_readme(page):
     assert result.failed == 0
 
 
+@pytest.mark.skipif(not (ROOT / "cyconv").exists(), reason="they lead into the source")
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,7 @@ PER_MULTIPLY_ADD = 4e-11
 PER_CELL = 1.5e-10
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A convolution that is part of the whole: which cells of the result it fills (those of dx, for
     the input gradient), its axes, and which phase of the kernel is its own. There may be two, for
     the even and the odd columns of the cells."""
@@ -55,8 +54,7 @@ class Piece:
     phases: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """Pieces, of some images and groups; `part` is the accumulator of a sum that they belong to."""
 
     images: slice
