@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Each needs the package of its own name.
-NEIGHBOURS = ["autograd", "mygrad", "onnx"]
+NEIGHBOURS = ["autograd", "dask", "mygrad", "onnx"]
 MODULES = sorted((ROOT / "cyconv" / "interop").glob("[a-z]*.py"))
 # ONNX has transposed convolutions with unequal pads, which the public function has not.
 INNER = {"onnx": {"cyconv.columns", "cyconv.functional", "cyconv.transposed"}}

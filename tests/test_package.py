@@ -42,7 +42,7 @@ MODULES = [
     for _, name, _ in pkgutil.walk_packages(cyconv.__path__, "cyconv.")
     if not name.endswith("__main__") and not name.startswith("cyconv.kernels._")
 ]
-for neighbour in ("autograd", "mygrad", "onnx"):
+for neighbour in ("autograd", "dask", "mygrad", "onnx"):
     if importlib.util.find_spec(neighbour) is None:
         MODULES.remove(f"cyconv.interop.{neighbour}")
 
