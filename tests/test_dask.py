@@ -113,11 +113,19 @@ def test_mixed_dtypes(rng):
 
 
 def test_float16_is_summed_in_float32():
-    """2,049 ones: float16 stops counting at 2,048."""
-    x, dy = da.ones((1, 1, 2049), chunks=100, dtype=np.float16), np.ones((1, 1, 2049), np.float16)
-    dw = chunked.conv_weight_grad(da.from_array(dy, chunks=(1, 1, 50)) / 2, x, (1, 1, 1))
-    assert dw.dtype == np.float16
-    assert dw.compute() == np.float16(1024.5)
+    """2,049 - 2,048: float16 has no 2,049."""
+    dy = da.ones((1, 1, 4097), chunks=(1, 1, (2049, 2048)), dtype=np.float16)
+    x = da.where(da.arange(4097, chunks=dy.chunks[2]) < 2049, np.float16(1), np.float16(-1))
+    dw = chunked.conv_weight_grad(dy, x[np.newaxis, np.newaxis], (1, 1, 1))
+    assert_same(dw, np.ones((1, 1, 1), np.float16))
+
+
+def test_chunks_of_dy_need_not_be_those_of_x():
+    x, w, _, dy = IMAGE.integers()
+    wanted = cyconv.conv_weight_grad(dy, x, w.shape, **IMAGE.options)
+    for in_x, in_dy in [((2, 4, 5, 6), (1, 6, 2, 5)), ((1, 2, 9, 13), (2, 3, 1, 1))]:
+        x, dy = da.asarray(x).rechunk(in_x), da.asarray(dy).rechunk(in_dy)
+        assert_same(chunked.conv_weight_grad(dy, x, w.shape, **IMAGE.options), wanted)
 
 
 def test_weights_may_be_chunked(rng):
