@@ -67,7 +67,8 @@ WIDE = ((10, 3), (0, 12))  # as wide as reflect may be
 MORE = [
     *({"padding_mode": mode} for mode in MODES),
     *({"padding_mode": mode, "padding": WIDE} for mode in MODES),
-    *({"padding": padding} for padding in ["same", "same_lower", "valid", 3]),
+    *({"padding": padding} for padding in ["same", "same_lower", "valid", 3, [1, (0, 2)]]),
+    {"padding": np.array([1, 2]), "stride": np.array([1, 2])},
     {"padding": "same", "padding_mode": "reflect", "dilation": 1},
     {"stride": 7},
     {"stride": (100, 5)},
@@ -104,6 +105,17 @@ def test_dtypes(rng, dtype):
     x = rng.integers(0, 2, (2, 3, 9, 8)).astype(dtype)
     w = rng.integers(0, 2, (4, 3, 3, 3)).astype(dtype)
     check(x, w, np.zeros(4, dtype), {})
+
+
+def test_gradients_of_integers(rng):
+    """They are float64, as cyconv has it, and so are the sums."""
+    x, dy = rng.integers(0, 2**30, (2, 3, 9)), rng.integers(0, 2**20, (2, 4, 7), dtype=np.int32)
+    w = rng.integers(0, 9, (4, 3, 3))
+    dw = chunked.conv_weight_grad(cut(dy, 1), cut(x, 2), w.shape)
+    assert_same(dw, cyconv.conv_weight_grad(dy, x, w.shape))
+    assert dw.dtype == np.float64
+    dx = chunked.conv_input_grad(cut(dy, 1), w, x.shape)
+    assert_same(dx, cyconv.conv_input_grad(dy, w, x.shape))
 
 
 def test_mixed_dtypes(rng):

@@ -112,7 +112,7 @@ def axes_of(
     strides = np.broadcast_to(options["stride"], rank).tolist()
     dilations = np.broadcast_to(options["dilation"], rank).tolist()
     padding = options["padding"]
-    pads = padding if isinstance(padding, Sequence) else (padding,) * rank
+    pads = tuple(padding) if isinstance(padding, Iterable) else (padding,) * rank
     axes = []
     for k in range(rank):
         reach = dilations[k] * (kernel[k] - 1)
@@ -120,7 +120,7 @@ def axes_of(
             read = (output[k] - 1) * strides[k] + reach + 1
             low = _low_pad(padding, max(0, read - size[k]), reach)
         else:
-            low = int(pads[k][0] if isinstance(pads[k], Sequence) else pads[k])
+            low = int(np.ravel(pads[k])[0])  # of an int, or of a pair
         axes.append(Axis(size[k], output[k], reach, strides[k], low))
     return tuple(axes)
 

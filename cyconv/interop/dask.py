@@ -9,15 +9,19 @@
     >>> y.shape, y.chunks[3]   # nothing is computed yet
     ((1, 1, 400, 600), (200, 200, 200))
     >>> float(y.mean().compute().round(3))
-    0.498
+    0.497
 
 An array may be chunked in its batch and its spatial axes; channels are brought together. Each
 chunk of x makes the outputs whose windows have their middle in it. For that it needs some cells of
 its neighbours, a halo; they are all that travels:
 
-    chunks of x     |. . . . . . . .|. . . . . . . .|      kernel 5, stride 2
-    windows         [    o    ] [    o    ]
-                        [    o    ] |   [    o    ]        one belongs to the left, one to the right
+    chunks of x     . . . . . . . .|. . . . . . . .     kernel 5, stride 2; O is the middle
+    output 0        x x O x x      |
+    output 1            x x O x x  |                    outputs 0 to 2 are made of the left chunk
+    output 2                x x O x|x                   and one cell of the right one,
+    output 3                    x x|O x x               the others of the right chunk
+    output 4                       |x x O x x           and two cells of the left one
+    output 5                       |    x x O x x
 
 So x is padded, cut along each axis into windowfuls that overlap, and what is left is a convolution
 without padding of each. The results are those of cyconv's functions, up to the order of sums. The
@@ -286,6 +290,7 @@ def conv_weight_grad(
     axes = {plan.first + k: sizes(ranges) for k, ranges in enumerate(outputs)}
     dy = plan.together(dy).rechunk({0: x.chunks[0], **axes}, method="tasks")
     spread = ("n", *plan.chunks(outputs))
+    sums_in = np.promote_types(dw.dtype, np.float32)  # float16 is summed in float32
     parts = da.blockwise(
         _grad_of_weights,
         (*spread, *plan.w_index),
@@ -293,12 +298,13 @@ def conv_weight_grad(
         *(x, plan.index("c")),
         w_shape=w_shape,
         options=plan.inner,
+        sums_in=sums_in,
         adjust_chunks=dict.fromkeys(spread, lambda size: 1),
         new_axes=dict(zip(plan.w_index[1:], w_shape[1:], strict=True)),
         align_arrays=False,
         concatenate=True,
         token="conv_weight_grad",
-        meta=np.empty((0,) * (len(spread) + len(w_shape)), _sums_in(dw.dtype)),
+        meta=np.empty((0,) * (len(spread) + len(w_shape)), sums_in),
     )
     return parts.sum(axis=tuple(range(len(spread)))).astype(dw.dtype)
 
@@ -320,16 +326,12 @@ def _grad_of_cells(dy: Array, w: Array, *places: Array, channels: int, plan: Pla
     return placed
 
 
-def _grad_of_weights(dy: Array, x: Array, w_shape: tuple[int, ...], options: Options) -> Array:
+def _grad_of_weights(
+    dy: Array, x: Array, w_shape: tuple[int, ...], options: Options, sums_in: np.dtype[Any]
+) -> Array:
     """The gradient of one chunk, with an axis of size 1 for each along which there are chunks."""
-    dy = dy.astype(_sums_in(dy.dtype), copy=False)
-    dw = cyconv.conv_weight_grad(dy, x, w_shape, **options)
+    dw = cyconv.conv_weight_grad(dy.astype(sums_in, copy=False), x, w_shape, **options)
     return dw[(np.newaxis,) * (len(w_shape) - 1)]
-
-
-def _sums_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """float16 is summed in float32."""
-    return np.promote_types(dtype, np.float32)
 
 
 @dataclass(frozen=True)
