@@ -189,7 +189,7 @@ def main(arguments=None):
         n_workers=max(1, options.workers),
         threads_per_worker=1,
         processes=options.workers > 0,
-        dashboard_address=None,
+        dashboard_address=":0",  # any port that is free
     )
     start = time.perf_counter()
     with cluster, Client(cluster) as client, Watch() as watch:
