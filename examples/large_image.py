@@ -93,27 +93,39 @@ def sky(size, chunk, count):
 
 
 def peaks(response, origin):
-    """Where the response is above the threshold and the highest for 4 pixels around: (n, 2).
-
-    The outermost 4 pixels belong to the neighbours.
-    """
-    response = response[0, 0]
-    core = response[4:-4, 4:-4]
+    """Where the response is above the threshold and the highest for 4 pixels around, and how high
+    it is: (n, 3)."""
+    response = np.pad(response[0, 0], 4)
     found = [
-        place
-        for place in np.argwhere(core > THRESHOLD)
-        if core[*place] == response[place[0] : place[0] + 9, place[1] : place[1] + 9].max()
+        (*(place - 4 + origin), response[*place])
+        for place in np.argwhere(response > THRESHOLD)
+        if response[*place] == response[around(place[0]), around(place[1])].max()
     ]
-    return np.reshape(found, (-1, 2)) + origin
+    return np.reshape(found, (-1, 3))
+
+
+def around(position):
+    return slice(position - 4, position + 5)
 
 
 def search(image):
-    """Yield, for each chunk, a task that finds its stars."""
+    """A task for each chunk, which finds its stars."""
     response = conv(image, filter_of_stars(), padding="same")
-    around = da.overlap.overlap(response, depth=(0, 0, 4, 4), boundary=0)
-    for (_, _, i, j), block in np.ndenumerate(around.to_delayed()):
-        origin = np.array([i, j]) * image.chunksize[2:]
-        yield dask.delayed(peaks)(block, origin)
+    return [
+        dask.delayed(peaks)(block, np.array([i, j]) * image.chunksize[2:])
+        for (_, _, i, j), block in np.ndenumerate(response.to_delayed())
+    ]
+
+
+def without_twins(found):
+    """Leave out the dimmer of two within 4 pixels: a star at a border is found on both sides."""
+    found = found[np.argsort(found[:, 0])]
+    first, last = (np.searchsorted(found[:, 0], found[:, 0] + far) for far in (-4, 5))
+    highest = [
+        height >= found[a:b, 2][abs(found[a:b, 1] - column) <= 4].max()
+        for a, b, (_, column, height) in zip(first, last, found, strict=True)
+    ]
+    return found[highest, :2]
 
 
 class Watch:
@@ -193,10 +205,10 @@ def main(arguments=None):
     )
     start = time.perf_counter()
     with cluster, Client(cluster) as client, Watch() as watch:
-        tasks = client.compute(list(search(image)))
+        tasks = client.compute(search(image))
         chunks = as_completed(tasks, with_results=True)
         found = [places for _, places in tqdm(chunks, total=len(tasks), unit="chunk")]
-        found = np.concatenate(found)
+        found = without_twins(np.concatenate(found))
         seconds = time.perf_counter() - start
     stars = catalogue(options.size, options.stars)
     seen, real = near(stars, found), near(found, stars)

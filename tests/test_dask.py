@@ -181,6 +181,15 @@ def test_of_its_neighbours_a_chunk_reads_only_what_it_needs():
     assert sorted(made) == sorted(near)
 
 
+def test_a_halo_does_not_keep_the_chunk_that_it_is_of():
+    chunk = np.arange(100)
+    halo = chunked._detached(chunk[:5])
+    assert halo.base is None
+    np.testing.assert_array_equal(halo, chunk[:5])
+    assert chunked._detached(chunk[5:]).base is chunk  # most of it: a copy would be dear
+    assert chunked._detached(chunk) is chunk
+
+
 def test_the_weight_gradient_is_summed_in_a_tree():
     """No task waits for all chunks."""
     x = da.zeros((1, 1, 256, 256), chunks=(1, 1, 32, 32))

@@ -64,6 +64,12 @@ def test_what_is_near(example):
     assert example.near(places, others).tolist() == [False, True]
 
 
+def test_of_twins_the_brighter_is_kept(example):
+    found = np.array([[10, 10, 8], [14, 6, 9], [30, 10, 8], [30, 15, 9], [35, 10, 7.5]])
+    kept = example.without_twins(found)
+    assert sorted(map(tuple, kept)) == [(14, 6), (30, 10), (30, 15), (35, 10)]
+
+
 def test_it_fails_below_its_goal(example, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(example, "GOAL", 1.1)
     options = ["--size", "400", "--chunk", "200", "--stars", "9", "--workers", "0"]

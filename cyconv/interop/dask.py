@@ -403,8 +403,14 @@ def _plan(
 
 def _cut(x: DaskArray, axis: int, ranges: list[Range]) -> DaskArray:
     """Cut an axis into ranges, which may overlap, and make each a chunk."""
-    parts = [x[_along(axis, start, stop)] for start, stop in ranges]
+    parts = [x[_along(axis, *some)].map_blocks(_detached, meta=x._meta) for some in ranges]
     return da.concatenate(parts, axis=axis).rechunk({axis: sizes(ranges)}, method="tasks")
+
+
+def _detached(part: Array) -> Array:
+    """A halo is a view, and would keep the chunk that it was cut from in memory."""
+    whole = part.base
+    return part if whole is None or 2 * part.nbytes > whole.nbytes else part.copy()
 
 
 def _fold(dx: DaskArray, axis: int, along: Axis, mode: str) -> DaskArray:
