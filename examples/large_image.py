@@ -3,7 +3,7 @@
     python examples/large_image.py
 
 The image is a made-up sky: 200,000 stars, many of them hardly brighter than the noise.
-As float32 it would take 6.4 GB. It is made in chunks of 2,000 x 2,000 pixels, each when its turn
+As float32 it would take 6.4 GB. It is made in chunks of 1,250 x 1,250 pixels, each when its turn
 comes; `cyconv.interop.dask.conv` filters it with the shape of a star, and what stands out in the
 result is a star. A filter of 13 x 13 pixels reads 6 pixels beyond the border of a chunk: these are
 handed over by its neighbours, so stars across borders are found like the others.
@@ -185,7 +185,7 @@ def draw(image, found, stars, path):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Find the stars in a very large image.")
     parser.add_argument("--size", type=int, default=40_000, help="default: %(default)s")
-    parser.add_argument("--chunk", type=int, default=2_000, help="default: %(default)s")
+    parser.add_argument("--chunk", type=int, default=1_250, help="default: %(default)s")
     parser.add_argument("--stars", type=int, default=200_000, help="default: %(default)s")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes; 0: this one alone"
