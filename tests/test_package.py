@@ -44,8 +44,9 @@ MODULES = [
     for _, name, _ in pkgutil.walk_packages(cyconv.__path__, "cyconv.")
     if not name.endswith("__main__") and not name.startswith("cyconv.kernels._")
 ]
-if importlib.util.find_spec("onnx") is None:
-    MODULES.remove("cyconv.interop.onnx")
+for neighbour in ("autograd", "dask", "mygrad", "onnx"):
+    if importlib.util.find_spec(neighbour) is None:
+        MODULES.remove(f"cyconv.interop.{neighbour}")
 
 needs_kernels = pytest.mark.skipif(
     importlib.util.find_spec("cyconv.kernels._portable") is None, reason="no compiled kernels here"
