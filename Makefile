@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline soak clean
+.PHONY: demo test lint format bench bench-quick roofline docs figures soak clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -40,6 +40,16 @@ roofline: .venv/bench  # of both roads, for their pages in docs
 
 bench-quick: .venv/bench
 	$(BIN)/python -m benchmarks --quick
+
+# The pages as HTML, in build/docs; a warning is an error, and what they show has been run.
+docs: .venv/docs
+	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_coming_from.py
+	$(BIN)/python -m pytest -q tests/test_package.py -k examples
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
+
+figures: .venv/demo  # the pictures of docs/how_it_works.md
+	for script in im2col col2im tiles winograd openmp; do $(BIN)/python docs/figures/$$script.py || exit; done
 
 soak: .venv/test
 	$(BIN)/python -m pytest -q -m soak

@@ -15,8 +15,9 @@ Cell = Callable[[Record], str]
 def markdown(results: dict[str, Any]) -> str:
     """The whole report: the machine, then a table for each section that was run."""
     tables: Tables = results["tables"]
-    parts = [machine_text(results["machine"])]
-    if tables.keys() - {"roofline", "roofs"}:
+    contests = tables.keys() - {"roofline", "roofs"}
+    parts = ["# Benchmarks" if contests else "# Roofline", machine_text(results["machine"])]
+    if contests:
         parts.append(READING.format(disturbed(tables)))
     parts += [
         f"## {title}\n\n{NOTES.get(section, '')}{ratio_table(section, tables[section])}"
