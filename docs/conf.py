@@ -1,15 +1,19 @@
 """How Sphinx makes the HTML pages: `make docs`, then open build/docs/index.html."""
 
 import re
+import sys
+from pathlib import Path
 
 import cyconv
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "cyconv"
 author = "the cyconv developers"
 project_copyright = author
 version = release = cyconv.__version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "code_pages"]
 exclude_patterns = ["figures"]
 myst_heading_anchors = 3  # as on GitHub, so that a link to a heading works on both
 default_role = "py:obj"  # `conv` in a docstring is a link to it
@@ -18,6 +22,9 @@ nitpicky = True
 # `x` may be an argument.
 nitpick_ignore_regex = [("py:obj", r"\w+"), ("py:class", r".*")]
 
+smartquotes = False  # "valid" is code as often as not
+
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the docstrings say it, with shapes
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # autodoc does

@@ -11,7 +11,7 @@ WINDOWS = {(2, 2): ORANGE, (1, 0): GREEN, (0, 1): RED}
 
 
 def draw(folder=None):
-    axes = sheet(50, 19)
+    axes = sheet(50, 18)
     draw_windows(axes, 1, 3)
     draw_column_ends(axes, 19, 3)
     draw_counts(axes, 36.6, 3)
