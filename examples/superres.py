@@ -28,7 +28,7 @@ from cyconv import Conv2D, ConvTranspose2D
 mpl.use("Agg")  # draw into a file: no screen is needed
 from matplotlib import pyplot as plt
 
-GOAL = 1.0  # dB that the network must gain over bicubic on held-out photographs, on average
+GOAL = 1.5  # dB that the network must gain over bicubic on held-out photographs, on average
 STEPS = 3000  # of learning: about a minute of one core's time, for that goal and more
 BATCH = 16
 PATCH = 32  # the side of a small patch; the network makes 64x64 of it
