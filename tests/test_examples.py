@@ -239,11 +239,11 @@ def test_gradient_of_the_growing_network(superres, rng):
     np.testing.assert_array_equal(network.forward(x), network(x))
     network.backward(dy)
     for parameter, gradient in network.parameters():
-        step = 1e-3 / abs(gradient).max() * gradient  # uphill
+        step = 1e-4 / abs(gradient).max() * gradient  # uphill, and not far: ReLUs have kinks
         wanted = (gradient * step).sum()
         parameter += step
         above = (network(x) * dy).sum()
         parameter -= 2 * step
         below = (network(x) * dy).sum()
         parameter += step
-        np.testing.assert_allclose((above - below) / 2, wanted, rtol=0.01)
+        np.testing.assert_allclose((above - below) / 2, wanted, rtol=0.02)
