@@ -76,7 +76,7 @@ class Side:
         return buffer if self.border is None else self.border.interior(buffer)
 
     def _first(self, images: Array) -> Array:
-        return np.moveaxis(images, -1, 1) if self.last else images
+        return layout.channels_first(images) if self.last else images
 
 
 @dataclass(frozen=True, slots=True)

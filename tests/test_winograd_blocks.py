@@ -15,12 +15,14 @@ from builds import each_build, each_compiled, each_dtype, kernels_of, refused
 from guards import (
     assert_untouched,
     can_protect,
+    channels_last,
     gaps,
     in_another_process,
     output,
     packed,
     planes,
     protected,
+    protected_last,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,9 +59,13 @@ def by_channel(u, build, channels, tiles):
 
 class Fused:
     """Arrays for a convolution, its result by the fallback's transforms, its weight gradient by the
-    definition, and the arguments of each kernel for it, by name and in order."""
+    definition, and the arguments of each kernel for it, by name and in order. `lay` says how images
+    lie in memory."""
 
-    def __init__(self, n=2, c=3, f=5, size=(9, 10), pads=((1, 1), (1, 1)), flip=False, seed=0):
+    def __init__(
+        self, n=2, c=3, f=5, size=(9, 10), pads=((1, 1), (1, 1)), flip=False, seed=0, lay=gaps
+    ):
+        self.lay = lay
         g = geometry((n, c, *size), (f, c, 3, 3), 1, pads, 1, 1)
         self.g = g = g.flipped() if flip else g
         rng = np.random.default_rng(seed)
@@ -118,11 +124,11 @@ class Fused:
 
     def arrays(self, dtype):
         return {
-            "x": gaps(self.x, dtype),
+            "x": self.lay(self.x, dtype),
             "w": gaps(self.w, dtype),
             "v": output(self.v.shape, dtype, planes),
             "b": packed(self.b, dtype),
-            "y": output(self.y.shape, dtype, gaps),
+            "y": output(self.y.shape, dtype, self.lay),
         }
 
     def sum_by_tiles(self, dtype, tiles=None, parts=None, channels=None, spare=0, **changes):
@@ -131,8 +137,8 @@ class Fused:
         channels = rows_of(self.g.channels) if channels is None else channels
         c, columns, width = self.g.channels, wide(self.g.filters), longest(tiles) + spare
         return {
-            "dy": gaps(self.dy, dtype),
-            "x": gaps(self.x, dtype),
+            "dy": self.lay(self.dy, dtype),
+            "x": self.lay(self.x, dtype),
             "sums": output((len(parts), 36, c, columns), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
@@ -151,8 +157,8 @@ class Fused:
         total = int(tiles[-1, 1] - tiles[0, 0])
         size = width * wide(rows) + WIDE + (rows * columns + WIDE if own else 0)
         return {
-            "dy": gaps(self.dy, dtype),
-            "x": gaps(self.x, dtype),
+            "dy": self.lay(self.dy, dtype),
+            "x": self.lay(self.x, dtype),
             "d": output((36, total * columns + 5), dtype),
             "sums": output((36, 0 if own else self.g.channels * columns + 5), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
@@ -205,7 +211,8 @@ def works(draw):
         for n, low, high in ((n, draw(st.integers(0, 6)), draw(st.integers(0, 6))) for n in size)
     )
     n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 35)), draw(st.integers(1, 50))
-    work = Fused(n, c, f, size, pads, draw(st.booleans()), draw(st.integers(0, 9)))
+    lay = draw(st.sampled_from([gaps, channels_last]))
+    work = Fused(n, c, f, size, pads, draw(st.booleans()), draw(st.integers(0, 9)), lay)
     points = st.lists(st.integers(0, 999), max_size=3)
     return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
 
@@ -654,22 +661,25 @@ def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
     run = kernels_of(build, dtype)
     sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
-    for (size, c, f), start, kernel in itertools.product(sizes, (False, True), FORWARD + SUMS):
-        work, ways = Fused(2, c, f, size), [{}]
+    ways = itertools.product(sizes, (False, True), FORWARD + SUMS, (protected, protected_last))
+    for (size, c, f), start, kernel, lay in ways:
+        work, calls = Fused(2, c, f, size), [{}]
         tiles = rows_of(work.total, (), 20)
         if kernel in FORWARD:
-            ways += [{"filters": np.zeros((0, 2), np.intp), "v": work.v}]
+            calls += [{"filters": np.zeros((0, 2), np.intp), "v": work.v}]
         if kernel == "winograd_by_filters":
-            ways = [{"prepared": False}, {"prepared": True}]
+            calls = [{"prepared": False}, {"prepared": True}]
         if kernel == "winograd_sum_by_channels":
-            ways = [{"own": True}, {"own": False}]
-        for options in ways:
+            calls = [{"own": True}, {"own": False}]
+        for options in calls:
             if kernel != "winograd_by_filters":
                 options["tiles"] = tiles
             arguments = make(work, kernel, dtype, **options)
             for name, array in arguments.items():
                 if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
-                    arguments[name] = protected(array, dtype, start)
+                    arguments[name] = (lay if name in ("x", "y", "dy") else protected)(
+                        array, dtype, start
+                    )
             getattr(run, kernel)(*arguments.values())
             result, wanted = (
                 (arguments["y"], work.y) if kernel in FORWARD else (arguments["dw"], work.dw)

@@ -58,13 +58,15 @@ WHOLE_BYTES = 512 << 10
 @dataclass(frozen=True, slots=True)
 class Part:
     """A convolution into some cells of the result: `out`, or None for all of them. The kernel's
-    arguments: axes, where weights are found, tasks, and items of memory."""
+    arguments: axes, where weights are found, tasks, and items of memory, also with channels
+    last."""
 
     out: Box | None
     axes: NDArray[np.intp]
     steps: NDArray[np.intp]
     tasks: NDArray[np.intp]
     memory: int
+    memory_last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Sum:
     blocks: NDArray[np.intp]
     sums: tuple[int, int, int]
     memory: int
+    memory_last: int
 
 
 def serves(g: Geometry) -> bool:
@@ -132,14 +135,14 @@ def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whol
         first += start * step
         steps += (by * step,)
     tasks = _tasks(g, axes, itemsize)
+    needs = kernels.of[np.dtype(f"f{itemsize}")].direct_memory
     return Part(
         out=None if whole else phase.out,
         axes=axes,
         steps=np.array((*steps[:3], first, *steps[3:]), np.intp),
         tasks=tasks,
-        memory=kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
-            axes, tasks, g.group_channels, itemsize
-        ),
+        memory=needs(axes, tasks, g.group_channels, itemsize),
+        memory_last=needs(axes, tasks, g.group_channels, itemsize, True),
     )
 
 
@@ -200,10 +203,13 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
                 box = itertools.chain(*zip(start, stop, strict=True))
                 tasks.append((image, group, *box, block.start, block.stop))
     table = _table(tasks)
-    band = kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
-        axes, table, max(block.stop - block.start for block in channels), itemsize
+    band, band_last = (
+        kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
+            axes, table, max(block.stop - block.start for block in channels), itemsize, last
+        )
+        for last in (False, True)
     )
-    largest = max(math.prod(b - a for a, b in zip(*box, strict=True)) for box in cut)
+    turned = columns * max(math.prod(b - a for a, b in zip(*box, strict=True)) for box in cut)
     blocks = [
         (group, block.start, block.stop)
         for group in range(g.groups)
@@ -215,7 +221,8 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
         shares=_table(shares),
         blocks=_table(blocks),
         sums=(len(parts), g.groups * rows, columns),
-        memory=band + largest * columns,
+        memory=band + turned,
+        memory_last=band_last + turned,
     )
 
 
@@ -278,13 +285,17 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     progress = np.zeros(3, np.longlong)
 
     def task(_: int) -> None:
-        memory = threads.scratch(BAND, (work.memory,), dw.dtype)
+        memory = threads.scratch(BAND, (_memory(work, x),), dw.dtype)
         plan.kernels.direct_weight_grad(
             dy, x, sums, dw.reshape(-1), work.axes, plan.geometry.groups, work.tasks, work.shares,
             work.blocks, progress, memory,
         )  # fmt: skip
 
     threads.drain(task, len(work.shares), plan.seconds)
+
+
+def _memory(work: Part | Sum, x: Array) -> int:
+    return work.memory if x.flags.c_contiguous else work.memory_last
 
 
 def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -296,7 +307,7 @@ def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) 
         y = y.reshape(*y.shape[:2], *part.axes[:, 5])
 
     def work(_: int) -> None:
-        memory = threads.scratch(BAND, (max(1, part.memory),), x.dtype)
+        memory = threads.scratch(BAND, (max(1, _memory(part, x)),), x.dtype)
         plan.kernels.direct(
             x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory
         )

@@ -338,7 +338,7 @@ def depthwise_forward(
         raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
     cdef Py_ssize_t size = sizeof(real), a
     cdef Py_ssize_t groups = x.shape[1] // w.shape[1], filters = w.shape[0] // groups
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t[5] y_steps
     for a in range(5):
         y_steps[a] = y.strides[a] // size
@@ -376,7 +376,7 @@ def depthwise_pair(
         raise ValueError("both convolutions must have the same groups")
     cdef Py_ssize_t size = sizeof(real), channels = even_w.shape[1]
     cdef Py_ssize_t groups = x.shape[1] // channels, filters = even_w.shape[0] // groups
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t n, group, f, od, oh
     cdef Layout even, odd
     cdef real* memory
@@ -440,7 +440,7 @@ def depthwise_weight_grad(
     check_contiguous(dy, "dy")
     cdef Py_ssize_t size = sizeof(real), channels = dw.shape[1]
     cdef Py_ssize_t groups = x.shape[1] // channels, filters = dw.shape[0] // groups
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t dy_step = dy.strides[3] // size
     cdef Py_ssize_t n, group, f, od, t
     cdef Layout g

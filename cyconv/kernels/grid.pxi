@@ -6,7 +6,8 @@ cdef enum:
 
 cdef struct Grid:
     # Where tiles stand in an array (n, c, 1, H, W), in items: t = (n * TH + th) * TW + tw.
-    Py_ssize_t H, W, low_h, low_w, TH, TW, image_step, channel_step, row_step
+    # Either columns follow each other (column_step 1), or channels do (channel_step 1).
+    Py_ssize_t H, W, low_h, low_w, TH, TW, image_step, channel_step, row_step, column_step
 
 
 cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes, bint output) noexcept:
@@ -17,6 +18,7 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
     g.low_h, g.low_w = 0 if output else axes[1, LOW], 0 if output else axes[2, LOW]
     g.TH, g.TW = (axes[1, OUTPUT] + 3) // 4, (axes[2, OUTPUT] + 3) // 4
     g.image_step, g.channel_step, g.row_step = x.strides[0] // size, x.strides[1] // size, x.strides[3] // size
+    g.column_step = x.strides[4] // size if g.W > 1 else 1
     return g
 
 

@@ -3,7 +3,7 @@
 #
 # Here WIDE channels or filters stand side by side in the lanes of vectors, so that it does not matter
 # how narrow an image is: rows of an image are transposed as they are read, and again as they are
-# written. For each of the 36 products the microkernel has tiles for rows and filters for positions,
+# written, or, where its channels come last, read and written as they lie. For each of the 36 products the microkernel has tiles for rows and filters for positions,
 #
 #     m (tiles, filters) = u (tiles, channels) @ v (channels, filters)
 #
@@ -59,7 +59,8 @@ cdef inline void turn_row(
     real* line
 ) noexcept nogil:
     """line (count, WIDE) = `count` cells of up to WIDE channels, from (n, h, w) on; zero outside."""
-    cdef Py_ssize_t lo = min(count, max(<Py_ssize_t>0, -w)), hi = max(lo, min(count, g.W - w))
+    cdef Py_ssize_t lo = min(count, max(<Py_ssize_t>0, -w)), hi = max(lo, min(count, g.W - w)), i, c
+    cdef const real* cell
     if not 0 <= h < g.H:
         lo = hi = count
     if channels < WIDE:
@@ -68,11 +69,50 @@ cdef inline void turn_row(
     else:
         zero(line, lo * WIDE)
         zero(line + hi * WIDE, (count - hi) * WIDE)
-    if lo < hi:
-        transpose(
-            x + n * g.image_step + h * g.row_step + w + lo, g.channel_step, channels, hi - lo,
-            line + lo * WIDE, WIDE,
-        )
+    cell = x + n * g.image_step + h * g.row_step + (w + lo) * g.column_step
+    if g.column_step == 1:
+        if lo < hi:
+            transpose(cell, g.channel_step, channels, hi - lo, line + lo * WIDE, WIDE)
+    else:
+        for i in range(lo, hi):
+            copy_some(cell + (i - lo) * g.column_step, min(channels, <Py_ssize_t>WIDE), line + i * WIDE)
+
+
+cdef inline void copy_some(const real* a, Py_ssize_t count, real* to) noexcept nogil:
+    """Copy up to WIDE items."""
+    cdef Py_ssize_t i
+    if count == WIDE:
+        memcpy(to, a, WIDE * sizeof(real))
+    else:
+        for i in range(count):
+            to[i] = a[i]
+
+
+cdef inline Py_ssize_t tiles_together(const Grid* g, Py_ssize_t tw, Py_ssize_t tiles) noexcept nogil:
+    """How many tiles, from column tw on, to turn together; one where there is nothing to turn."""
+    return min(min(g.TW - tw, tiles), <Py_ssize_t>RUN) if g.column_step == 1 else 1
+
+
+cdef inline bint in_place(
+    const Grid* g, Py_ssize_t channels, Py_ssize_t h, Py_ssize_t w, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """Whether a tile can be read or written where it lies: channels last, WIDE of them, not at an edge."""
+    return g.column_step != 1 and channels >= WIDE and 0 <= h <= g.H - rows and 0 <= w <= g.W - columns
+
+
+cdef inline const real* turn_rows(
+    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t rows,
+    Py_ssize_t count, real* lines, Py_ssize_t* row_step, Py_ssize_t* column_step
+) noexcept nogil:
+    """Where to read rows of `count` cells of up to WIDE channels: in place, or turned into lines."""
+    cdef Py_ssize_t i
+    if in_place(g, channels, h, w, rows, count):
+        row_step[0], column_step[0] = g.row_step, g.column_step
+        return x + n * g.image_step + h * g.row_step + w * g.column_step
+    for i in range(rows):
+        turn_row(x, g, min(channels, <Py_ssize_t>WIDE), n, h + i, w, count, lines + i * LINE)
+    row_step[0], column_step[0] = LINE, WIDE
+    return lines
 
 
 cdef void turn_input(
@@ -80,29 +120,28 @@ cdef void turn_input(
     real* u, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
     """u (36, tiles, channels) = B^T x B."""
-    cdef Py_ssize_t c = 0, t, n, th, tw, run, i
+    cdef Py_ssize_t c = 0, t, n, th, tw, run, i, row, column
+    cdef const real* cells
+    cdef real* to
     cdef real[6 * LINE] lines
-    while c < channels:
-        t = 0
-        while t < tiles:
-            find_tile(g, first + t, &n, &th, &tw)
-            run = min(min(g.TW - tw, tiles - t), <Py_ssize_t>RUN)
-            for i in range(6):
-                turn_row(
-                    x + c * g.channel_step, g, min(channels - c, <Py_ssize_t>WIDE), n, 4 * th - g.low_h + i,
-                    4 * tw - g.low_w, 4 * run + 2, &lines[i * LINE],
-                )
+    t = 0
+    while t < tiles:
+        find_tile(g, first + t, &n, &th, &tw)
+        run = tiles_together(g, tw, tiles - t)
+        c = 0
+        while c < channels:
+            cells = turn_rows(
+                x + c * g.channel_step, g, channels - c, n, 4 * th - g.low_h, 4 * tw - g.low_w, 6, 4 * run + 2,
+                &lines[0], &row, &column,
+            )
             for i in range(run):
+                to = u + (t + i) * row_step + c
                 if real is float:
-                    input_tile_float(
-                        &lines[4 * i * WIDE], LINE, WIDE, u + (t + i) * row_step + c, 6 * plane_step, plane_step, NULL
-                    )
+                    input_tile_float(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
                 else:
-                    input_tile_double(
-                        &lines[4 * i * WIDE], LINE, WIDE, u + (t + i) * row_step + c, 6 * plane_step, plane_step, NULL
-                    )
-            t += run
-        c += WIDE
+                    input_tile_double(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
+            c += WIDE
+        t += run
 
 
 cdef void turn_output(
@@ -110,7 +149,10 @@ cdef void turn_output(
     Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles
 ) noexcept nogil:
     """Write the tiles A^T m A + b of y, for m (36, tiles, filters); b may be NULL."""
-    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, some
+    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, j, some, row, column
+    cdef const real* products
+    cdef real* to
+    cdef real* cells
     cdef real[4 * LINE] lines
     cdef real[WIDE] bias
     while f < filters:
@@ -120,23 +162,35 @@ cdef void turn_output(
         t = 0
         while t < tiles:
             find_tile(g, first + t, &n, &th, &tw)
-            run = min(min(g.TW - tw, tiles - t), <Py_ssize_t>RUN)
+            run = tiles_together(g, tw, tiles - t)
+            to = y + n * g.image_step + f * g.channel_step + 4 * th * g.row_step + 4 * tw * g.column_step
+            cells, row, column = &lines[0], LINE, WIDE
+            if in_place(g, some, 4 * th, 4 * tw, 4, 4):
+                cells, row, column = to, g.row_step, g.column_step
             for i in range(run):
+                products = m + (t + i) * row_step + f
                 if real is float:
                     output_tile_float(
-                        m + (t + i) * row_step + f, 6 * plane_step, plane_step, &lines[4 * i * WIDE], LINE, WIDE,
+                        products, 6 * plane_step, plane_step, cells + 4 * i * column, row, column,
                         &bias[0] if b != NULL else NULL,
                     )
                 else:
                     output_tile_double(
-                        m + (t + i) * row_step + f, 6 * plane_step, plane_step, &lines[4 * i * WIDE], LINE, WIDE,
+                        products, 6 * plane_step, plane_step, cells + 4 * i * column, row, column,
                         &bias[0] if b != NULL else NULL,
                     )
-            for i in range(min(4, g.H - 4 * th)):
-                transpose(
-                    &lines[i * LINE], WIDE, min(4 * run, g.W - 4 * tw), some,
-                    y + n * g.image_step + f * g.channel_step + (4 * th + i) * g.row_step + 4 * tw, g.channel_step,
-                )
+            if cells == &lines[0]:
+                for i in range(min(4, g.H - 4 * th)):
+                    if g.column_step == 1:
+                        transpose(
+                            &lines[i * LINE], WIDE, min(4 * run, g.W - 4 * tw), some, to + i * g.row_step,
+                            g.channel_step,
+                        )
+                    else:
+                        for j in range(min(4, g.W - 4 * tw)):
+                            copy_some(
+                                &lines[i * LINE + j * WIDE], some, to + i * g.row_step + j * g.column_step
+                            )
             t += run
         f += WIDE
 
@@ -294,7 +348,8 @@ def winograd_by_tiles(
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1])
     check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
     check_progress(progress)
-    check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
+    check_order(x, "x")
+    check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
@@ -364,7 +419,8 @@ def winograd_by_filters(
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), i, rows = 0
     check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
     check_progress(progress)
-    check_rows(x.strides[4], x.shape[4], y.strides[4], y.shape[4], size)
+    check_order(x, "x")
+    check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     cdef Py_ssize_t total = x.shape[0] * grid_in.TH * grid_in.TW
     check_blocks(channels, C, C, WIDE, "block of channels")

@@ -10,27 +10,24 @@ cdef void turn_output_grad(
     real* d, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
     """d (36, tiles, filters) = A dy A^T, zero past the last filter."""
-    cdef Py_ssize_t f = 0, t, n, th, tw, run, i
+    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, row, column
+    cdef const real* cells
+    cdef real* to
     cdef real[4 * LINE] lines
     while f < filters:
         t = 0
         while t < tiles:
             find_tile(g, first + t, &n, &th, &tw)
-            run = min(min(g.TW - tw, tiles - t), <Py_ssize_t>RUN)
-            for i in range(4):
-                turn_row(
-                    dy + f * g.channel_step, g, min(filters - f, <Py_ssize_t>WIDE), n, 4 * th + i, 4 * tw, 4 * run,
-                    &lines[i * LINE],
-                )
+            run = tiles_together(g, tw, tiles - t)
+            cells = turn_rows(
+                dy + f * g.channel_step, g, filters - f, n, 4 * th, 4 * tw, 4, 4 * run, &lines[0], &row, &column
+            )
             for i in range(run):
+                to = d + (t + i) * row_step + f
                 if real is float:
-                    output_grad_tile_float(
-                        &lines[4 * i * WIDE], LINE, WIDE, d + (t + i) * row_step + f, 6 * plane_step, plane_step, NULL
-                    )
+                    output_grad_tile_float(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
                 else:
-                    output_grad_tile_double(
-                        &lines[4 * i * WIDE], LINE, WIDE, d + (t + i) * row_step + f, 6 * plane_step, plane_step, NULL
-                    )
+                    output_grad_tile_double(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
             t += run
         f += WIDE
 
@@ -104,7 +101,8 @@ def winograd_sum_by_tiles(
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], columns = sums.shape[3], size = sizeof(real), CW = in_wides(x.shape[1])
     check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
-    check_rows(x.strides[4], x.shape[4], dy.strides[4], dy.shape[4], size)
+    check_order(x, "x")
+    check_order(dy, "dy")
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
     if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != C:
@@ -173,7 +171,8 @@ def winograd_sum_by_channels(
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, rows = 0
     cdef bint shared = sums.shape[1] > 0
     check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
-    check_rows(x.strides[4], x.shape[4], dy.strides[4], dy.shape[4], size)
+    check_order(x, "x")
+    check_order(dy, "dy")
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(channels, C, C, 1, "block of channels")
     for i in range(channels.shape[0]):
