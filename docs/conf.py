@@ -1,19 +1,18 @@
 """How Sphinx makes the HTML pages: `make docs`, then open build/docs/index.html."""
 
-import re
 import sys
 from pathlib import Path
 
 import cyconv
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))  # for pages.py
 
 project = "cyconv"
 author = "the cyconv developers"
 project_copyright = author
 version = release = cyconv.__version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "code_pages"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "pages"]
 exclude_patterns = ["figures"]
 myst_heading_anchors = 3  # as on GitHub, so that a link to a heading works on both
 default_role = "py:obj"  # `conv` in a docstring is a link to it
@@ -39,17 +38,8 @@ numpydoc_validation_checks = {
     "PR04",
     "RT02",
 }
-numpydoc_validation_exclude = {rf"\.{name}$" for name in ("weight", "bias", "dtype", "frozen")}
-
-
-def escape_stars(app, what, name, obj, options, lines):
-    """(N, C, *spatial) is a shape, not the beginning of an emphasis."""
-    lines[:] = [re.sub(r"(?<=[ (])\*(?=\w)", r"\\*", line) for line in lines]
-
-
-def setup(app):
-    app.connect("autodoc-process-docstring", escape_stars, priority=900)  # after numpydoc
-
+# Properties have no example; functions of neighbours refer to those of cyconv for their arguments.
+numpydoc_validation_exclude = {r"\.(weight|bias|dtype|frozen)$", r"\.interop\."}
 
 html_theme = "furo"
 html_title = f"cyconv {release}"

@@ -1,10 +1,14 @@
-"""An extension of Sphinx: a link to code leads to a page that shows it, not to a download.
+"""An extension of Sphinx for these pages.
 
-The pages say [`lowering.py`](../cyconv/algorithms/lowering.py), which also works where Markdown is
-read as it is. Each file that is linked so becomes the page code/cyconv/algorithms/lowering.py.html.
+- A link to code leads to a page that shows it, not to a download. Pages say
+  [`lowering.py`](../cyconv/algorithms/lowering.py), which also works where Markdown is read as it
+  is; each file that is linked so becomes a page, code/cyconv/algorithms/lowering.py.html.
+- The empty line that doctest wants before the fence that ends a block is not shown.
+- (N, C, *spatial) in a docstring is a shape, not the beginning of an emphasis.
 """
 
 import html
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -12,10 +16,11 @@ from sphinx import addnodes
 
 ROOT = Path(__file__).resolve().parent.parent
 LEXERS = {".py": "python", ".pxi": "cython", ".pyx": "cython", ".h": "c"}
+STAR = re.compile(r"(?<=[ (])\*(?=(spatial|kernel|output|size|x_size)\b)")
 
 
 def redirect(app, doctree):
-    """Turn downloads of code into references to its page."""
+    """Turn downloads of code into references to its page, and remember which."""
     if app.builder.format != "html":
         return
     here = app.env.docname
@@ -29,11 +34,10 @@ def redirect(app, doctree):
 
 
 def strip_blocks(app, doctree):
-    """Drop the empty line that doctest wants before the fence that ends a block."""
     for node in doctree.findall(nodes.literal_block):
-        text = node.astext().rstrip()
-        node.rawsource = text
-        node.children = [nodes.Text(text)]
+        node.rawsource = node.astext().rstrip()
+        node.clear()
+        node += nodes.Text(node.rawsource)
 
 
 def collect(app):
@@ -53,7 +57,12 @@ def linked(app):
     return app.env.linked_code
 
 
+def escape_stars(app, what, name, obj, options, lines):
+    lines[:] = [STAR.sub(r"\\*", line) for line in lines]
+
+
 def setup(app):
     app.connect("doctree-read", redirect, priority=100)  # before Sphinx collects downloads
     app.connect("doctree-read", strip_blocks)
     app.connect("html-collect-pages", collect)
+    app.connect("autodoc-process-docstring", escape_stars, priority=900)  # after numpydoc
