@@ -21,7 +21,6 @@ nitpicky = True
 # `x` may be an argument.
 nitpick_ignore_regex = [("py:obj", r"\w+"), ("py:class", r".*")]
 
-suppress_warnings = ["toc.empty_glob"]  # pages that may not be there yet
 smartquotes = False  # "valid" is code as often as not
 
 autodoc_preserve_defaults = True
