@@ -38,8 +38,13 @@ numpydoc_validation_checks = {
     "PR04",
     "RT02",
 }
-# Properties have no example; functions of neighbours refer to those of cyconv for their arguments.
-numpydoc_validation_exclude = {r"\.(weight|bias|dtype|frozen)$", r"\.interop\."}
+# Properties, and what describe returns, have no example; functions of neighbours refer to those of
+# cyconv for their arguments.
+numpydoc_validation_exclude = {
+    r"\.(weight|bias|dtype|frozen)$",
+    r"\.Description$",
+    r"\.interop\.",
+}
 
 html_theme = "furo"
 html_title = f"cyconv {release}"
