@@ -6,14 +6,14 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline docs figures soak clean
+.PHONY: demo test lint format bench bench-quick roofline accuracy docs figures soak sanitize valgrind fuzz clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
 
 # Kernels are tested in every build that loads, at once. The rest runs on the best of them, where it
 # depends on the road also without vectors, and again over the fallback.
-ROAD := functional gradients layers nonfinite package plan shapes threads transposed
+ROAD := accuracy functional gradients layers nonfinite package plan shapes threads transposed
 
 test: .venv/test
 	$(BIN)/python -m pytest -q
@@ -32,11 +32,14 @@ format: .venv/dev
 # Run on a quiet machine; unset OPENBLAS_* variables that pin an old kernel.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
-	$(MAKE) roofline
+	$(MAKE) roofline accuracy
 
 roofline: .venv/bench  # of both roads, for their pages in docs
 	$(BIN)/python -m benchmarks roofline --json docs/roofline-fast.json
 	CYCONV_SIMD=portable $(BIN)/python -m benchmarks roofline --json docs/roofline-plain.json
+
+accuracy: .venv/bench  # beside PyTorch, where it is installed
+	$(BIN)/python -m benchmarks errors --json docs/accuracy.json
 
 bench-quick: .venv/bench
 	$(BIN)/python -m benchmarks --quick
@@ -51,8 +54,27 @@ docs: .venv/docs
 figures: .venv/demo  # the pictures of docs/how_it_works.md
 	for script in im2col col2im tiles winograd openmp; do $(BIN)/python docs/figures/$$script.py || exit; done
 
+# Half an hour or more: over 20,000 random cases, new ones each time, and large layers.
 soak: .venv/test
 	$(BIN)/python -m pytest -q -m soak
+
+# The tests, on kernels that check themselves; takes long, and needs gcc, and valgrind.
+sanitize: .venv/test
+	$(BIN)/python tools/checks.py sanitize
+	$(BIN)/python tools/checks.py bounds
+
+valgrind: .venv/test
+	$(BIN)/python tools/checks.py valgrind
+
+# Ten minutes of wrong arguments to kernels that AddressSanitizer watches; needs Clang.
+CLANG ?= clang
+FUZZ ?= -max_total_time=600
+FUZZED := build/fuzz/lib
+fuzz: .venv/fuzz
+	CC=$(CLANG) CFLAGS=-fsanitize=address,fuzzer-no-link $(BIN)/python setup.py -q build --build-base build/fuzz --build-lib $(FUZZED)
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	LD_PRELOAD=$$($(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
+	PYTHONPATH=$(FUZZED) $(BIN)/python tests/fuzz_kernels.py -rss_limit_mb=0 -len_control=0 -max_len=512 -timeout=60 $(FUZZ)
 
 .venv/%: $(BUILD) | .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -3,8 +3,12 @@
 The same kernels are compiled once for each set of vector instructions that the target may have;
 which of them run is decided at import (cyconv/kernels/__init__.py). No -ffast-math anywhere, so
 that NaN, Inf and the order of sums stay what the definition says.
+
+CYCONV_CHECKS=sanitize, bounds or valgrind makes kernels that check themselves, for `make sanitize`
+and `make valgrind` (tools/checks.py).
 """
 
+import os
 import platform
 import sys
 from glob import glob
@@ -24,8 +28,16 @@ MSVC = sys.platform == "win32"
 VECTORISE = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, "-g0", "-fno-asynchronous-unwind-tables"]
 LINK_FLAGS = [] if MSVC or sys.platform == "darwin" else ["-s"]
+CHECKS = os.environ.get("CYCONV_CHECKS", "")
+if CHECKS:  # with all that a report needs to name the line
+    SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    FLAGS = ["-O2", *VECTORISE, "-g", "-fno-omit-frame-pointer"]
+    LINK_FLAGS = SANITIZERS if CHECKS == "sanitize" else []
+    FLAGS += LINK_FLAGS
+    DIRECTIVES["boundscheck"] = CHECKS == "bounds"
+    DIRECTIVES["initializedcheck"] = CHECKS == "bounds"
 X86_BUILDS = {
-    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
+    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"],
     "avx512": ["/arch:AVX512"]
     if MSVC
     else [

@@ -15,8 +15,9 @@ Cell = Callable[[Record], str]
 def markdown(results: dict[str, Any]) -> str:
     """The whole report: the machine, then a table for each section that was run."""
     tables: Tables = results["tables"]
-    contests = tables.keys() - {"roofline", "roofs"}
-    parts = ["# Benchmarks" if contests else "# Roofline", machine_text(results["machine"])]
+    contests = tables.keys() - {"roofline", "roofs", "errors"}
+    only_roofs = bool(tables.get("roofline")) and not contests
+    parts = ["# Roofline" if only_roofs else "# Benchmarks", machine_text(results["machine"])]
     if contests:
         parts.append(READING.format(disturbed(tables)))
     parts += [
@@ -138,6 +139,7 @@ def errors(record: Record) -> str:
 
 OTHER_SECTIONS: dict[str, tuple[str, Cell]] = {
     "accuracy": ("Float32 error of y / dx / dw / db, relative to the largest value", errors),
+    "errors": ("Float32 error of y / dx / dw, by the number of channels", errors),
     "algorithms forward": ("Forward, by algorithm (ratio to auto)", milliseconds),
     "algorithms train": ("Training step, by algorithm (ratio to auto)", milliseconds),
     "builds forward": ("Forward, by build (PyTorch NCHW time / cyconv time)", milliseconds),

@@ -58,10 +58,16 @@ def native(array: Array, dtype: DType) -> Array:
     return np.require(array, dtype, ("C", "A"))
 
 
-def check_dy(name: str, dy: Array, y_shape: tuple[int, ...]) -> None:
+def check_dy(name: str, shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
     """Raise ValueError where dy has not the shape of the output."""
-    if dy.shape != y_shape:
-        raise ValueError(f"{name} must have the shape of the output, {y_shape}; got {dy.shape}")
+    if shape != y_shape:
+        raise ValueError(f"{name} must have the shape of the output, {y_shape}; got {shape}")
+
+
+def check_b(shape: tuple[int, ...], filters: int) -> None:
+    """Raise ValueError where b is not one number a filter."""
+    if shape != (filters,):
+        raise ValueError(f"b must have shape {(filters,)}, one number a filter; got {shape}")
 
 
 def check_out(

@@ -44,6 +44,8 @@ class Side:
     image: tuple[int, ...]
     border: Border | None
     last: bool
+    # Whether images that have their channels last may keep them there.
+    takes_last: bool
     dtype: np.dtype[Any]
 
     def is_native(self, images: Array) -> bool:
@@ -62,6 +64,10 @@ class Side:
         """Where to compute these images: in place, or in scratch memory."""
         if self.is_native(images):
             return images
+        if self.last and self.takes_last:
+            n, channels, *size = self.shape(len(images))
+            last = threads.scratch(self.slot, (n, *size, channels), self.dtype)
+            return layout.channels_first(last)
         return threads.scratch(self.slot, self.shape(len(images)), self.dtype)
 
     def load(self, images: Array) -> Array:
@@ -146,8 +152,8 @@ class Blocks:
             made.run(made, self.y.load(dy[part]), self.x.load(x[part]), dw)
             with threads.quiet():
                 total = dw if total is None else np.add(total, dw, out=total)
-        with threads.quiet():
-            result[...] = total
+        assert total is not None
+        layout.copy(result, total)
 
     def nbytes(self, dtype: np.dtype[Any], result: np.dtype[Any]) -> int:
         """What conversions take, if arrays are of one dtype and the result of another."""
@@ -176,12 +182,13 @@ def make_blocks(
 ) -> Blocks:
     """Cut a convolution of at least one image into blocks, and plan each."""
     padded = within(g, border)
-    x = Side(X, padded.x_shape[1:], border, last, dtype)
-    y = Side(Y, padded.y_shape[1:], None, last, dtype)
-    image = math.prod(x.image) + math.prod(y.image)
+    image = math.prod(padded.x_shape[1:]) + math.prod(padded.y_shape[1:])
     parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
     plans = tuple(
         plan(replace(padded, batch=part.stop - part.start), dtype, pass_, algorithm)
         for part in parts
     )
+    takes_last = border is None and all(made.takes_last for made in plans)
+    x = Side(X, padded.x_shape[1:], border, last, takes_last, dtype)
+    y = Side(Y, padded.y_shape[1:], None, last, takes_last, dtype)
     return Blocks(parts, plans, x, y)

@@ -208,7 +208,7 @@ def describe(
     shapes = shape("x_shape", x_shape), shape("w_shape", w_shape)
     chosen = defaults | options
     dtypes = tuple(None if name == "b" else kind for name in names)
-    made = prepare(pass_, shapes, tuple(chosen.values()), names, dtypes)
+    made = prepare(pass_, (*shapes, None), tuple(chosen.values()), names, dtypes)
     outline = _outline(made)
     by_name = _shapes_by_name(*shapes, made.y_shape)
     items = sum(math.prod(by_name[name]) for name in names if name in by_name)

@@ -102,13 +102,11 @@ def conv(
         b = array("b", b)
     made = prepare(
         "forward",
-        (x.shape, w.shape),
+        (x.shape, w.shape, None if b is None else b.shape),
         (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("x", "w", "b"),
         (x.dtype, w.dtype, None if b is None else b.dtype),
     )
-    if b is not None and b.shape != (w.shape[0],):
-        raise ValueError(f"b must have shape {(w.shape[0],)}, one number a filter; got {b.shape}")
     return made.run((x, w, b), out)
 
 
@@ -117,8 +115,9 @@ def convolve(
 ) -> Array:
     """`conv` for layers: of arrays that are known to fit but for x, with all options, in the order
     of its signature up to algorithm, and what is kept of w."""
+    shapes = x.shape, w.shape, None if b is None else b.shape
     dtypes = x.dtype, w.dtype, None if b is None else b.dtype
-    made = prepare("forward", (x.shape, w.shape), options, ("x", "w", "b"), dtypes)
+    made = prepare("forward", shapes, options, ("x", "w", "b"), dtypes)
     return made.run((x, w, b), None, packs)
 
 
@@ -181,12 +180,11 @@ def conv_input_grad(
     dy, w = array("dy", dy), array("w", w)
     made = prepare(
         "input_grad",
-        (shape("x_shape", x_shape), w.shape),
+        (shape("x_shape", x_shape), w.shape, dy.shape),
         (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("dy", "w"),
         (dy.dtype, w.dtype),
     )
-    check_dy("dy", dy, made.y_shape)
     return made.run((dy, w), out)
 
 
@@ -242,15 +240,13 @@ def conv_weight_grad(
              [20., 24.]]]])
     """
     dy, x = array("dy", dy), array("x", x)
-    sizes = shape("w_shape", w_shape)
     made = prepare(
         "weight_grad",
-        (x.shape, sizes),
+        (x.shape, shape("w_shape", w_shape), dy.shape),
         (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("dy", "x"),
         (dy.dtype, x.dtype),
     )
-    check_dy("dy", dy, made.y_shape)
     return made.run((dy, x), out)
 
 
@@ -383,7 +379,7 @@ def conv_backward(
     X, W, dtype = cache.X, cache.W, cache.dtype
     dy = array("dout", dout)
     check_real("dout", dy.dtype)
-    check_dy("dout", dy, cache.out_shape)
+    check_dy("dout", dy.shape, cache.out_shape)
     dy = native(dy, dtype)
     dX = dW = db = None
     if "X" in need:

@@ -84,7 +84,7 @@ class _Conv(Layer):
     def _gradients(
         self, dy: Array, need: tuple[str, ...]
     ) -> tuple[Array | None, Array | None, Array | None]:
-        check_dy("dy", dy, self._cache.out_shape)
+        check_dy("dy", dy.shape, self._cache.out_shape)
         return conv_backward(dy, self._cache, need=need)
 
 

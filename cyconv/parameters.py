@@ -27,7 +27,7 @@ class Parameters:
         rng: int | np.random.Generator | None,
     ) -> None:
         """Draw a weight of this shape, and a bias of so many filters, if any."""
-        if dtype is None or dtype not in DTYPES:
+        if not _is_known(dtype):
             raise TypeError(f"dtype must be float16, float32 or float64, not {dtype!r}")
         check_countable("weight", shape)
         bound = 1 / math.sqrt(math.prod(shape[1:]))  # Kaiming uniform, a = sqrt(5), comes to this
@@ -226,6 +226,13 @@ class Parameters:
                 raise ValueError(f"{name} must have shape {shape}, got {a.shape}")
         for name, a in arrays.items():
             self._named[name][...] = a
+
+
+def _is_known(dtype: DTypeLike) -> bool:
+    try:
+        return dtype is not None and np.dtype(dtype) in DTYPES
+    except (TypeError, ValueError):  # it describes no dtype at all
+        return False
 
 
 def cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:

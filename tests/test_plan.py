@@ -239,7 +239,7 @@ def test_a_call_is_prepared_once():
 
     def prepared(x=(2, 4, 8, 9), dtype=FLOAT32, **changes):
         options = tuple((usual | changes).values())
-        shapes = (x, (6, 4, 3, 3))
+        shapes = (x, (6, 4, 3, 3), None)
         dtypes = (dtype, dtype, None)
         return prepare.prepare("forward", shapes, options, ("x", "w", "b"), dtypes)
 

@@ -56,8 +56,9 @@ def _of_input_grad(g: Geometry) -> tuple[list[Phase], bool]:
                 last = first + (kernel - 1 - first) // step * step
                 shift = (p + low - last * dilation) // stride
                 count = (size - 1 - p) // stride + 1
-                taps = slice(last, first - 1 if first else None, -step)
                 number = (last - first) // step + 1
+                by = step if number > 1 else 1  # the stride may be larger than any index
+                taps = slice(last, first - 1 if first else None, -by)
                 row = [output, number, 1, dilation // common if number > 1 else 1, -shift, count]
                 rows.append((row, slice(p, size, stride), taps))
         rows.sort(key=lambda row: row[1].start)

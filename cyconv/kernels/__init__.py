@@ -97,5 +97,7 @@ backend = "numpy" if WHY_FALLBACK else "cython"
 
 _build: Any = importlib.import_module(f"cyconv.kernels.{f'_{BUILD}' if BUILD else 'fallback'}")
 current_core = _build.current_core
+float_to_half = _build.float_to_half
+half_to_float = _build.half_to_float
 wait_for_change = _build.wait_for_change
 of = kernels_of(_build)

@@ -44,6 +44,13 @@ cdef inline void zero(real* v, Py_ssize_t count) noexcept nogil:
         v[i] = 0
 
 
+cdef int check_items(Py_ssize_t number, double wanted, name) except -1:
+    """That there is room, for a number of items that may be too large to count."""
+    if number < wanted or wanted > MOST_ITEMS:
+        raise ValueError(f"{name} must have {wanted:.0f} items, got {number}")
+    return 0
+
+
 cdef int check_lanes(Py_ssize_t row_step, Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) except -1:
     if row_step != columns * itemsize and rows > 1:
         raise ValueError("the rows of transformed tiles must follow each other")

@@ -51,6 +51,8 @@ cdef enum:
     # Tiles side by side that are transposed together, and items of a row of them, transposed.
     RUN = 12
     LINE = 800  # (4 * RUN + 2) * WIDE
+    # Sums over more channels than this are made of sums of so many, which are more accurate.
+    LONG_CHANNELS = 128
 
 
 cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_t* th, Py_ssize_t* tw) noexcept nogil:
@@ -255,7 +257,7 @@ cdef void multiply_planes(
     apart, and v[i]; 36 times."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t vectors = columns // lanes, panels = (tiles + MOST_ROWS - 1) // MOST_ROWS
-    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first
+    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
     equal_steps(tile_step, &row_at[0])
     limit = 2 * MOST_VECTORS if 2 * ((tiles + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
@@ -266,11 +268,15 @@ cdef void multiply_planes(
             for panel in range(panels):
                 t = tiles * panel // panels
                 rows = tiles * (panel + 1) // panels - t
-                multiply_tile(
-                    <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
-                    taps, count, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL, add,
-                    m + i * m_plane + t * m_step + first * lanes, m_step,
-                )
+                done = 0
+                while done < count:
+                    some = min(<Py_ssize_t>LONG_CHANNELS, count - done)
+                    multiply_tile(
+                        <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
+                        taps + done, some, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL,
+                        1 if done > 0 else add, m + i * m_plane + t * m_step + first * lanes, m_step,
+                    )
+                    done += some
 
 
 cdef Tap* list_steps(
@@ -317,27 +323,35 @@ cdef int check_room(Py_ssize_t size, const real[::1] memory) except -1:
 cdef int check_arrays(
     Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[5] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
 ) except -1:
-    if axes.shape[0] != 3 or axes.shape[1] != 6:
-        raise ValueError("axes must have shape (3, 6)")
+    check_axes(axes)
     cdef Py_ssize_t a
+    cdef double tiles
     for a in range(3):
-        if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT] or axes[a, OUTPUT] < 1:
+        if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
-        if axes[a, KERNEL] < 1 or axes[a, STRIDE] != 1 or axes[a, DILATION] < 1:
+        if axes[a, STRIDE] != 1:
             raise ValueError("Winograd needs stride 1")
         if a and (axes[a, KERNEL] != 3 or axes[a, DILATION] != 1):
             raise ValueError("Winograd needs 3x3 planes of the kernel, and dilation 1 along them")
-    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b not in (0, y[1]):
+    tiles = x[0] * <double>axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
+    if tiles > MOST_ITEMS:
+        raise ValueError("there are more tiles than an array has items")
+    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b != y[1]:
         raise ValueError("x, y and b do not fit")
     if w[0] != y[1] or w[1] != x[1] or w[2] != axes[0, KERNEL] or w[3] != 3 or w[4] != 3:
         raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, {axes[0, KERNEL]}, 3, 3)")
+    if w[2] * <double>w[1] * w[0] > MOST_ITEMS:
+        raise ValueError("there are more filters than an array has items")
     return 0
 
 
 def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None):
     """v (36, KD * C, F in steps of WIDE) = G w G^T for w (F, C, KD, 3, 3), of any strides."""
     cdef Py_ssize_t size = sizeof(real), C = w.shape[1], FW = in_wides(w.shape[0]), k
-    if w.shape[3] != 3 or w.shape[4] != 3 or v.shape[0] != 36 or v.shape[1] != w.shape[2] * C or v.shape[2] != FW:
+    if (
+        w.shape[3] != 3 or w.shape[4] != 3 or v.shape[0] != 36 or v.shape[2] != FW
+        or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
+    ):
         raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[2] * C}, {FW})")
     check_rows(0, 1, v.strides[2], v.shape[2], size)
     if w.shape[0] == 0 or C == 0 or w.shape[2] == 0:
@@ -372,7 +386,7 @@ def winograd_by_tiles(
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), KD = w.shape[2], k
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
     check_progress(progress)
     check_order(x, "x")
     check_order(y, "y")
@@ -385,9 +399,10 @@ def winograd_by_tiles(
     check_lanes(v.strides[1], v.shape[2], KD * C, size)
     check_room(columns, memory)
     check_room(rows, memory)
+    check_items(memory.shape[0], 36 * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
-    if rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and rows be in steps of {WIDE}")
+    if rows % WIDE:
+        raise ValueError(f"rows must be in steps of {WIDE}")
     cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* u = &memory[0]
     cdef real* m = u + 36 * u_plane
@@ -445,8 +460,8 @@ def winograd_by_filters(
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), i, rows = 0
-    cdef Py_ssize_t KD = w.shape[2], k, row = KD * CW
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    cdef Py_ssize_t KD = w.shape[2], k, row
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
     check_progress(progress)
     check_order(x, "x")
     check_order(y, "y")
@@ -454,16 +469,20 @@ def winograd_by_filters(
     cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
     check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
-    if u.shape[0] != 36 or u.shape[1] < total * row:
-        raise ValueError(f"u must have shape (36, {total * row} or more)")
+    if u.shape[0] != 36:
+        raise ValueError("u must have 36 rows")
+    check_items(u.shape[1], total * (KD * <double>CW), "a row of u")
+    row = KD * CW
     if prepared and (v.shape[0] != 36 or v.shape[1] != KD * C or v.shape[2] != in_wides(F)):
         raise ValueError(f"v must have shape (36, {KD * C}, {in_wides(F)})")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
     check_room(columns, memory)
+    check_items(
+        memory.shape[0],
+        36 * ((0 if prepared else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
+    )
     cdef Py_ssize_t own_plane = 0 if prepared else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
-    if memory.shape[0] < 36 * (own_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (own_plane + m_plane)} items")
     cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* own = &memory[0]
     cdef real* m = own + 36 * own_plane

@@ -72,7 +72,7 @@ cdef int check_sums(
     const real[::1] memory
 ) except -1:
     cdef Py_ssize_t[5] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
-    check_arrays(x, dy, w, axes, 0)
+    check_arrays(x, dy, w, axes, dy[1])
     check_progress(progress)
     check_room(width, memory)
     if columns != in_wides(dy[1]):
@@ -111,9 +111,8 @@ def winograd_sum_by_tiles(
     check_blocks(channels, C, C, 1, "block of channels")
     if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != KD * C:
         raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {KD * C}, {columns}), of one part or more")
+    check_items(memory.shape[0], 36 * (width * <double>(CW + columns) + 2 * WIDE), "memory")
     cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * columns + WIDE
-    if memory.shape[0] < 36 * (u_plane + d_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + d_plane)} items")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
@@ -188,16 +187,21 @@ def winograd_sum_by_channels(
     if tiles.shape[0] == 0:
         raise ValueError("there must be tiles")
     cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(rows)
-    if d.shape[0] != 36 or d.shape[1] < total * columns or sums.shape[0] != 36 or (shared and sums.shape[1] < KD * C * columns):
-        raise ValueError(f"d must have {total * columns} columns, and sums none or {KD * C * columns}")
+    if d.shape[0] != 36 or sums.shape[0] != 36:
+        raise ValueError("d and sums must have 36 rows")
+    check_items(d.shape[1], total * <double>columns, "a row of d")
+    if shared:
+        check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
         if tiles[i, 0] < begin or tiles[i, 1] > begin + total:
             raise ValueError("tiles must be consecutive")
     if not shared and (add or not last):
         raise ValueError("sums of several calls must be shared")
+    check_items(
+        memory.shape[0],
+        36 * (width * <double>CW + WIDE + (0 if shared else KD * rows * <double>columns + WIDE)), "memory",
+    )
     cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * rows * columns + WIDE
-    if memory.shape[0] < 36 * (u_plane + own_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + own_plane)} items")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
