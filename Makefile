@@ -6,8 +6,8 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint lint-cython lint-workflows format bench bench-quick roofline accuracy soak \
-	sanitize valgrind fuzz coverage mutate clean
+.PHONY: demo test lint lint-cython lint-workflows format bench bench-quick roofline accuracy docs \
+	figures soak sanitize valgrind fuzz coverage mutate clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -56,6 +56,16 @@ accuracy: .venv/bench  # beside PyTorch, where it is installed
 
 bench-quick: .venv/bench
 	$(BIN)/python -m benchmarks --quick
+
+# The pages as HTML, in build/docs; a warning is an error, and what they show has been run.
+docs: .venv/docs
+	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_coming_from.py
+	$(BIN)/python -m pytest -q tests/test_package.py -k examples
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
+
+figures: .venv/demo  # the pictures of docs/how_it_works.md
+	for script in im2col col2im tiles winograd openmp; do $(BIN)/python docs/figures/$$script.py || exit; done
 
 # Half an hour or more: over 20,000 random cases, new ones each time, and large layers.
 soak: .venv/test

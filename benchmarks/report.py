@@ -15,8 +15,10 @@ Cell = Callable[[Record], str]
 def markdown(results: dict[str, Any]) -> str:
     """The whole report: the machine, then a table for each section that was run."""
     tables: Tables = results["tables"]
-    parts = [machine_text(results["machine"])]
-    if tables.keys() - {"roofline", "roofs", "errors"}:
+    contests = tables.keys() - {"roofline", "roofs", "errors"}
+    only_roofs = bool(tables.get("roofline")) and not contests
+    parts = ["# Roofline" if only_roofs else "# Benchmarks", machine_text(results["machine"])]
+    if contests:
         parts.append(READING.format(disturbed(tables)))
     parts += [
         f"## {title}\n\n{NOTES.get(section, '')}{ratio_table(section, tables[section])}"

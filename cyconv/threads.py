@@ -95,6 +95,11 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that a convolution may use.
 
+    Returns
+    -------
+    int
+        At least 1.
+
     Examples
     --------
     >>> import cyconv

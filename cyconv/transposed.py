@@ -61,6 +61,10 @@ def conv_transpose(
     TypeError, ValueError
         As `conv`.
 
+    References
+    ----------
+    Dumoulin, Visin: A guide to convolution arithmetic for deep learning (2016), section 4.
+
     Examples
     --------
     >>> import numpy as np

@@ -88,7 +88,15 @@ class _ConvTranspose(Layer):
 
 class ConvTranspose1D(_ConvTranspose):
     """Transposed convolution over one axis, from x (N, C, L) to y (N, F, L').
-    All else as `ConvTranspose2D`.
+
+    Methods, attributes and errors are those of `ConvTranspose2D`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias
+        As for `ConvTranspose2D`.
+    dilation, data_format, dtype, rng, algorithm
+        As for `ConvTranspose2D`.
 
     Examples
     --------
@@ -104,6 +112,8 @@ class ConvTranspose1D(_ConvTranspose):
 
 class ConvTranspose2D(_ConvTranspose):
     """Transposed convolution over two axes, from x (N, C, H, W) to y (N, F, H', W').
+
+    Its methods are those of `Conv2D`.
 
     Parameters
     ----------
@@ -149,7 +159,15 @@ class ConvTranspose2D(_ConvTranspose):
 
 class ConvTranspose3D(_ConvTranspose):
     """Transposed convolution over three axes, from x (N, C, D, H, W) to y (N, F, D', H', W').
-    All else as `ConvTranspose2D`.
+
+    Methods, attributes and errors are those of `ConvTranspose2D`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias
+        As for `ConvTranspose2D`.
+    dilation, data_format, dtype, rng, algorithm
+        As for `ConvTranspose2D`.
 
     Examples
     --------
