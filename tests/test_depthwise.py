@@ -229,8 +229,8 @@ def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes. (What ends
     there is the last row of the last channel of the last image.)"""
     run = kernels_of(build, dtype)
-    for kind, width, start in itertools.product(STRIDED, WIDTHS, (False, True)):
-        case = strided(kind, width)
+    all_cases = [strided(*which) for which in itertools.product(STRIDED, WIDTHS)]
+    for case, start in itertools.product([*all_cases, *CASES.values()], (False, True)):
         g, *arrays = described(case)
         x, w, b, dy = (protected(array, dtype, start) for array in arrays)
         y, dw = (protected(np.full(s, np.nan), dtype, start) for s in (g.y_shape, g.w_shape))

@@ -167,7 +167,7 @@ BREAKS = [
     ),
     *breaks(
         "algorithms/phases.py",
-        "test_direct.py portable",
+        "test_threads.py right",
         ("shift = (p + low - last * dilation)", "shift = (p + low - first * dilation)"),
     ),
     # What is done around the kernels.
