@@ -37,7 +37,7 @@ if CHECKS:  # with all that a report needs to name the line
     DIRECTIVES["boundscheck"] = CHECKS == "bounds"
     DIRECTIVES["initializedcheck"] = CHECKS == "bounds"
 X86_BUILDS = {
-    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mtune=haswell"],
+    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"],
     "avx512": ["/arch:AVX512"]
     if MSVC
     else [

@@ -23,6 +23,7 @@ from cyconv.arguments import native
 from cyconv.bias import add_bias
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
+from cyconv.outline import length
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
 from cyconv.tiling import blocks
@@ -43,18 +44,31 @@ class Side:
     image: tuple[int, ...]
     border: Border | None
     last: bool
+    # Whether images that have their channels last may keep them there.
+    takes_last: bool
     dtype: np.dtype[Any]
 
     def is_native(self, images: Array) -> bool:
         """Whether the algorithms can work on these images as they are."""
-        plain = self.border is None and not self.last and images.dtype == self.dtype
-        return plain and images.flags.c_contiguous and images.flags.aligned
+        return self.takes(images.dtype) and images.flags.c_contiguous and images.flags.aligned
+
+    def takes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether C-contiguous images of this dtype need no conversion."""
+        return self.border is None and not self.last and dtype == self.dtype
+
+    def shape(self, images: int) -> tuple[int, ...]:
+        """That of so many images, converted."""
+        return (images, *self.image)
 
     def buffer(self, images: Array) -> Array:
         """Where to compute these images: in place, or in scratch memory."""
         if self.is_native(images):
             return images
-        return threads.scratch(self.slot, (len(images), *self.image), self.dtype)
+        if self.last and self.takes_last:
+            n, channels, *size = self.shape(len(images))
+            last = threads.scratch(self.slot, (n, *size, channels), self.dtype)
+            return layout.channels_first(last)
+        return threads.scratch(self.slot, self.shape(len(images)), self.dtype)
 
     def load(self, images: Array) -> Array:
         buffer = self.buffer(images)
@@ -76,7 +90,7 @@ class Side:
         return buffer if self.border is None else self.border.interior(buffer)
 
     def _first(self, images: Array) -> Array:
-        return np.moveaxis(images, -1, 1) if self.last else images
+        return layout.channels_first(images) if self.last else images
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +152,29 @@ class Blocks:
             made.run(made, self.y.load(dy[part]), self.x.load(x[part]), dw)
             with threads.quiet():
                 total = dw if total is None else np.add(total, dw, out=total)
-        with threads.quiet():
-            result[...] = total
+        assert total is not None
+        layout.copy(result, total)
+
+    def nbytes(self, dtype: np.dtype[Any], result: np.dtype[Any]) -> int:
+        """What conversions take, if arrays are of one dtype and the result of another."""
+        pass_, inner = self.plans[0].pass_, self.x.dtype
+        x_dtype, y_dtype = {
+            "forward": (dtype, result),
+            "input_grad": (result, dtype),
+            "weight_grad": (dtype, dtype),
+        }[pass_]
+        images = max(map(length, self.parts))
+        items = sum(
+            math.prod(side.shape(images))
+            for side, its in ((self.x, x_dtype), (self.y, y_dtype))
+            if not side.takes(its)
+        )
+        weights = math.prod(self.plans[0].geometry.w_shape)
+        if pass_ == "weight_grad":  # the sum, and what is added to it
+            items += weights * min(2, len(self.parts))
+        elif dtype != inner:
+            items += weights
+        return items * inner.itemsize
 
 
 def make_blocks(
@@ -147,12 +182,13 @@ def make_blocks(
 ) -> Blocks:
     """Cut a convolution of at least one image into blocks, and plan each."""
     padded = within(g, border)
-    x = Side(X, padded.x_shape[1:], border, last, dtype)
-    y = Side(Y, padded.y_shape[1:], None, last, dtype)
-    image = math.prod(x.image) + math.prod(y.image)
+    image = math.prod(padded.x_shape[1:]) + math.prod(padded.y_shape[1:])
     parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
     plans = tuple(
         plan(replace(padded, batch=part.stop - part.start), dtype, pass_, algorithm)
         for part in parts
     )
+    takes_last = border is None and all(made.takes_last for made in plans)
+    x = Side(X, padded.x_shape[1:], border, last, takes_last, dtype)
+    y = Side(Y, padded.y_shape[1:], None, last, takes_last, dtype)
     return Blocks(parts, plans, x, y)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv import layout
+
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
@@ -56,9 +58,9 @@ class Packs:
 
     def cast(self, w: Array, dtype: np.dtype[Any]) -> Array:
         """w in the dtype that is computed in, where that is not its own."""
-        if self._kept is None or w.dtype == dtype:
+        if w.dtype == dtype:
             return w
-        return self._keep(dtype, lambda: w.astype(dtype))
+        return self._keep(dtype, lambda: layout.cast(w, dtype))
 
     def _keep(self, key: Hashable, make: Callable[[], Array]) -> Array:
         kept = self._kept

@@ -27,12 +27,13 @@ from cyconv.form import Form, form_of, is_last
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry, geometry_and_pads
 from cyconv.integers import choice
+from cyconv.layout import channels_first
 from cyconv.padding import PADDING_MODES, Border, border_of
 from cyconv.plan import Plan, check_algorithm, plan
 from cyconv.rows import Rows
 
 Shape = tuple[int, ...]
-# Those of x and w, and that of b, or None, where y is computed, and of dy where a gradient is.
+# Those of x and w, and that of b where y is computed, and of dy where a gradient is, or None.
 Shapes = tuple[Shape, Shape, Shape | None]
 
 
@@ -46,10 +47,14 @@ class Prepared:
     # Of the arrays, with three spatial axes, and of the result.
     shapes: tuple[Shape, ...]
     out_shape: Shape
+    # Of what the forward pass returns.
+    y_shape: Shape
     # For small work on arrays of the very dtype that is computed in: one call does it all.
     whole: Callable[[tuple[Any, ...], Any], bool] | None
     # Where the arrays of images are not as algorithms take them.
     detour: Blocks | Rows | None
+    # Whether images have their channels last.
+    last: bool
 
     def run(
         self, arrays: tuple[Array | None, ...], out: Array | None, packs: Packs | None = None
@@ -83,7 +88,11 @@ class Prepared:
             a if a is None else native(a, plan.dtype).reshape(shape)
             for a, shape in zip(arrays, self.shapes, strict=False)
         ]
-        if plan.whole is not None and plan.whole(tuple(full), images):
+        if self.last:
+            both = plan.pass_ == "weight_grad"
+            full[: 1 + both] = [channels_first(a) for a in full[: 1 + both] if a is not None]
+            images = images if both else channels_first(images)
+        elif plan.whole is not None and plan.whole(tuple(full), images):
             return  # so that the bits do not depend on how arrays lie, or on `out`
         w = full[1]
         pack = () if packs is None or w is None else packs.of(plan, w)
@@ -164,21 +173,24 @@ def _prepare(
     core = ADJOINTS.get(pass_, pass_)
     x, y = form.write(g.x_shape), form.write(g.y_shape)
     results = {"forward": y, "input_grad": x, "weight_grad": w_shape}
+    y_shape = x if pass_ in ADJOINTS else y
     if other is not None:
         if pass_ in _FORWARD:
             check_b(other, g.channels if pass_ in ADJOINTS else g.filters)
         else:
-            check_dy("dy", other, x if pass_ in ADJOINTS else y)
+            check_dy("dy", other, y_shape)
     np.empty(results[core], dtype)  # where there is no memory, there need be no plan either
     made, detour = _plan(g, border, last, dtype, core, algorithm)
-    plain = detour is None and all(d is None or d == dtype for d in dtypes)
+    plain = detour is None and not last and all(d is None or d == dtype for d in dtypes)
     return Prepared(
         plan=made,
         dtype=dtype,
         shapes=_shapes(g, form, core),
         out_shape=results[core],
+        y_shape=y_shape,
         whole=made.whole if plain else None,
         detour=detour,
+        last=last,
     )
 
 
@@ -202,7 +214,10 @@ def _plan(
     if g.batch and last and inner == dtype and border is None and rows.serves(g, algorithm):
         made = plan(g, dtype, core, algorithm)
         return made, Rows(made)
+    made = plan(g, inner, core, algorithm)
+    if last and made.takes_last and inner == dtype and border is None:
+        return made, None
     if g.batch and (last or border is not None or inner != dtype):
         detour = make_blocks(g, border, last, inner, core, algorithm)
         return detour.plans[0], detour
-    return plan(g, inner, core, algorithm), None
+    return made, None

@@ -70,6 +70,7 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
         # What a vector build lacks is the same without vectors.
         found = {name: getattr(module, name, None) or getattr(_portable, name) for name in _NAMES}
         of[np.dtype(dtype)] = SimpleNamespace(
+            depthwise_memory=module.depthwise_memory,
             direct_memory=module.direct_memory,
             Whole=module.Whole,
             WholeWeightGrad=module.WholeWeightGrad,
@@ -96,5 +97,7 @@ backend = "numpy" if WHY_FALLBACK else "cython"
 
 _build: Any = importlib.import_module(f"cyconv.kernels.{f'_{BUILD}' if BUILD else 'fallback'}")
 current_core = _build.current_core
+float_to_half = _build.float_to_half
+half_to_float = _build.half_to_float
 wait_for_change = _build.wait_for_change
 of = kernels_of(_build)

@@ -2,7 +2,7 @@
 
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -53,4 +53,12 @@ cdef int check_axes(const Py_ssize_t[:, ::1] axes) except -1:
             raise ValueError(f"numbers are too large to compute with along axis {a}")
     if max(positions, kernel) > MOST_ITEMS:
         raise ValueError("there are more taps or outputs than an array has items")
+    return 0
+
+
+cdef int check_order(const real[:, :, :, :, :] x, name) except -1:
+    """That columns follow each other, or channels do."""
+    cdef Py_ssize_t size = sizeof(real)
+    if (x.strides[4] != size and x.shape[4] > 1) and (x.strides[1] != size and x.shape[1] > 1):
+        raise ValueError(f"{name} must be contiguous along its last axis, or along channels")
     return 0

@@ -7,6 +7,7 @@ ctypedef fused real:
 include "axes.pxi"
 include "grid.pxi"
 include "depthwise.pxi"
+include "half.pxi"
 include "waiting.pxi"
 include "direct.pxi"
 include "direct_grad.pxi"

@@ -20,13 +20,14 @@ static unsigned cyconv_saved(void) {
 }
 #endif
 
-/* 2 for AVX-512 (F, DQ, BW, VL), 1 for AVX2 with FMA, 0 for neither. (Intel, Software Developer's
+/* 2 for AVX-512 (F, DQ, BW, VL), 1 for AVX2 with FMA and F16C, 0 for neither. (Intel, Software Developer's
    Manual, volume 1, sections 14.3 and 15.2: the processor must have the instructions, and the
    system must save the registers.) */
 static int cyconv_vector_level(void) {
     unsigned one[4], seven[4], saved;
     cyconv_cpuid(1, one);
-    if (!(one[2] >> 27 & 1) || !(one[2] >> 28 & 1) || !(one[2] >> 12 & 1)) return 0; /* OSXSAVE, AVX, FMA */
+    if (!(one[2] >> 27 & 1) || !(one[2] >> 28 & 1)) return 0; /* OSXSAVE, AVX */
+    if (!(one[2] >> 12 & 1) || !(one[2] >> 29 & 1)) return 0; /* FMA, F16C */
     saved = cyconv_saved();
     cyconv_cpuid(7, seven);
     if ((saved & 0x06) != 0x06 || !(seven[1] >> 5 & 1)) return 0; /* AVX2 */

@@ -2,10 +2,12 @@
 
 from cyconv.kernels.fallback.depthwise import (
     depthwise_forward,
+    depthwise_memory,
     depthwise_pair,
     depthwise_weight_grad,
 )
 from cyconv.kernels.fallback.direct import direct, direct_memory, direct_weight_grad
+from cyconv.kernels.fallback.half import float_to_half, half_to_float
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.waiting import current_core, wait_for_change
 from cyconv.kernels.fallback.winograd import (
@@ -25,11 +27,14 @@ __all__ = [
     "col2im",
     "current_core",
     "depthwise_forward",
+    "depthwise_memory",
     "depthwise_pair",
     "depthwise_weight_grad",
     "direct",
     "direct_memory",
     "direct_weight_grad",
+    "float_to_half",
+    "half_to_float",
     "im2col",
     "wait_for_change",
     "winograd_by_filters",
