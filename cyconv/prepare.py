@@ -33,7 +33,7 @@ from cyconv.plan import Plan, check_algorithm, plan
 from cyconv.rows import Rows
 
 Shape = tuple[int, ...]
-# Those of x and w, and that of b, or None, where y is computed, and of dy where a gradient is.
+# Those of x and w, and that of b where y is computed, and of dy where a gradient is, or None.
 Shapes = tuple[Shape, Shape, Shape | None]
 
 
@@ -173,11 +173,12 @@ def _prepare(
     core = ADJOINTS.get(pass_, pass_)
     x, y = form.write(g.x_shape), form.write(g.y_shape)
     results = {"forward": y, "input_grad": x, "weight_grad": w_shape}
+    y_shape = x if pass_ in ADJOINTS else y
     if other is not None:
         if pass_ in _FORWARD:
             check_b(other, g.channels if pass_ in ADJOINTS else g.filters)
         else:
-            check_dy("dy", other, x if pass_ in ADJOINTS else y)
+            check_dy("dy", other, y_shape)
     np.empty(results[core], dtype)  # where there is no memory, there need be no plan either
     made, detour = _plan(g, border, last, dtype, core, algorithm)
     plain = detour is None and not last and all(d is None or d == dtype for d in dtypes)
@@ -186,7 +187,7 @@ def _prepare(
         dtype=dtype,
         shapes=_shapes(g, form, core),
         out_shape=results[core],
-        y_shape=x if pass_ in ADJOINTS else y,
+        y_shape=y_shape,
         whole=made.whole if plain else None,
         detour=detour,
         last=last,

@@ -63,6 +63,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # of 18 tiles
     fused = Fused(2, 3, 4)
     filters, transformed = some(4, 3, 3, 3), unfilled(36, 4, 3)
+    deep = Fused(2, 3, 4, (4, 5, 6), depth=2)
     where = {"axes": g.axes(), "first": 1, "tiles": 17}
     grads = plain(grad.arguments(run, dtype, parts=2, cuts=((), (2,), ()), points=(1,)))
     table = {
@@ -77,6 +78,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             ("y",),
         ),
         "depthwise_weight_grad": ({"dy": dy, "x": x, "dw": dw, "axes": AXES}, ("dw",)),
+        "depthwise_memory": ({"axes": AXES, "channels": 2, "filters": 3}, ()),
         "direct_memory": ({"axes": AXES, "tasks": tasks, "channels": 2, "itemsize": itemsize}, ()),
         "direct": (
             {
@@ -102,12 +104,25 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         "winograd_weight_grad": ({"u": some(36, 4, 3), "dw": unfilled(4, 3, 3, 3)}, ("dw",)),
         "winograd_filters": ({"w": filters[:, :, None], "v": unfilled(36, 3, wide(4))}, ("v",)),
         "winograd_by_tiles": (plain(fused.by_tiles(dtype)), ("y",)),
-        "winograd_by_filters": (plain(fused.by_filters(dtype)), ("y",)),
+        "winograd_by_filters": (plain(deep.by_filters(dtype)), ("y",)),
         "winograd_sum_by_tiles": (plain(fused.sum_by_tiles(dtype)), ("dw",)),
-        "winograd_sum_by_channels": (plain(fused.sum_by_channels(dtype)), ("dw",)),
+        "winograd_sum_by_channels": (plain(deep.sum_by_channels(dtype)), ("dw",)),
     }  # fmt: skip
     calls = {name: KernelCall(getattr(run, name), *found) for name, found in table.items()}
     return calls | whole_calls(run, itemsize, some, unfilled) if whole else calls
+
+
+def half_calls(module) -> dict[str, KernelCall]:
+    """What does not depend on a dtype."""
+    cells = np.linspace(-2, 2, 2 * 3 * 4 * 19, dtype=np.float32).reshape(2, 3, 1, 4, 19)
+    halves, bits = cells.astype(np.float16).view(np.uint16), np.zeros(cells.shape, np.uint16)
+    widen = {"halves": halves, "cells": np.full(cells.shape, np.nan, np.float32)}
+    return {
+        "half_to_float": KernelCall(module.half_to_float, widen, ("cells",)),
+        "float_to_half": KernelCall(
+            module.float_to_half, {"cells": cells, "halves": bits}, ("halves",)
+        ),
+    }
 
 
 def whole_calls(run, itemsize, some, unfilled):

@@ -3,20 +3,29 @@
 Compiled kernels have no bounds checks, so each checks what would lead it out of its arrays.
 """
 
+import importlib
 import time
 
 import numpy as np
 from builds import DTYPES, each_build, each_compiled, each_dtype, kernels_of
 from guards import can_protect, in_another_process, protected
-from kernel_calls import kernel_calls, others
+from kernel_calls import half_calls, kernel_calls, others
 
 # No call takes longer, refused or not (seconds of this process).
 PATIENCE = 1.0
 PAIRS = 150
 
 
+def every_call(build, dtype):
+    """Each kernel of a build; those that do not depend on dtype come along."""
+    module = importlib.import_module(f"cyconv.kernels.{'' if build == 'fallback' else '_'}{build}")
+    calls = kernel_calls(kernels_of(build, dtype), dtype, whole=build != "fallback")
+    return calls | half_calls(module)
+
+
 def is_real(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    """Or the bits of a float16."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fu"
 
 
 def next_to_pages(value):
@@ -38,8 +47,8 @@ def within_pages(call, start):
 @each_build
 def test_all_of_each_result_is_filled(build, dtype):
     """In the fallback as well. (There is no Whole there.)"""
-    calls = kernel_calls(kernels_of(build, dtype), dtype, whole=build != "fallback")
-    assert len(calls) == (18 if build == "fallback" else 20)
+    calls = every_call(build, dtype)
+    assert len(calls) == (21 if build == "fallback" else 23)
     for call in calls.values():
         call()
         for name in call.results:
@@ -47,13 +56,13 @@ def test_all_of_each_result_is_filled(build, dtype):
 
 
 def check_within_pages(build, dtype):
-    for name, call in kernel_calls(kernels_of(build, dtype), dtype).items():
+    for name, call in every_call(build, dtype).items():
         print(name, flush=True)
         call()
         for start in (False, True):
             arguments = within_pages(call, start)
             for result in call.results:
-                arguments[result][...] = 0 if name == "col2im" else np.nan
+                arguments[result][...] = 0 if name in ("col2im", "float_to_half") else np.nan
             call(**arguments)
             for result in call.results:
                 np.testing.assert_array_equal(arguments[result], call.arguments[result])
@@ -77,7 +86,7 @@ def changes_of(call):
 
 def check_wrong_arguments(build, dtype):
     refused = done = 0
-    for name, call in kernel_calls(kernels_of(build, dtype), dtype).items():
+    for name, call in every_call(build, dtype).items():
         arguments = within_pages(call, start=False)
         for change in changes_of(call):
             print(name, *change, flush=True)

@@ -241,12 +241,10 @@ cdef inline Py_ssize_t workspace(const Layout* g) noexcept nogil:
 
 def depthwise_memory(const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters):
     """How many items of memory a call takes for a group of so many channels and filters."""
-    if axes.shape[0] != 3 or axes.shape[1] != 6 or channels < 1 or filters < 1:
-        raise ValueError("axes must have shape (3, 6), and groups channels and filters")
-    cdef Py_ssize_t a
-    for a in range(3):
-        if axes[a, SIZE] < 1 or min(axes[a, KERNEL], axes[a, STRIDE], axes[a, DILATION], axes[a, OUTPUT]) < 1:
-            raise ValueError(f"the sizes of axis {a} must be at least 1")
+    check_axes(axes)
+    cdef double taps = channels * <double>axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    if channels < 1 or filters < 1 or taps > MOST_ITEMS:
+        raise ValueError(f"no group has {channels} channels, {filters} filters and {taps:.0f} taps")
     cdef Layout g
     lay_out(&g, axes, channels, filters)
     free(g.offsets)
