@@ -471,6 +471,8 @@ def test_float32_error_of_auto(channels):
 def test_sums_over_many_channels_are_cut(way, channels, filters):
     """In one piece they were off by 8e-6 of the largest value, forward or backward; on the plain
     road by what BLAS makes of them, from 3e-6 on."""
+    if kernels.BUILD is None and way != "plain":
+        pytest.skip("products of the fallback's twins are whole")
     case = Case((1, channels, 8, 15), (filters, channels, 3, 3), padding=1)
     x, w, _, dy = case.arrays(np.float32)
     y = cyconv.conv(x, w, padding=1, algorithm="winograd")
