@@ -23,6 +23,11 @@ BOX_BYTES = 128 << 10
 PER_CELL = 1e-9
 
 
+def channels_first(images: Array) -> Array:
+    """Images (n, d, h, w, c), seen as (n, c, d, h, w)."""
+    return images.transpose(0, 4, 1, 2, 3)
+
+
 def copy(target: Array, source: Array) -> None:
     """Copy and cast `source` to `target`, both (N, C, d, h, w) with any strides."""
     itemsize = max(target.itemsize, source.itemsize)

@@ -75,6 +75,8 @@ class Plan:
     # For small work, a function of the tuple of arrays and the result that does all of it, or does
     # nothing and returns False.
     whole: Callable[[tuple[Any, ...], Any], bool] | None
+    # Whether `run` also takes images with their channels last, as views (n, c, d, h, w).
+    takes_last: bool
 
 
 @lru_cache(maxsize=1024)
@@ -104,6 +106,7 @@ def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -
         kernels=kernels.of[dtype],
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,
+        takes_last=chosen is direct or (chosen is winograd and kernels.VECTOR),
     )
 
 

@@ -18,6 +18,7 @@ from cyconv.form import Form, form_of, is_last
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry, geometry_and_pads
 from cyconv.integers import choice
+from cyconv.layout import channels_first
 from cyconv.padding import PADDING_MODES, Border, border_of
 from cyconv.plan import Plan, check_algorithm, plan
 from cyconv.rows import Rows
@@ -41,6 +42,8 @@ class Prepared:
     whole: Callable[[tuple[Any, ...], Any], bool] | None
     # Where the arrays of images are not as algorithms take them.
     detour: Blocks | Rows | None
+    # Whether images have their channels last.
+    last: bool
 
     def run(
         self, arrays: tuple[Array | None, ...], out: Array | None, packs: Packs | None = None
@@ -74,7 +77,11 @@ class Prepared:
             a if a is None else native(a, plan.dtype).reshape(shape)
             for a, shape in zip(arrays, self.shapes, strict=False)
         ]
-        if plan.whole is not None and plan.whole(tuple(full), images):
+        if self.last:
+            both = plan.pass_ == "weight_grad"
+            full[: 1 + both] = [channels_first(a) for a in full[: 1 + both] if a is not None]
+            images = images if both else channels_first(images)
+        elif plan.whole is not None and plan.whole(tuple(full), images):
             return  # so that the bits do not depend on how arrays lie, or on `out`
         w = full[1]
         pack = () if packs is None or w is None else packs.of(plan, w)
@@ -152,7 +159,7 @@ def _prepare(
     x, y = form.write(g.x_shape), form.write(g.y_shape)
     results = {"forward": y, "input_grad": x, "weight_grad": shapes[1]}
     made, detour = _plan(g, border, last, dtype, core, algorithm)
-    plain = detour is None and all(d is None or d == dtype for d in dtypes)
+    plain = detour is None and not last and all(d is None or d == dtype for d in dtypes)
     return Prepared(
         plan=made,
         dtype=dtype,
@@ -161,6 +168,7 @@ def _prepare(
         y_shape=x if pass_ in ADJOINTS else y,
         whole=made.whole if plain else None,
         detour=detour,
+        last=last,
     )
 
 
@@ -184,7 +192,10 @@ def _plan(
     if g.batch and last and inner == dtype and border is None and rows.serves(g, algorithm):
         made = plan(g, dtype, core, algorithm)
         return made, Rows(made)
+    made = plan(g, inner, core, algorithm)
+    if last and made.takes_last and inner == dtype and border is None:
+        return made, None
     if g.batch and (last or border is not None or inner != dtype):
         detour = make_blocks(g, border, last, inner, core, algorithm)
         return detour.plans[0], detour
-    return plan(g, inner, core, algorithm), None
+    return made, None

@@ -332,30 +332,36 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
     """
     if blas:
         with _blas:
-            _run(task, count, seconds, may_share=bool(_blas.libraries))
+            _run(task, count, members(count, seconds, blas=True))
     else:
-        _run(task, count, seconds, may_share=True)
+        _run(task, count, members(count, seconds, blas=False))
 
 
 def drain(task: Callable[[int], None], count: int, seconds: float) -> None:
     """Call task(0), ... on as many threads as pay, at most `count`: each takes what there is to do
     from a counter that they share, until nothing is left, so that one call alone can do it all."""
-    threads = min(_num_threads, count)
-    if threads < 2 or seconds < SMALL:
+    number = members(count, seconds, blas=False)
+    if number == 1:
         task(0)
     else:
-        _run(task, threads, seconds, may_share=True)
+        _run(task, number, number)
 
 
-def _run(task: Callable[[int], None], count: int, seconds: float, may_share: bool) -> None:
-    helpers = min(_num_threads, count) - 1
-    if helpers < 1 or seconds < SMALL or not may_share:
+def members(count: int, seconds: float, *, blas: bool) -> int:
+    """How many threads a region of `count` tasks is for, the caller among them: see `run`."""
+    if _num_threads < 2 or count < 2 or seconds < SMALL or (blas and not _blas.libraries):
+        return 1
+    return min(_num_threads, count)
+
+
+def _run(task: Callable[[int], None], count: int, number: int) -> None:
+    if number == 1:
         with quiet():
             for tile in range(count):
                 task(tile)
         return
     region = _Region(task, count)
-    _pool.run(region, helpers)
+    _pool.run(region, number - 1)
     if region.error is not None:
         raise region.error
 
@@ -383,11 +389,12 @@ def scratch(slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[
     size = math.prod(shape) * dtype.itemsize
     buffer = _scratch.buffers.get(slot)
     if buffer is None or buffer.nbytes < size:
-        buffer = _aligned(size)
         if size > KEPT_SCRATCH:
-            return buffer[:size].view(dtype).reshape(shape)
-        _scratch.buffers[slot] = buffer
-        _scratch.arrays.clear()  # some of them hold the smaller buffer
+            return _aligned(size)[:size].view(dtype).reshape(shape)
+        buffer = None  # the smaller one goes, with all arrays of it, before there is another
+        _scratch.buffers.pop(slot, None)
+        _scratch.arrays.clear()
+        buffer = _scratch.buffers[slot] = _aligned(size)
     if len(_scratch.arrays) >= KEPT_ARRAYS:
         _scratch.arrays.clear()
     array = _scratch.arrays[key] = buffer[:size].view(dtype).reshape(shape)

@@ -46,6 +46,17 @@ def spread(values, dtype=None, guard=np.nan):
     return view
 
 
+def channels_last(values, dtype=None, guard=np.nan):
+    """A copy (n, c, d, h, w) with its channels last in memory; neither positions nor rows
+    follow each other."""
+    values = np.asarray(values, dtype)
+    n, c, d, h, w = values.shape
+    memory = np.full((n + 2, d, h, w + 1, c + 3), guard, values.dtype)
+    view = memory[1:-1, :, :, :w, 1 : 1 + c].transpose(0, 4, 1, 2, 3)
+    view[...] = values
+    return view
+
+
 def gaps(values, dtype, guard=np.nan):
     """A copy with memory on all sides of it, and between its rows."""
     shape = values.shape
@@ -97,6 +108,11 @@ def protected(values, dtype, start=False):
     view = np.frombuffer(memory, values.dtype, values.size, offset).reshape(values.shape)
     view[...] = values
     return view
+
+
+def protected_last(values, dtype, start=False):
+    """The same, with channels last."""
+    return protected(values.transpose(0, 2, 3, 4, 1), dtype, start).transpose(0, 4, 1, 2, 3)
 
 
 def in_another_process(module, function, build, dtype):

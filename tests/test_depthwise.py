@@ -168,6 +168,10 @@ def test_shapes_are_checked(build, dtype):
         lambda: weight_grad(y[..., ::-1], x, w, axes),
         lambda: weight_grad(y, x, w[:, :, :, :2].copy(), axes),
         lambda: run.depthwise_pair(x, w, w, y, axes, axes),
+        lambda: run.depthwise_memory(axes[:2], 1, 1),
+        lambda: run.depthwise_memory(axes * 0, 1, 1),
+        lambda: run.depthwise_memory(axes, 0, 1),
+        lambda: run.depthwise_memory(axes, 1, 0),
     ):
         with pytest.raises(ValueError):  # noqa: PT011
             wrong()

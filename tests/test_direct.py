@@ -15,10 +15,12 @@ from guards import (
     apart,
     assert_untouched,
     can_protect,
+    channels_last,
     in_another_process,
     output,
     packed,
     protected,
+    protected_last,
     spread,
 )
 from hypothesis import given
@@ -63,8 +65,17 @@ def every_second(w):
 
 WEIGHTS = [as_stored, flipped, every_second]
 # How x lies, and how y does.
-INPUTS = [packed, apart, spread]
-OUTPUTS = [{}, {"arrange": apart}, {"arrange": apart, "step": 2}, {"arrange": apart, "step": 3}]
+INPUTS = [packed, apart, spread, channels_last]
+OUTPUTS = [
+    {},
+    {"arrange": apart},
+    {"arrange": apart, "step": 2},
+    {"arrange": apart, "step": 3},
+    {"arrange": channels_last},
+]
+
+
+PROTECTED = [protected, protected_last]
 
 
 def cut(size, points):
@@ -100,7 +111,8 @@ class Work:
         tasks = self.tasks() if tasks is None else tasks
         weights, steps = w(self.w)
         y = output(self.y.shape, dtype, **out)
-        size = run.direct_memory(self.axes, tasks, self.channels, np.dtype(dtype).itemsize)
+        itemsize = np.dtype(dtype).itemsize
+        size = run.direct_memory(self.axes, tasks, self.channels, itemsize, x is channels_last)
         memory = output(size, dtype)
         image, weights = x(self.x, dtype), packed(weights, dtype)
         bias = packed(self.b, dtype) if b else None
@@ -163,7 +175,8 @@ def test_widths(build, dtype, kind):
         work = Work(KINDS[kind](width), 2, 1 + i % 2, 1 + i % 3, FILTERS[i % 8], i)
         work.check(run, dtype, w=WEIGHTS[i % 3], **OUTPUTS[0])
         work.check(run, dtype, x=apart, b=False, **OUTPUTS[1])
-        work.check(run, dtype, x=INPUTS[i % 3], w=WEIGHTS[i // 3 % 3], **OUTPUTS[2 + i % 2])
+        work.check(run, dtype, x=INPUTS[i % 4], w=WEIGHTS[i // 3 % 3], **OUTPUTS[2 + i % 3])
+        work.check(run, dtype, x=channels_last, w=WEIGHTS[i % 3], arrange=channels_last)
 
 
 @each_dtype
@@ -417,17 +430,18 @@ def test_arguments_are_checked(build, dtype):
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
     run = kernels_of(build, dtype)
-    for kind, width, columns, start in itertools.product(
-        KINDS, (1, 3, 6, 16, 20, 33, 50), ((), (7,), (18,)), (False, True)
+    for kind, width, columns, start, lay in itertools.product(
+        KINDS, (1, 3, 6, 16, 20, 33, 50), ((), (7,), (18,)), (False, True), PROTECTED
     ):
         work = Work(KINDS[kind](width), 2, 2, 2, 5)
         tasks = work.tasks(((), (1,), columns))
         weights, steps = as_stored(work.w)
-        size = run.direct_memory(work.axes, tasks, 2, np.dtype(dtype).itemsize)
-        x, w, b, y, memory = (
-            protected(array, dtype, start)
-            for array in (work.x, weights, work.b, np.full(work.y.shape, np.nan), np.zeros(size))
+        itemsize = np.dtype(dtype).itemsize
+        size = run.direct_memory(work.axes, tasks, 2, itemsize, lay is protected_last)
+        w, b, memory = (
+            protected(array, dtype, start) for array in (weights, work.b, np.zeros(size))
         )
+        x, y = (lay(array, dtype, start) for array in (work.x, np.full(work.y.shape, np.nan)))
         taken = np.zeros(1, np.longlong)
         run.direct(x, w, b, y, work.axes, np.array(steps, np.intp), 2, tasks, taken, memory)
         np.testing.assert_array_equal(y, work.y)

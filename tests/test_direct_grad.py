@@ -14,14 +14,16 @@ from builds import each_build, each_compiled, each_dtype, kernels_of, refused
 from guards import (
     assert_untouched,
     can_protect,
+    channels_last,
     in_another_process,
     output,
     packed,
     protected,
+    protected_last,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_direct import FILTERS, INPUTS, KINDS, WIDTHS, cut, works
+from test_direct import FILTERS, INPUTS, KINDS, PROTECTED, WIDTHS, cut, works
 
 PATIENCE = 30  # seconds
 LANES = 16  # whole vectors in every build, of both dtypes
@@ -51,7 +53,7 @@ class Grad:
         ]
         return np.array(parts)[None]
 
-    def arguments(self, run, dtype, parts=1, cuts=((), (), ()), points=(), x=packed):
+    def arguments(self, run, dtype, parts=1, cuts=((), (), ()), points=(), x=packed, dy=packed):
         """By name, in order: `parts` sums of their own, of images and boxes cut at `cuts`; channels
         cut at `points`, and rows in the end."""
         shape = self.axes[:, 5].tolist()
@@ -67,10 +69,12 @@ class Grad:
         columns = -(-self.filters // LANES) * LANES
         largest = max((b - a) * (d - c) * (f - e) for a, b, c, d, e, f in boxes)
         most = max(b - a for a, b in cut(self.channels, points))
-        band = run.direct_memory(self.axes, tasks, most, np.dtype(dtype).itemsize)
+        band = run.direct_memory(
+            self.axes, tasks, most, np.dtype(dtype).itemsize, x is channels_last
+        )
         blocks = itertools.product(range(self.groups), cut(self.rows, points))
         arguments = {
-            "dy": packed(self.dy, dtype), "x": x(self.x, dtype),
+            "dy": dy(self.dy, dtype), "x": x(self.x, dtype),
             "sums": output((parts, self.groups * self.rows, columns), dtype),
             "dw": output(self.dw.size, dtype), "axes": self.axes, "groups": self.groups,
             "tasks": tasks, "shares": np.array(shares, np.intp),
@@ -104,7 +108,8 @@ def test_widths(build, dtype, kind):
     run = kernels_of(build, dtype)
     for i, width in enumerate(WIDTHS):
         work = Grad(KINDS[kind](width), 1 + i % 3, 1 + i % 2, 1 + i % 3, FILTERS[i % 8], i)
-        work.check(run, dtype, x=INPUTS[i % 3])
+        work.check(run, dtype, x=INPUTS[i % 4], dy=INPUTS[i // 2 % 4])
+        work.check(run, dtype, x=channels_last, dy=channels_last)
         work.check(run, dtype, parts=3, cuts=((), (1,), (7, 20)), points=(1, 17))
 
 
@@ -132,6 +137,7 @@ def test_any_work(build, dtype, drawn, data):
         cuts=[data.draw(points) for _ in range(3)],
         points=data.draw(points),
         x=options["x"],
+        dy=data.draw(st.sampled_from(INPUTS)),
     )
 
 
@@ -286,11 +292,15 @@ def test_arguments_are_checked(build, dtype):
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
     run = kernels_of(build, dtype)
-    for kind, width, start in itertools.product(KINDS, (1, 3, 16, 20, 33), (False, True)):
+    ways = itertools.product(KINDS, (1, 3, 16, 20, 33), (False, True), PROTECTED)
+    for kind, width, start, lay in ways:
         work = Grad(KINDS[kind](width), 2, 2, 2, 5)
         for columns in ((), (7, 18)):
-            arguments = work.arguments(run, dtype, cuts=((), (1,), columns), points=(1,))
-            for name in ("dy", "x", "sums", "dw", "memory"):
+            x = channels_last if lay is protected_last else packed
+            arguments = work.arguments(run, dtype, cuts=((), (1,), columns), points=(1,), x=x)
+            for name in ("dy", "x"):
+                arguments[name] = lay(arguments[name], dtype, start)
+            for name in ("sums", "dw", "memory"):
                 arguments[name] = protected(arguments[name], dtype, start)
             run.direct_weight_grad(*arguments.values())
             np.testing.assert_array_equal(arguments["dw"], work.dw.ravel())

@@ -11,6 +11,8 @@ from strategies import Case, cases
 
 import cyconv
 import cyconv.blocks
+from cyconv import prepare
+from cyconv.kernels import VECTOR
 
 WITH_FORMAT = ["conv", "conv_input_grad", "conv_weight_grad", "conv_forward", "conv_backward"]
 IMAGES = ("x", "X", "dy", "dout")
@@ -27,6 +29,7 @@ CASES = {
     "depthwise": Case((3, 8, 12, 11), (8, 1, 3, 3), padding=1, groups=8),
     "volume": Case((2, 3, 5, 6, 7), (4, 3, 2, 3, 1), padding=1),
     "many channels": Case((2, 64, 14, 14), (64, 64, 3, 3), padding=1),
+    "wide filters": Case((1, 40, 21, 19), (70, 40, 3, 3), padding=1),
     "one long row": Case((1, 40, 3, 2000), (8, 40, 1, 3)),
 }
 
@@ -73,6 +76,24 @@ def test_channels_last_is_channels_first(case, mode):
         call = calls(case)[name]
         call.options["padding_mode"] = mode
         assert_same_in_last(name, call, np.float64, exact=False)
+
+
+@pytest.mark.skipif(not VECTOR, reason="what reads images as they lie is on the fast road")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+@pytest.mark.parametrize("case", ["tutorial", "many channels", "wide filters"])
+def test_read_as_they_lie(case, algorithm, dtype):
+    """No images are converted, and sums are the same, so the results are, to the bit."""
+    for name in ("conv", "conv_input_grad", "conv_weight_grad"):
+        call = calls(CASES[case], dtype)[name]
+        call.options["algorithm"] = algorithm
+        assert_same_in_last(name, call, dtype, exact=True)
+    x_shape, w_shape = CASES[case].x_shape, CASES[case].w_shape
+    x_last = (x_shape[0], *x_shape[2:], x_shape[1])
+    options = (1, 1, 1, 1, "zeros", "channels_last", algorithm)
+    for pass_ in ("forward", "input_grad", "weight_grad"):
+        made = prepare.prepare(pass_, (x_last, w_shape), options, ("x",), (np.dtype(dtype),))
+        assert made.detour is None
 
 
 def test_blocks(monkeypatch):

@@ -32,6 +32,7 @@ SIGNATURES = {
     "conv_backward": "dout, cache, *, need=('X', 'W', 'b')",
     "im2col": "x, kernel_size, stride=1, padding=0, dilation=1",
     "col2im": "cols, x_size, kernel_size, stride=1, padding=0, dilation=1",
+    "describe": "x_shape, w_shape, dtype=np.float32, pass_='forward', **options",
     "set_num_threads": "n",
     "get_num_threads": "",
     "show_config": "",

@@ -317,6 +317,9 @@ CASES = [
     Case((5, 17, 13, 6), (33, 17, 3, 3), padding=((5, 0), (0, 7))),
     Case((1, 8, 4, 29), (8, 8, 3, 3), padding=(0, 4)),
     Case((2, 3, 5, 5), (40, 3, 3, 3), padding=((3, 3), (9, 4))),
+    Case((2, 5, 4, 9, 10), (7, 5, 3, 3, 3), padding=1),
+    Case((2, 20, 3, 7, 8), (18, 20, 2, 3, 3), padding=((2, 5), (0, 1), (1, 0)), dilation=(3, 1, 1)),
+    Case((1, 3, 6, 5, 6), (4, 3, 1, 3, 3)),
 ]
 
 
@@ -394,8 +397,8 @@ def test_prepared_filters(way, dtype):
     x, w, b, _ = case.arrays(dtype)
     g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
     made = plan(g, np.dtype(dtype), "forward", "winograd")
-    v = fused.prepare(made, w)
-    unread = np.full_like(w, np.nan)
+    v = fused.prepare(made, w[:, :, None])
+    unread = np.full(g.w_shape, np.nan, dtype)
     y = np.full(g.y_shape, np.nan, dtype)
     fused.convolve(made, x.reshape(g.x_shape), unread, b, y, v)
     wanted = cyconv.conv(x, w, b, padding=1, algorithm="winograd")
@@ -412,8 +415,9 @@ def test_prepared_filters(way, dtype):
         Case((1, 2, 9, 9), (2, 2, 3, 3), dilation=2),
         Case((1, 2, 9, 9), (2, 1, 3, 3), groups=2),
         Case((1, 2, 9), (2, 2, 3)),
-        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3)),
-        Case((1, 2, 2, 9, 9), (2, 2, 1, 3, 3)),
+        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 2)),
+        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3), stride=(2, 1, 1)),
+        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3), dilation=(1, 2, 1)),
     ],
     ids=str,
 )

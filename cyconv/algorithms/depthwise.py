@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, extent, length
 from cyconv.tiling import PIECES, pieces
 
 if TYPE_CHECKING:
@@ -271,3 +272,56 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     if work.parts > 1:
         with threads.quiet():
             np.sum(parts, axis=0, out=dw)
+
+
+def outline(plan: Plan) -> Outline:
+    """What a pass goes through and takes, for `describe`."""
+    g = plan.geometry
+    work: Work = plan.tiles
+    shared = 0
+    if plan.pass_ == "input_grad":  # w, turned
+        shared = math.prod(g.w_shape)
+    elif plan.pass_ == "weight_grad" and work.parts > 1:
+        shared = work.parts * math.prod(g.w_shape)
+    images = max(length(task.images) for task in work.tasks)
+    channels = max(length(task.channels) for task in work.tasks)
+    boxes = [axes for task in work.tasks for piece in task.pieces for axes in piece.axes]
+    largest = max(boxes, key=_positions)
+    words = (
+        f"{counted(len(boxes), 'box')} of {'up to ' * (len(boxes) > 1)}{extent(largest[:, 5])} "
+        f"positions, {counted(images, 'image')}, {counted(channels, 'channel')}"
+    )
+    return Outline(
+        name="direct",
+        module="depthwise",
+        method="taps over rows of the image, a group at a time",
+        tiles=words,
+        tasks=len(work.tasks),
+        threads=threads.members(len(work.tasks), work.seconds, blas=False),
+        shared=shared,
+        own=max(_task_items(plan, task) for task in work.tasks),
+    )
+
+
+def _positions(axes: NDArray[np.intp]) -> int:
+    return int(axes[:, 5].prod())
+
+
+def _task_items(plan: Plan, task: Task) -> int:
+    """What the kernels take for a task, in items."""
+    g = plan.geometry
+    sizes = (g.group_channels, g.group_filters)
+    if plan.pass_ == "input_grad":
+        sizes = sizes[::-1]
+    most = 0
+    for piece in task.pieces:
+        items = sum(plan.kernels.depthwise_memory(axes, *sizes) for axes in piece.axes)
+        if piece.out[2].step not in (None, 1):  # a plane to be scattered
+            items += math.prod(int(size) for size in piece.axes[0][1:, 5])
+        elif len(piece.axes) == 2:  # two, to be joined
+            items += sum(math.prod(int(size) for size in axes[1:, 5]) for axes in piece.axes)
+        most = max(most, items)
+    if plan.pass_ == "weight_grad":  # sums in float64
+        taps = g.group_channels * g.taps
+        most += (length(task.filters) + 2) * taps * 8 // plan.dtype.itemsize
+    return most

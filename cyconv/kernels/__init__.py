@@ -70,6 +70,7 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
         # What a vector build lacks is the same without vectors.
         found = {name: getattr(module, name, None) or getattr(_portable, name) for name in _NAMES}
         of[np.dtype(dtype)] = SimpleNamespace(
+            depthwise_memory=module.depthwise_memory,
             direct_memory=module.direct_memory,
             Whole=module.Whole,
             WholeWeightGrad=module.WholeWeightGrad,

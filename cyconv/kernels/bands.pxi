@@ -64,8 +64,17 @@ cdef struct Layout:
 
 
 cdef struct Source:
-    # Where the channels of a group lie in x, in items.
-    Py_ssize_t channel_step, depth_step, height_step
+    # Where the channels of a group lie in x, in items. Columns follow each other (column_step 1), or,
+    # where x has its channels last, channels do.
+    Py_ssize_t channel_step, depth_step, height_step, column_step
+
+
+cdef inline Source source_of(const real[:, :, :, :, :] x) noexcept:
+    cdef Py_ssize_t size = sizeof(real)
+    return Source(
+        x.strides[1] // size, x.strides[2] // size, x.strides[3] // size,
+        x.strides[4] // size if x.shape[4] > 1 else 1,
+    )
 
 
 cdef inline Py_ssize_t offset_of(const Axis* a, Py_ssize_t tap) noexcept nogil:
@@ -273,6 +282,9 @@ cdef void fill(const Layout* g, const real* x, const Source* s, real* band) noex
         width.by_tap and width.stride == 1 and width.size == width.length
         and height.stride == 1 and s.height_step == width.size
     )
+    if s.column_step != 1:
+        fill_turned(g, x, s, band)
+        return
     for c in range(g.channels):
         for sd in range(depth.sheets):
             deep = depth.runs[sd]
@@ -291,3 +303,28 @@ cdef void fill(const Layout* g, const real* x, const Source* s, real* band) noex
                         fill_plane(g, cells, plane, high.hi - high.lo)
                     else:
                         fill_rows(g, cells, height.stride * s.height_step, plane, high.hi - high.lo)
+
+
+cdef void fill_turned(const Layout* g, const real* x, const Source* s, real* band) noexcept nogil:
+    """The same where x has its channels last: rows are transposed on their way."""
+    cdef const Axis* depth = &g.axes[0]
+    cdef const Axis* height = &g.axes[1]
+    cdef const Axis* width = &g.axes[2]
+    cdef Py_ssize_t sd, sh, sw, d, h
+    cdef Run deep, high, wide
+    for sd in range(depth.sheets):
+        deep = depth.runs[sd]
+        for d in range(deep.hi - deep.lo):
+            for sh in range(height.sheets):
+                high = height.runs[sh]
+                for h in range(high.hi - high.lo):
+                    for sw in range(width.sheets):
+                        wide = width.runs[sw]
+                        transpose(
+                            x + (deep.cell + d * depth.stride) * s.depth_step
+                            + (high.cell + h * height.stride) * s.height_step + wide.cell * s.column_step,
+                            width.stride * s.column_step, wide.hi - wide.lo, g.channels,
+                            band + sd * depth.sheet_step + sh * height.sheet_step + sw * width.sheet_step
+                            + (deep.lo + d) * depth.step + (high.lo + h) * height.step + wide.lo,
+                            g.cells,
+                        )

@@ -239,6 +239,20 @@ cdef inline Py_ssize_t workspace(const Layout* g) noexcept nogil:
     return 2 * g.taps if g.in_place else g.cells * g.channels
 
 
+def depthwise_memory(const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters):
+    """How many items of memory a call takes for a group of so many channels and filters."""
+    if axes.shape[0] != 3 or axes.shape[1] != 6 or channels < 1 or filters < 1:
+        raise ValueError("axes must have shape (3, 6), and groups channels and filters")
+    cdef Py_ssize_t a
+    for a in range(3):
+        if axes[a, SIZE] < 1 or min(axes[a, KERNEL], axes[a, STRIDE], axes[a, DILATION], axes[a, OUTPUT]) < 1:
+            raise ValueError(f"the sizes of axis {a} must be at least 1")
+    cdef Layout g
+    lay_out(&g, axes, channels, filters)
+    free(g.offsets)
+    return workspace(&g)
+
+
 cdef inline void sum_plane(
     const Layout* g, Py_ssize_t od, const real* x, const Source* s, const real* w, real bias,
     real* memory, real* y, Py_ssize_t y_step
@@ -338,7 +352,7 @@ def depthwise_forward(
         raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
     cdef Py_ssize_t size = sizeof(real), a
     cdef Py_ssize_t groups = x.shape[1] // w.shape[1], filters = w.shape[0] // groups
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t[5] y_steps
     for a in range(5):
         y_steps[a] = y.strides[a] // size
@@ -376,7 +390,7 @@ def depthwise_pair(
         raise ValueError("both convolutions must have the same groups")
     cdef Py_ssize_t size = sizeof(real), channels = even_w.shape[1]
     cdef Py_ssize_t groups = x.shape[1] // channels, filters = even_w.shape[0] // groups
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t n, group, f, od, oh
     cdef Layout even, odd
     cdef real* memory
@@ -440,7 +454,7 @@ def depthwise_weight_grad(
     check_contiguous(dy, "dy")
     cdef Py_ssize_t size = sizeof(real), channels = dw.shape[1]
     cdef Py_ssize_t groups = x.shape[1] // channels, filters = dw.shape[0] // groups
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t dy_step = dy.strides[3] // size
     cdef Py_ssize_t n, group, f, od, t
     cdef Layout g

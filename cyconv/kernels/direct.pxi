@@ -103,7 +103,9 @@ cdef int lay_out_direct(
     cdef Axis* height = &band.axes[1]
     cdef Axis* width = &band.axes[2]
     # A tile may begin before the end of its run, so as not to end after it; not before its start.
-    g.in_place = reads_inside(axes) and longest(tasks, 2, True) * itemsize >= VECTOR_BYTES
+    g.in_place = (
+        reads_inside(axes) and source.column_step == 1 and longest(tasks, 2, True) * itemsize >= VECTOR_BYTES
+    )
     g.placed = False
     g.w_step = steps[ROW_STEP]
     if not g.in_place:
@@ -219,6 +221,16 @@ cdef inline Runs runs_of(
     return runs
 
 
+cdef inline void transpose(
+    const real* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, real* to, Py_ssize_t to_step
+) noexcept nogil:
+    """to (columns, rows) = a (rows, columns)."""
+    if real is float:
+        transpose_float(a, a_step, rows, columns, to, to_step)
+    else:
+        transpose_double(a, a_step, rows, columns, to, to_step)
+
+
 cdef inline void scatter(
     const real* tile, Py_ssize_t tile_step, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t n,
     const Runs* runs, real* y, const Py_ssize_t* y_steps
@@ -231,7 +243,11 @@ cdef inline void scatter(
         row, col = 0, start
     while n > 0:
         count = min(n, runs.width - col)
-        if count > 0:
+        if count > 0 and y_steps[1] == 1:  # channels last
+            transpose(
+                tile, tile_step, rows, count, y + row * y_steps[3] + col * y_steps[4], y_steps[4]
+            )
+        elif count > 0:
             for i in range(rows):
                 cells = tile + i * tile_step
                 to = y + i * y_steps[1] + row * y_steps[3] + col * y_steps[4]
@@ -257,16 +273,6 @@ cdef inline void multiply_tile(
         multiply_tile_float(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
     else:
         multiply_tile_double(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
-
-
-cdef inline void transpose(
-    const real* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, real* to, Py_ssize_t to_step
-) noexcept nogil:
-    """to (columns, rows) = a (rows, columns)."""
-    if real is float:
-        transpose_float(a, a_step, rows, columns, to, to_step)
-    else:
-        transpose_double(a, a_step, rows, columns, to, to_step)
 
 
 cdef inline void repeat_last(Tap* taps, Py_ssize_t count) noexcept nogil:
@@ -446,15 +452,16 @@ cdef int check_direct(
 
 def direct_memory(
     const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t channels,
-    Py_ssize_t itemsize,
+    Py_ssize_t itemsize, bint last=False,
 ):
-    """How many items of memory `direct` needs, for groups of so many channels."""
+    """How many items of memory `direct` needs, for groups of so many channels; `last` says that x has
+    them last."""
     check_numbers(axes, tasks)
     if channels < 1 or itemsize < 1:
         raise ValueError("channels and itemsize must be at least 1")
     cdef Direct g
     cdef Py_ssize_t[7] steps = [0, 0, 0, 0, 0, 0, 0]
-    cdef Source source = [0, 0, 0]
+    cdef Source source = [0, 0, 0, 0 if last else 1]
     if tasks.shape[0] == 0:
         return 0
     lay_out_direct(&g, axes, tasks, <Py_ssize_t[:7]>&steps[0], channels, &source, itemsize)
@@ -479,13 +486,13 @@ def direct(
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     check_direct(x_shape, w.shape[0], y_shape, axes, steps, tasks, groups)
-    check_contiguous(x, "x")
+    check_order(x, "x")
     if b is not None and b.shape[0] != y.shape[1]:
         raise ValueError(f"b must have shape ({y.shape[1]},), got ({b.shape[0]},)")
     if taken.shape[0] != 1 or taken[0] < 0 or tasks.shape[0] == 0:
         raise ValueError("taken must have one element, not negative, and there must be tasks")
     cdef Py_ssize_t size = sizeof(real), a
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
+    cdef Source source = source_of(x)
     cdef Py_ssize_t[5] y_steps
     cdef Direct g
     for a in range(5):

@@ -19,7 +19,7 @@ cdef enum:
 
 cdef struct Step:
     # Of dy, in items.
-    Py_ssize_t image, filter, depth, height
+    Py_ssize_t image, filter, depth, height, width
 
 
 cdef void transpose_box(
@@ -27,11 +27,18 @@ cdef void transpose_box(
 ) noexcept nogil:
     """turned (positions, columns) = a box of dy (filters, od, oh, ow), row by row unless these
     follow each other."""
-    cdef Py_ssize_t d, h, OH = box[3] - box[2], OW = box[5] - box[4]
+    cdef Py_ssize_t d, h, w, OH = box[3] - box[2], OW = box[5] - box[4]
     cdef const real* plane
     for d in range(box[0], box[1]):
-        plane = dy + d * step.depth + box[2] * step.height + box[4]
-        if OW == step.height:
+        plane = dy + d * step.depth + box[2] * step.height + box[4] * step.width
+        if step.width != 1:  # channels last
+            for h in range(OH):
+                for w in range(OW):
+                    memcpy(
+                        turned + (h * OW + w) * columns, plane + h * step.height + w * step.width,
+                        filters * sizeof(real),
+                    )
+        elif OW == step.height:
             transpose(plane, step.filter, filters, OH * OW, turned, columns)
         else:
             for h in range(OH):
@@ -193,7 +200,7 @@ cdef int check_shares(
 
 
 def direct_weight_grad(
-    const real[:, :, :, :, ::1] dy not None,
+    const real[:, :, :, :, :] dy not None,
     const real[:, :, :, :, :] x not None,
     real[:, :, ::1] sums not None,
     real[::1] dw not None,
@@ -217,7 +224,8 @@ def direct_weight_grad(
     if dy.shape[0] != x.shape[0] or groups < 1 or dy.shape[1] < 1 or dy.shape[1] % groups:
         raise ValueError(f"dy and x do not fit, or {dy.shape[1]} filters do not make {groups} groups")
     check_direct(x_shape, 1, turned_shape, axes, steps, tasks, groups)
-    check_contiguous(x, "x")
+    check_order(x, "x")
+    check_order(dy, "dy")
     cdef Py_ssize_t size = sizeof(real), lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t channels = x.shape[1] // groups, filters = dy.shape[1] // groups, columns = sums.shape[2]
     cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], most = 0, i
@@ -228,8 +236,11 @@ def direct_weight_grad(
     check_progress(progress)
     for i in range(tasks.shape[0]):
         most = max(most, tasks[i, FILTERS + 1] - tasks[i, FILTERS])
-    cdef Source source = [x.strides[1] // size, x.strides[2] // size, x.strides[3] // size]
-    cdef Step step = [dy.strides[0] // size, dy.strides[1] // size, dy.strides[2] // size, dy.strides[3] // size]
+    cdef Source source = source_of(x)
+    cdef Source from_dy = source_of(dy)
+    cdef Step step = [
+        dy.strides[0] // size, from_dy.channel_step, from_dy.depth_step, from_dy.height_step, from_dy.column_step
+    ]
     cdef Direct g
     lay_out_direct(&g, axes, tasks, steps, most, &source, size)
     cdef Tap* listed = <Tap*>malloc((positions + AHEAD) * sizeof(Tap))

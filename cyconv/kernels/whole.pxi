@@ -88,7 +88,7 @@ cdef class Whole:
                 raise ValueError("all tasks must have the same box")
         self.axes, self.tasks, self.itemsize, self.filters = axes, tasks, itemsize, filters // groups
         cdef Py_ssize_t row = axes[2, SIZE], plane = axes[1, SIZE] * row, volume = axes[0, SIZE] * plane
-        self.source = Source(volume, plane, row)
+        self.source = Source(volume, plane, row, 1)
         self.image_step = channels * volume
         self.sizes = [images * self.image_step, 0, 0, 0]
         row = axes[2, OUTPUT]
@@ -164,7 +164,7 @@ cdef class WholeWeightGrad(Whole):
         self.sizes = [
             images * self.y_steps[0], images * self.image_step, 0, filters * (channels // groups) * taps
         ]
-        self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3])
+        self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3], 1)
         self.shares, self.blocks, self.columns, self.channels = shares, blocks, columns, channels // groups
         self.positions, self.groups = most_positions(tasks), groups
         lay_out_direct(&self.g, axes, tasks, steps, self.channels, &self.source, itemsize)

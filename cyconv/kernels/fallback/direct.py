@@ -21,7 +21,9 @@ Array = NDArray[Any]
 Integers = NDArray[np.intp]
 
 
-def direct_memory(axes: Integers, tasks: Integers, channels: int, itemsize: int) -> int:
+def direct_memory(
+    axes: Integers, tasks: Integers, channels: int, itemsize: int, last: bool = False
+) -> int:
     """How many items of memory `direct` needs."""
     return 0
 
