@@ -126,8 +126,10 @@ class Trial:
     @property
     def may_be_winograd(self):
         """Whether sums need not be exact."""
-        served = self.w_shape[2:] == (3, 3) and self.groups == 1
-        served = served and self.stride == self.dilation == (1, 1)
+        plane = self.w_shape[-2:], self.dilation[-2:]
+        served = (
+            self.rank > 1 and plane == ((3, 3), (1, 1)) and {*self.stride} == {self.groups} == {1}
+        )
         return served and self.algorithm in ("auto", "winograd")
 
     def results(self, image=None):
@@ -248,16 +250,18 @@ def trials(draw, algorithms=("auto", "gemm", "direct", "winograd")):
     kind = "winograd" if algorithm == "winograd" else draw(st.sampled_from([*KINDS]))
     channels, filters, groups, images, taps, along, across = KINDS[kind]
     only = kind == "winograd"
-    rank = 2 if only else draw(st.integers(1, 3))
+    rank = draw(st.integers(2, 3) if only else st.integers(1, 3))
 
     def numbers(strategy):
         return tuple(draw(strategy) for _ in range(rank))
 
-    kernel = (3, 3) if only else numbers(st.integers(1, taps))
+    kernel = numbers(st.integers(1, taps))
     # A stride may be any number, and so may the dilation of a single tap.
     far = [1, 1, 1, 2, 2, 3, 4, 2**40]
-    stride = (1, 1) if only else numbers(st.sampled_from(far))
-    dilation = (1, 1) if only else numbers(st.integers(1, 3))
+    stride = numbers(st.sampled_from(far))
+    dilation = numbers(st.integers(1, 3))
+    if only:  # 3x3 planes, and along the depth any kernel
+        kernel, stride, dilation = (*kernel[:-2], 3, 3), (1,) * rank, (*dilation[:-2], 1, 1)
     groups = draw(st.integers(1, groups))
     transposed = draw(st.booleans())
     if transposed:
@@ -272,7 +276,8 @@ def trials(draw, algorithms=("auto", "gemm", "direct", "winograd")):
         **draw(_manners()),
     }
     axes = list(zip(kernel, stride, dilation, strict=True))
-    spare = [draw(st.integers(0, across if i < rank - 1 else along)) for i in range(rank)]
+    most = [min(across, 4) if rank == 3 else across, across, along][-rank:]
+    spare = [draw(st.integers(0, cells)) for cells in most]
     batch = draw(st.integers(0, images)) if shared["batched"] else 1
     define = _transposed if transposed else _plain
     size, more = draw(define(axes, spare))
