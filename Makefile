@@ -6,7 +6,8 @@ BIN := .venv/bin
 # What an editable install must be made again for.
 BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*.h)
 
-.PHONY: demo test lint format bench bench-quick roofline accuracy docs figures soak sanitize valgrind fuzz clean
+.PHONY: demo test lint lint-cython lint-workflows format bench bench-quick roofline accuracy docs figures soak \
+	sanitize valgrind fuzz coverage mutate clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
@@ -20,10 +21,22 @@ test: .venv/test
 	CYCONV_SIMD=portable $(BIN)/python -m pytest -q $(ROAD:%=tests/test_%.py)
 	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q
 
-lint: .venv/dev
+lint: .venv/dev lint-cython lint-workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint-cython: .venv/dev  # (it calls pycodestyle by name)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint cyconv/kernels
+
+SCHEMA := $(BIN)/check-jsonschema --builtin-schema
+
+lint-workflows: .venv/dev
+	$(BIN)/zizmor --offline --quiet .github
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/slow.yml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
@@ -75,6 +88,16 @@ fuzz: .venv/fuzz
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	LD_PRELOAD=$$($(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
 	PYTHONPATH=$(FUZZED) $(BIN)/python tests/fuzz_kernels.py -rss_limit_mb=0 -len_control=0 -max_len=512 -timeout=60 $(FUZZ)
+
+# Of the Python code in the compiled and the pure runs together, then of the kernels.
+coverage: .venv/cover
+	$(BIN)/python -m pytest -q -m "not soak" --cov --cov-report=
+	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q -m "not soak" --cov --cov-append --cov-fail-under=97
+	$(BIN)/python tools/trace.py
+
+# Deliberate breaks, each of which the suite must notice. Takes an hour.
+mutate: .venv/test
+	$(BIN)/python tools/mutate.py --jobs 2
 
 .venv/%: $(BUILD) | .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'

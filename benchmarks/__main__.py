@@ -106,8 +106,9 @@ def plan(options: argparse.Namespace) -> list[Step]:
     for layer in layers:
         if "batch" in options.sections and layer.name in BATCH:
             add(f"batch {layer.name}", overall.batch, layer, options.threads, effort)
-        if "memory" in options.sections and layer.name in MEMORY:
-            add(f"memory {layer.name}", overall.memory, layer, peers)
+        if "memory" in options.sections:
+            others = layer.name in MEMORY
+            add(f"memory {layer.name}", overall.memory, layer, peers if others else peers[:1])
     if "roofline" in options.sections:
         add("roofs", roofline.measure_roofs, options.threads, effort)
         for layer in layers:

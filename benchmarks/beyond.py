@@ -1,6 +1,6 @@
 """Beyond the layer table: other ranks beside PyTorch; channels last and float16 beside themselves.
 
-    python -m benchmarks.beyond
+python -m benchmarks.beyond
 """
 
 from __future__ import annotations

@@ -144,7 +144,10 @@ OTHER_SECTIONS: dict[str, tuple[str, Cell]] = {
     "algorithms train": ("Training step, by algorithm (ratio to auto)", milliseconds),
     "builds forward": ("Forward, by build (PyTorch NCHW time / cyconv time)", milliseconds),
     "builds train": ("Training step, by build (PyTorch NCHW time / cyconv time)", milliseconds),
-    "memory": ("Peak memory beyond inputs and outputs, MiB, batch 16", lambda r: f"{r['MiB']:.0f}"),
+    "memory": (
+        "Peak memory beyond inputs and outputs, MiB, batch 16",
+        lambda r: f"{max(0, r['MiB']):.0f}",
+    ),
     "threads": (
         "Threads: time, and speed-up over one",
         lambda r: f"{milliseconds(r, bare=True)} ({r['speedup']:.2f})",

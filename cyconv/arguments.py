@@ -18,9 +18,15 @@ HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 
 
 def array(name: str, value: Any) -> Array:
-    """The argument as an array, without a copy where it is one."""
+    """The argument as an array, without a copy where it is one, or lies in memory as one does.
+
+    Arrays of other libraries come by `__array__` or the buffer protocol, as in NumPy; those that
+    speak DLPack alone, which `np.asarray` would take for an object, come by that.
+    """
     if type(value) is np.ndarray:
         return value
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
     try:
         return np.asarray(value)
     except ValueError as error:  # a ragged nest of lists

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ BLOCK_BYTES = 32 << 20
 X, Y = 16, 17
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """How the images on one side of a convolution are brought into (n, C, d, h, w), and back."""
 
     slot: int
@@ -93,8 +92,7 @@ class Side:
         return layout.channels_first(images) if self.last else images
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """A pass over blocks of images; `plans` has that of each block."""
 
     parts: tuple[slice, ...]

@@ -65,7 +65,7 @@ def im2col(
     x = native(x, dtype).reshape(g.x_shape)
     axes = g.axes()
     for n in range(g.batch):
-        made = cols[n].astype(inner, copy=False)
+        made = cols[n] if inner == dtype else np.empty(cols.shape[1:], inner)
         kernels.of[inner].im2col(native(x[n : n + 1], inner), made, axes)
         if made.dtype != dtype:
             cols[n] = made

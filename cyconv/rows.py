@@ -10,8 +10,7 @@ With positions in the rows, x is (N * positions, C) and y (N * positions, F): no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +34,7 @@ def serves(g: Geometry, algorithm: str) -> bool:
     return pointwise.serves(g) and g.groups == 1 and algorithm in ("auto", "gemm")
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """A pass of a convolution, as one product of matrices cut into pieces."""
 
     plan: Plan

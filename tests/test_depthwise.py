@@ -108,6 +108,25 @@ def test_weight_grad(build, case, dtype):
     check_weight_grad(build, case, dtype)
 
 
+@pytest.mark.parametrize("width", [1, 2, 9, 45])
+def test_pair(build, dtype, width):
+    """Two convolutions, with kernels and pads of their own, into every other column; the last is
+    either one's."""
+    for high in (0, 1):
+        even = Case((2, 4, 3, 5, width), (6, 2, 2, 3, 2), 1, ((1, 0), 1, (0, 1)), groups=2)
+        odd = Case((2, 4, 3, 5, width), (6, 2, 1, 5, 2), 1, (0, 2, (0, high)), groups=2, seed=1)
+        if min(odd.output) < 1:
+            continue
+        x, even_w, *_ = even.integers()
+        odd_w = odd.integers()[1]
+        axes = [described(case)[0].axes() for case in (even, odd)]
+        y = output((2, 6, 3, 5, even.output[-1] + odd.output[-1]), dtype)
+        build.depthwise_pair(apart(x, dtype), packed(even_w, dtype), packed(odd_w, dtype), y, *axes)
+        np.testing.assert_array_equal(y[..., ::2], reference.conv(x, even_w, **even.options))
+        np.testing.assert_array_equal(y[..., 1::2], reference.conv(x, odd_w, **odd.options))
+        assert_untouched(y)
+
+
 @each_dtype
 @each_build
 @given(case=cases())

@@ -11,7 +11,7 @@ from strategies import Case, cases
 
 import cyconv
 import cyconv.blocks
-from cyconv import prepare
+from cyconv import prepare, rows, tiling
 from cyconv.kernels import VECTOR
 
 WITH_FORMAT = ["conv", "conv_input_grad", "conv_weight_grad", "conv_forward", "conv_backward"]
@@ -258,3 +258,23 @@ def test_bias_gradients_of_large_images_are_accurate(rng, data_format, dtype):
     *_, db = cyconv.conv_backward(dy, cache, need=["b"])
     wanted = dy.sum(axis=axes, dtype=np.float64)
     np.testing.assert_allclose(db, wanted.astype(dtype), rtol=1e-6 if dtype == np.float32 else 1e-3)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_sums_over_rows_are_cut(monkeypatch, number):
+    """A 1x1 weight gradient of channels_last arrays: in parts, or where weights are large, by
+    filters."""
+    monkeypatch.setattr(tiling, "PIECE_WORK", 100)
+    case = Case((3, 5, 9, 8), (7, 5, 1, 1))
+    x, _, _, dy = case.integers()
+    wanted = cyconv.conv_weight_grad(dy, x, case.w_shape)
+    before = cyconv.get_num_threads()
+    cyconv.set_num_threads(number)
+    for size in (rows.SUM_BYTES, 1):
+        monkeypatch.setattr(rows, "SUM_BYTES", size)
+        monkeypatch.setattr("cyconv.threads.SMALL", 0)
+        got = cyconv.conv_weight_grad(
+            last(dy), last(x), case.w_shape, data_format="channels_last", algorithm="gemm"
+        )
+        np.testing.assert_array_equal(got, wanted)
+    cyconv.set_num_threads(before)

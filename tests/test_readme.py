@@ -18,6 +18,7 @@ def test_examples_of_a_page(page):
     assert result.failed == 0
 
 
+@pytest.mark.skipif(not (ROOT / "cyconv").exists(), reason="they lead into the source")
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)

@@ -30,6 +30,9 @@ TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}  # a convolution
 PATIENCE = 10  # seconds
 
 
+pytestmark = pytest.mark.usefixtures("as_in_a_region")
+
+
 def assert_filled(view, wanted, dtype):
     """The view has the wanted values, and nothing else was written."""
     assert abs(view - wanted).max() <= CLOSE[dtype] * max(1e-30, abs(wanted).max())

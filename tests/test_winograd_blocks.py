@@ -36,6 +36,8 @@ from cyconv.kernels.fallback.winograd import G
 WIDE = 16
 PATIENCE = 10  # seconds
 
+pytestmark = pytest.mark.usefixtures("as_in_a_region")
+
 
 def wide(size):
     return -(-size // WIDE) * WIDE

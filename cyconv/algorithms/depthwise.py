@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,7 @@ PER_MULTIPLY_ADD = 4e-11
 PER_CELL = 1.5e-10
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A convolution that is part of the whole: which cells of the result it fills (those of dx, for
     the input gradient), its axes, and which phase of the kernel is its own. There may be two, for
     the even and the odd columns of the cells."""
@@ -55,8 +54,7 @@ class Piece:
     phases: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """Pieces, of some images and groups; `part` is the accumulator of a sum that they belong to."""
 
     images: slice
@@ -82,10 +80,6 @@ class Work:
         """The axes, if the whole is one call: small ones are all call, so it is a plain one."""
         pieces = [piece for task in self.tasks for piece in task.pieces]
         return pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None
-
-
-def serves(g: Geometry) -> bool:
-    return True
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -198,8 +192,6 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     work: Work = plan.tiles
-    if not work:
-        return
     if work.single is not None:
         plan.kernels.depthwise_forward(x, w, b, y, work.single)
         return
@@ -220,8 +212,6 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
     work: Work = plan.tiles
-    if not work:
-        return
     by_group = w.reshape(g.groups, g.group_filters, g.group_channels, *g.kernel).swapaxes(1, 2)
     turned = []
     for taps in work.phases:
@@ -250,9 +240,6 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Work = plan.tiles
-    if not work:
-        dw[:] = 0
-        return
     if work.single is not None:
         plan.kernels.depthwise_weight_grad(dy, x, dw, work.single)
         return

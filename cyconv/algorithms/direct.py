@@ -20,8 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +55,7 @@ SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A convolution into some cells of the result: `out`, or None for all of them. The kernel's
     arguments: axes, where weights are found, tasks, and items of memory, also with channels
     last."""
@@ -70,16 +68,14 @@ class Part:
     memory_last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """The parts of a pass, and whether there are cells of the result in none of them."""
 
     parts: tuple[Part, ...]
     gaps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(NamedTuple):
     """The weight gradient: axes, tasks, shares of them and blocks of rows of the sum, as the kernel
     takes them, the shape of the accumulators, and items of memory."""
 

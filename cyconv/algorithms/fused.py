@@ -17,8 +17,7 @@ the planes that it reads, one for each tap of the kernel along the depth. So a 3
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +68,7 @@ def pays(g: Geometry, pass_: str, total: int) -> bool:
     return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
 
     few: bool
@@ -193,8 +191,7 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
     threads.drain(work, count, plan.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels
     and filters, as rows of (start, stop); tiles and filters in whole vectors."""
 

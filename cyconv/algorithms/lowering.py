@@ -14,8 +14,7 @@ in the backward pass: that is cheaper than keeping them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +70,7 @@ def serves(g: Geometry) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class ByFilter:
+class ByFilter(NamedTuple):
     """One tile of everything, lowered by blocks of channels and multiplied by blocks of filters."""
 
     tile: Tile

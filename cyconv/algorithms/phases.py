@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from cyconv.geometry import Geometry
 Box = tuple[slice, slice, slice]
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """A convolution by some taps of the kernel; `out` are the cells of the result that it fills."""
 
     axes: NDArray[np.intp]

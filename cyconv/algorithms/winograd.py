@@ -20,8 +20,8 @@ fixed filters, V is kept (`prepare`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +103,7 @@ def count_tiles(g: Geometry) -> int:
     return g.batch * g.output[0] * -(-g.output[1] // 4) * -(-g.output[2] // 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool

@@ -3,7 +3,8 @@
 #
 # Here WIDE channels or filters stand side by side in the lanes of vectors, so that it does not matter
 # how narrow an image is: rows of an image are transposed as they are read, and again as they are
-# written, or, where its channels come last, read and written as they lie. For each of the 36 products the microkernel has tiles for rows and filters for positions,
+# written, or, where its channels come last, read and written as they lie. For each of the 36
+# products the microkernel has tiles for rows and filters for positions,
 #
 #     m (tiles, filters) = u (tiles, channels) @ v (channels, filters)
 #

@@ -176,9 +176,12 @@ def winograd_by_tiles(
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) and b (F,) or None:
     first blocks of filters are transformed into v (36, KD * C, F or more) (none, if they are in v
     already), then blocks of tiles are transformed, multiplied and transformed back."""
-    for t in first_phase(progress, len(filters)):
+
+    def transform(t: int) -> None:
         part = slice(*filters[t])
         winograd_filters(w[part], v[:, :, part])
+
+    first_phase(progress, len(filters), transform)
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = _input(x, axes, first, count)
@@ -205,9 +208,12 @@ def winograd_by_filters(
     total, depth, all_channels = _count(x, axes), w.shape[2], w.shape[1] * w.shape[2]
     tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
     by_tap = tiles.reshape(36, depth, -1, total)
-    for t in first_phase(progress, len(channels)):
+
+    def transform(t: int) -> None:
         part = slice(*channels[t])
         by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(36, depth, -1, total)
+
+    first_phase(progress, len(channels), transform)
     for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
         mine = v[:, :, part]
@@ -237,10 +243,13 @@ def winograd_sum_by_tiles(
     own, (36, KD * C, F and more), then, by blocks of channels, the parts are added in order and
     transformed back."""
     filters = dy.shape[1]
-    for t in first_phase(progress, len(parts)):
+
+    def add_up(t: int) -> None:
         sums[t] = 0
         for start, stop in tiles[slice(*parts[t])].tolist():
             sums[t, :, :, :filters] += _products(dy, x, axes, start, stop)
+
+    first_phase(progress, len(parts), add_up)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         by_tap = sums[..., :filters].reshape(len(sums), 36, dw.shape[2], -1, filters)
@@ -268,8 +277,8 @@ def winograd_sum_by_channels(
     sums (36, KD * C * columns), or in memory of their own if that has no columns. `add` says that
     there were tiles before these, `last` that there are none after them."""
     depth, filters = dw.shape[2], dy.shape[1]
-    for _ in first_phase(progress, len(blocks)):
-        pass  # dy is transformed where it is multiplied
+    # dy is transformed where it is multiplied.
+    first_phase(progress, len(blocks), lambda _: None)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
