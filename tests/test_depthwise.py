@@ -49,6 +49,7 @@ CASES = {
     "stride 2, dilated": Case((2, 2, 13, 31), (2, 1, 3, 4), 2, 3, (2, 3), groups=2),
     "stride 2, one row": Case((2, 2, 301), (2, 1, 5), 2, 2, groups=2),
     "stride 3": Case((2, 2, 17, 40), (2, 1, 4, 5), (2, 3), 2, groups=2),
+    "stride 3, several blocks of rows": Case((1, 2, 160, 163), (2, 1, 3, 3), 3, 1, groups=2),
     "stride over kernel": Case((2, 2, 17, 23), (2, 1, 2, 2), (5, 3), 1, groups=2),
     "wide kernel": Case((1, 2, 9, 33), (2, 1, 5, 11), padding=(2, 5), groups=2),
     "pointwise": Case((2, 6, 5, 7), (4, 3, 1, 1), groups=2),
@@ -230,7 +231,8 @@ def check_nothing_outside(build, dtype):
     there is the last row of the last channel of the last image.)"""
     run = kernels_of(build, dtype)
     all_cases = [strided(*which) for which in itertools.product(STRIDED, WIDTHS)]
-    for case, start in itertools.product([*all_cases, *CASES.values()], (False, True)):
+    all_cases += [case for name, case in CASES.items() if name.startswith("narrow")]
+    for case, start in itertools.product(all_cases, (False, True)):
         g, *arrays = described(case)
         x, w, b, dy = (protected(array, dtype, start) for array in arrays)
         y, dw = (protected(np.full(s, np.nan), dtype, start) for s in (g.y_shape, g.w_shape))

@@ -278,3 +278,12 @@ def test_sums_over_rows_are_cut(monkeypatch, number):
         )
         np.testing.assert_array_equal(got, wanted)
     cyconv.set_num_threads(before)
+
+
+def test_bias_gradients_of_many_images_are_accurate(rng):
+    dy = rng.random((40_000, 2, 2, 2), np.float32)
+    x, w = np.zeros((len(dy), 1, 2, 2), np.float32), np.zeros((2, 1, 1, 1), np.float32)
+    cache = cyconv.conv_forward(x, w, np.zeros(2, np.float32), padding=0)[1]
+    *_, db = cyconv.conv_backward(dy, cache, need=["b"])
+    wanted = dy.sum((0, 2, 3), np.float64)
+    assert (abs(db - wanted) <= 2e-7 * wanted).all()

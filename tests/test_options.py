@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import reference
 from calls import CROOKED, PLAIN, calls
 from strategies import Case
 
@@ -196,3 +197,17 @@ def test_out_is_untouched_when_another_argument_is_wrong(case, name):
     with pytest.raises(ValueError, match="algorithm"):
         call(algorithm="magic", out=out)
     assert (out == 7.0).all()
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "gemm", "direct"])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_cells_that_no_output_reads_have_no_gradient(algorithm, groups):
+    """Whatever `out` held there."""
+    case = Case((2, 4, 11, 13), (8, 4 // groups, 2, 2), 3, groups=groups)
+    _, w, _, dy = case.integers()
+    options = {**case.options, "algorithm": algorithm}
+    out = np.full(case.x_shape, np.nan)
+    cyconv.conv_input_grad(dy, w, case.x_shape, **options, out=out)
+    np.testing.assert_array_equal(
+        out, reference.conv_input_grad(dy, w, case.x_shape, **case.options)
+    )
