@@ -9,20 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import overall, roofline
+from . import accuracy, overall, roofline
 from .contest import Tables, merge
 from .layers import BATCH, LATENCY, LAYERS, MEMORY, is_large
 from .layerwise import measure_layer
 from .machine import cores, describe, warn_of_overrides
 from .peers import TORCH, Cyconv, Peer, available_peers
-from .report import markdown
+from .report import machine_text, markdown
 from .summary import aims_text, means_text
 from .timing import FULL, QUICK, Effort
 
 LAYERWISE = ("forward", "image", "train", "float64", "accuracy", "algorithms")
 OVERALL = ("latency", "threads", "batch", "memory", "builds")
-# Not part of a complete run: it is made once for each road, each time into a file of its own.
-SEPARATE = ("roofline",)
+# Not part of a complete run: they have pages of their own, the roofline one for each road.
+SEPARATE = ("roofline", "errors")
 QUICK_SECTIONS = ("forward", "image", "train", "latency")
 # Where a complete run leaves its results.
 COMPLETE = Path("docs/benchmarks.json")
@@ -106,12 +106,15 @@ def plan(options: argparse.Namespace) -> list[Step]:
     for layer in layers:
         if "batch" in options.sections and layer.name in BATCH:
             add(f"batch {layer.name}", overall.batch, layer, options.threads, effort)
-        if "memory" in options.sections and layer.name in MEMORY:
-            add(f"memory {layer.name}", overall.memory, layer, peers)
+        if "memory" in options.sections:
+            others = layer.name in MEMORY
+            add(f"memory {layer.name}", overall.memory, layer, peers if others else peers[:1])
     if "roofline" in options.sections:
         add("roofs", roofline.measure_roofs, options.threads, effort)
         for layer in layers:
             add(f"roofline {layer.name}", roofline.measure_layer, layer, peers, effort)
+    for channels in accuracy.CHANNELS if "errors" in options.sections else ():
+        add(f"errors {channels}", accuracy.measure, channels, peers)
     for name, environment in overall.builds().items() if "builds" in options.sections else ():
         passed = ["--threads", str(options.threads), *(["--quick"] if options.quick else [])]
         passed += ["--only", *options.only] if options.only else []
@@ -134,8 +137,13 @@ def write_report(results: dict[str, Any], path: Path) -> None:
     from .picture import draw
     from .roofline_picture import draw_roofline
 
-    path.with_suffix(".md").write_text(markdown(results))
     picture = path.with_suffix(".png")
+    if set(results["tables"]) == {"errors"}:
+        text = accuracy.page(results, machine_text(results["machine"]), picture.name)
+        path.with_suffix(".md").write_text(text)
+        accuracy.draw_errors(results, picture)
+        return
+    path.with_suffix(".md").write_text(markdown(results))
     if draw(results, picture):
         picture = path.with_name(f"{path.stem}-roofline.png")
     draw_roofline(results, picture)

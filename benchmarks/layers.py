@@ -113,7 +113,8 @@ FLOAT64 = {
     *("cifar", "vgg1_2", "r50_56_3x3", "r50_28_3x3s2"),
     *("r50_14_3x3", "r50_7x7s2", "r50_14_1x1", "mbv2_dw14"),
 }
-# Where whole-batch im2col would take gigabytes, and where it would not.
+# Whose memory is measured with every engine, not with cyconv alone: where whole-batch im2col would
+# take gigabytes, and where it would not.
 MEMORY = {"vgg1_2", "vgg3_2", "r50_7x7s2", "mbv2_dw112"}
 MEMORY_BATCH = 16
 # A Winograd layer on large planes, one on small, a strided first layer, a depthwise one.

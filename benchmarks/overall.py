@@ -78,7 +78,7 @@ def memory(layer: Layer, peers: Sequence[Peer]) -> Tables:
 
 def builds() -> dict[str, dict[str, str]]:
     """The builds that cyconv has here, and the environment that makes it take each of them."""
-    candidates = {"numpy": {"CYCONV_PURE_PYTHON": "1"}}
+    candidates = {"numpy": {"CYCONV_PURE_PYTHON": "1", "CYCONV_REQUIRE_COMPILED": "0"}}
     for build in ("portable", "avx2", "avx512", "neon"):
         candidates[build] = {"CYCONV_SIMD": build}
     found: dict[str, dict[str, str]] = {}

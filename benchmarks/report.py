@@ -15,8 +15,10 @@ Cell = Callable[[Record], str]
 def markdown(results: dict[str, Any]) -> str:
     """The whole report: the machine, then a table for each section that was run."""
     tables: Tables = results["tables"]
-    parts = [machine_text(results["machine"])]
-    if tables.keys() - {"roofline", "roofs"}:
+    contests = tables.keys() - {"roofline", "roofs", "errors"}
+    only_roofs = bool(tables.get("roofline")) and not contests
+    parts = ["# Roofline" if only_roofs else "# Benchmarks", machine_text(results["machine"])]
+    if contests:
         parts.append(READING.format(disturbed(tables)))
     parts += [
         f"## {title}\n\n{NOTES.get(section, '')}{ratio_table(section, tables[section])}"
@@ -137,11 +139,15 @@ def errors(record: Record) -> str:
 
 OTHER_SECTIONS: dict[str, tuple[str, Cell]] = {
     "accuracy": ("Float32 error of y / dx / dw / db, relative to the largest value", errors),
+    "errors": ("Float32 error of y / dx / dw, by the number of channels", errors),
     "algorithms forward": ("Forward, by algorithm (ratio to auto)", milliseconds),
     "algorithms train": ("Training step, by algorithm (ratio to auto)", milliseconds),
     "builds forward": ("Forward, by build (PyTorch NCHW time / cyconv time)", milliseconds),
     "builds train": ("Training step, by build (PyTorch NCHW time / cyconv time)", milliseconds),
-    "memory": ("Peak memory beyond inputs and outputs, MiB, batch 16", lambda r: f"{r['MiB']:.0f}"),
+    "memory": (
+        "Peak memory beyond inputs and outputs, MiB, batch 16",
+        lambda r: f"{max(0, r['MiB']):.0f}",
+    ),
     "threads": (
         "Threads: time, and speed-up over one",
         lambda r: f"{milliseconds(r, bare=True)} ({r['speedup']:.2f})",

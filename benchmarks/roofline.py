@@ -149,13 +149,11 @@ def intensity(layer: Layer) -> float:
 
 
 def algorithm_of(layer: Layer) -> str:
-    """The module that the plan chose."""
-    from cyconv.geometry import geometry
-    from cyconv.plan import plan
+    """The module that computes it here."""
+    from cyconv import describe
 
-    g = geometry(layer.x_shape, layer.w_shape, layer.stride, layer.padding, 1, layer.groups)
-    made = plan(g, np.dtype(np.float32), "forward", "auto")
-    return made.algorithm.__name__.rpartition(".")[2]
+    options = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+    return describe(layer.x_shape, layer.w_shape, **options).module
 
 
 def roof_at(flop_per_byte: float, roofs: dict[str, Any]) -> float:

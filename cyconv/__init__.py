@@ -2,6 +2,7 @@
 
 from cyconv.columns import col2im, im2col
 from cyconv.config import __version__, show_config
+from cyconv.description import describe
 from cyconv.functional import (
     conv,
     conv_backward,
@@ -31,6 +32,7 @@ __all__ = [
     "conv_input_grad",
     "conv_transpose",
     "conv_weight_grad",
+    "describe",
     "get_num_threads",
     "im2col",
     "set_num_threads",

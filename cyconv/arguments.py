@@ -18,9 +18,15 @@ HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 
 
 def array(name: str, value: Any) -> Array:
-    """The argument as an array, without a copy where it is one."""
+    """The argument as an array, without a copy where it is one, or lies in memory as one does.
+
+    Arrays of other libraries come by `__array__` or the buffer protocol, as in NumPy; those that
+    speak DLPack alone, which `np.asarray` would take for an object, come by that.
+    """
     if type(value) is np.ndarray:
         return value
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
     try:
         return np.asarray(value)
     except ValueError as error:  # a ragged nest of lists
@@ -58,10 +64,16 @@ def native(array: Array, dtype: DType) -> Array:
     return np.require(array, dtype, ("C", "A"))
 
 
-def check_dy(name: str, dy: Array, y_shape: tuple[int, ...]) -> None:
+def check_dy(name: str, shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
     """Raise ValueError where dy has not the shape of the output."""
-    if dy.shape != y_shape:
-        raise ValueError(f"{name} must have the shape of the output, {y_shape}; got {dy.shape}")
+    if shape != y_shape:
+        raise ValueError(f"{name} must have the shape of the output, {y_shape}; got {shape}")
+
+
+def check_b(shape: tuple[int, ...], filters: int) -> None:
+    """Raise ValueError where b is not one number a filter."""
+    if shape != (filters,):
+        raise ValueError(f"b must have shape {(filters,)}, one number a filter; got {shape}")
 
 
 def check_out(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from cyconv.arguments import native
 from cyconv.bias import add_bias
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
+from cyconv.outline import length
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
 from cyconv.tiling import blocks
@@ -35,8 +36,7 @@ BLOCK_BYTES = 32 << 20
 X, Y = 16, 17
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """How the images on one side of a convolution are brought into (n, C, d, h, w), and back."""
 
     slot: int
@@ -49,18 +49,25 @@ class Side:
 
     def is_native(self, images: Array) -> bool:
         """Whether the algorithms can work on these images as they are."""
-        plain = self.border is None and not self.last and images.dtype == self.dtype
-        return plain and images.flags.c_contiguous and images.flags.aligned
+        return self.takes(images.dtype) and images.flags.c_contiguous and images.flags.aligned
+
+    def takes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether C-contiguous images of this dtype need no conversion."""
+        return self.border is None and not self.last and dtype == self.dtype
+
+    def shape(self, images: int) -> tuple[int, ...]:
+        """That of so many images, converted."""
+        return (images, *self.image)
 
     def buffer(self, images: Array) -> Array:
         """Where to compute these images: in place, or in scratch memory."""
         if self.is_native(images):
             return images
         if self.last and self.takes_last:
-            channels, *size = self.image
-            shape = (len(images), *size, channels)
-            return layout.channels_first(threads.scratch(self.slot, shape, self.dtype))
-        return threads.scratch(self.slot, (len(images), *self.image), self.dtype)
+            n, channels, *size = self.shape(len(images))
+            last = threads.scratch(self.slot, (n, *size, channels), self.dtype)
+            return layout.channels_first(last)
+        return threads.scratch(self.slot, self.shape(len(images)), self.dtype)
 
     def load(self, images: Array) -> Array:
         buffer = self.buffer(images)
@@ -85,8 +92,7 @@ class Side:
         return layout.channels_first(images) if self.last else images
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """A pass over blocks of images; `plans` has that of each block."""
 
     parts: tuple[slice, ...]
@@ -146,6 +152,27 @@ class Blocks:
                 total = dw if total is None else np.add(total, dw, out=total)
         assert total is not None
         layout.copy(result, total)
+
+    def nbytes(self, dtype: np.dtype[Any], result: np.dtype[Any]) -> int:
+        """What conversions take, if arrays are of one dtype and the result of another."""
+        pass_, inner = self.plans[0].pass_, self.x.dtype
+        x_dtype, y_dtype = {
+            "forward": (dtype, result),
+            "input_grad": (result, dtype),
+            "weight_grad": (dtype, dtype),
+        }[pass_]
+        images = max(map(length, self.parts))
+        items = sum(
+            math.prod(side.shape(images))
+            for side, its in ((self.x, x_dtype), (self.y, y_dtype))
+            if not side.takes(its)
+        )
+        weights = math.prod(self.plans[0].geometry.w_shape)
+        if pass_ == "weight_grad":  # the sum, and what is added to it
+            items += weights * min(2, len(self.parts))
+        elif dtype != inner:
+            items += weights
+        return items * inner.itemsize
 
 
 def make_blocks(

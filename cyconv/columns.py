@@ -25,18 +25,26 @@ def im2col(
     Parameters
     ----------
     x : array, shape (N, C, *spatial)
+        The images. Always with a batch axis: its number of axes says how many are spatial.
     kernel_size : int or one int a spatial axis
+        The size of the window.
     stride, padding, dilation
         As for `conv`.
 
     Returns
     -------
     array, shape (N, C * prod(kernel_size), prod(output))
+        Of the dtype of x, or float64 where that is no float.
 
     Raises
     ------
     TypeError, ValueError
         As `conv`.
+
+    References
+    ----------
+    Chellapilla, Puri, Simard: High Performance Convolutional Neural Networks for Document
+    Processing (2006), section 4.1.
 
     Examples
     --------
@@ -57,7 +65,7 @@ def im2col(
     x = native(x, dtype).reshape(g.x_shape)
     axes = g.axes()
     for n in range(g.batch):
-        made = cols[n].astype(inner, copy=False)
+        made = cols[n] if inner == dtype else np.empty(cols.shape[1:], inner)
         kernels.of[inner].im2col(native(x[n : n + 1], inner), made, axes)
         if made.dtype != dtype:
             cols[n] = made
@@ -77,6 +85,7 @@ def col2im(
     Parameters
     ----------
     cols : array, shape (N, C * prod(kernel_size), prod(output))
+        Columns, or a gradient with respect to them.
     x_size : tuple of int
         The spatial size of the image.
     kernel_size, stride, padding, dilation
@@ -85,7 +94,7 @@ def col2im(
     Returns
     -------
     array, shape (N, C, *x_size)
-        Each cell is the sum of its copies.
+        Each cell is the sum of its copies. Of the dtype of cols, or float64 where that is no float.
 
     Raises
     ------

@@ -3,8 +3,7 @@ inside."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyconv.integers import choice
 
@@ -18,8 +17,7 @@ def is_last(data_format: Any) -> bool:
     return choice("data_format", data_format, DATA_FORMATS) == "channels_last"
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """Images with `rank` spatial axes, with or without a batch axis, channels first or last.
 
     Examples

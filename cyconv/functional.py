@@ -52,7 +52,7 @@ def conv(
         Filters are split into this many groups, each of which reads its own C/groups channels.
     padding_mode : {"zeros", "reflect", "symmetric", "replicate", "circular"}
         What the padding holds: zeros; the cells inside the border, mirrored at the outermost one or
-        at its edge (as "reflect" and "symmetric" of `numpy.pad`); the outermost one, repeated; or
+        at its edge (as "reflect" and "symmetric" of ``numpy.pad``); the outermost one, repeated; or
         those of the other end. It may be less wide than the axis for "reflect", as wide for
         "symmetric" and "circular".
     data_format : {"channels_first", "channels_last"}
@@ -70,8 +70,8 @@ def conv(
     -------
     array, shape (N, F, *output)
         Along each axis ``floor((size + pads - dilation*(kernel-1) - 1) / stride) + 1`` positions.
-        Its dtype is ``np.result_type`` of the arrays, or float64 where that is no float. (float16
-        is computed in float32.)
+        Its dtype is ``np.result_type`` of the arrays, or float64 where that is no float; float16
+        is computed in float32. New, writeable and C-contiguous, unless it is `out`.
 
     Raises
     ------
@@ -102,13 +102,11 @@ def conv(
         b = array("b", b)
     made = prepare(
         "forward",
-        (x.shape, w.shape),
+        (x.shape, w.shape, None if b is None else b.shape),
         (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("x", "w", "b"),
         (x.dtype, w.dtype, None if b is None else b.dtype),
     )
-    if b is not None and b.shape != (w.shape[0],):
-        raise ValueError(f"b must have shape {(w.shape[0],)}, one number a filter; got {b.shape}")
     return made.run((x, w, b), out)
 
 
@@ -117,8 +115,9 @@ def convolve(
 ) -> Array:
     """`conv` for layers: of arrays that are known to fit but for x, with all options, in the order
     of its signature up to algorithm, and what is kept of w."""
+    shapes = x.shape, w.shape, None if b is None else b.shape
     dtypes = x.dtype, w.dtype, None if b is None else b.dtype
-    made = prepare("forward", (x.shape, w.shape), options, ("x", "w", "b"), dtypes)
+    made = prepare("forward", shapes, options, ("x", "w", "b"), dtypes)
     return made.run((x, w, b), None, packs)
 
 
@@ -155,11 +154,17 @@ def conv_input_grad(
     Returns
     -------
     array, shape x_shape
+        The gradient with respect to x, of the dtype that `conv` would give dy and w.
 
     Raises
     ------
     TypeError, ValueError
         As `conv`, and where the shape of dy is not that of the output.
+
+    See Also
+    --------
+    conv_weight_grad : The gradient with respect to the filters.
+    conv_transpose : The same as an operation of its own, with a bias.
 
     Examples
     --------
@@ -175,12 +180,11 @@ def conv_input_grad(
     dy, w = array("dy", dy), array("w", w)
     made = prepare(
         "input_grad",
-        (shape("x_shape", x_shape), w.shape),
+        (shape("x_shape", x_shape), w.shape, dy.shape),
         (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("dy", "w"),
         (dy.dtype, w.dtype),
     )
-    check_dy("dy", dy, made.y_shape)
     return made.run((dy, w), out)
 
 
@@ -212,11 +216,13 @@ def conv_weight_grad(
     w_shape : tuple of int
         The shape of w, (F, C/groups, *kernel).
     stride, padding, dilation, groups, padding_mode, data_format, algorithm, out
-        As for `conv`.
+        As for `conv`. A weight gradient that the algorithm lacks is computed by "gemm".
 
     Returns
     -------
     array, shape w_shape
+        The gradient with respect to w, summed over the batch, of the dtype that `conv` would give
+        dy and x.
 
     Raises
     ------
@@ -234,15 +240,13 @@ def conv_weight_grad(
              [20., 24.]]]])
     """
     dy, x = array("dy", dy), array("x", x)
-    sizes = shape("w_shape", w_shape)
     made = prepare(
         "weight_grad",
-        (x.shape, sizes),
+        (x.shape, shape("w_shape", w_shape), dy.shape),
         (stride, padding, dilation, groups, padding_mode, data_format, algorithm),
         ("dy", "x"),
         (dy.dtype, x.dtype),
     )
-    check_dy("dy", dy, made.y_shape)
     return made.run((dy, x), out)
 
 
@@ -276,15 +280,21 @@ def conv_forward(
     Parameters
     ----------
     X : array, shape (N, C, *spatial)
+        The input.
     W : array, shape (F, C/groups, *kernel)
+        The filters.
     b : array, shape (F,) or (F, 1), optional
-    stride, padding, dilation, groups, **options
+        The bias, one number a filter.
+    stride, padding, dilation, groups
         As for `conv`; but note the padding of 1, which fits 3x3 filters.
+    **options
+        As for `conv`: padding_mode, data_format, algorithm, out.
 
     Returns
     -------
     out : array, shape (N, F, *output)
-    cache
+        As `conv` returns it.
+    cache : object
         To be handed to `conv_backward`. It refers to X and W and copies neither, so they must not
         change in between.
 
@@ -325,22 +335,26 @@ def conv_backward(
     ----------
     dout : array, shape (N, F, *output)
         The gradient with respect to the output of `conv_forward`.
-    cache
+    cache : object
         What `conv_forward` returned.
     need : iterable of {"X", "W", "b"}
         Which gradients to compute.
 
     Returns
     -------
-    dX, dW, db : array or None
-        Each of the shape of what it belongs to and of the dtype of the output; None where it is
-        not needed, or where there was no b.
+    dX : array, shape of X, or None
+        None where it is not needed, and so for the others.
+    dW : array, shape of W, or None
+        Summed over the batch.
+    db : array, shape of b, or None
+        None also where there was no b. All three are of the dtype of the output.
 
     Raises
     ------
-    TypeError, ValueError
-        Where dout is not an array of real numbers, its shape is not that of the output, or `need`
-        names something else.
+    TypeError
+        Where dout is not an array of real numbers, or cache is not what `conv_forward` returned.
+    ValueError
+        Where the shape of dout is not that of the output, or `need` names something else.
 
     Examples
     --------
@@ -365,7 +379,7 @@ def conv_backward(
     X, W, dtype = cache.X, cache.W, cache.dtype
     dy = array("dout", dout)
     check_real("dout", dy.dtype)
-    check_dy("dout", dy, cache.out_shape)
+    check_dy("dout", dy.shape, cache.out_shape)
     dy = native(dy, dtype)
     dX = dW = db = None
     if "X" in need:

@@ -27,7 +27,7 @@ def integer(name: str, value: Any, minimum: int) -> int:
 
     An integer is anything with ``__index__`` except a bool.
     """
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool)):  # older NumPy's has an __index__
         raise TypeError(f"{name} must be an integer, not {value!r}")
     try:
         number = operator.index(value)

@@ -52,26 +52,88 @@ class Layer(Parameters):
         self._cache: Any = None  # from forward to backward; it holds x
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return y, (N, F, *output), for x, (N, C, *size), and remember nothing.
+        """Compute y, and remember nothing.
 
         Any number of threads may call one layer at the same time.
+
+        Parameters
+        ----------
+        x : array, shape (N, C, *size)
+            The input; cast to the layer's dtype.
+
+        Returns
+        -------
+        array, shape (N, F, *output)
+            Of the layer's dtype.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import cyconv
+        >>> cyconv.Conv2D(1, 2, kernel_size=3)(np.ones((5, 1, 8, 8))).shape
+        (5, 2, 6, 6)
         """
         return self._compute(cast("x", x, self.dtype))
 
     def forward(self, x: ArrayLike) -> Array:
-        """Return y, (N, F, *output), for x, (N, C, *size), and remember x for `backward`.
+        """Compute y, and remember x for `backward`.
 
-        An x of the layer's dtype is remembered by reference: do not change it in between.
+        Parameters
+        ----------
+        x : array, shape (N, C, *size)
+            The input; cast to the layer's dtype. If it has that dtype it is remembered by
+            reference: do not change it before `backward`.
+
+        Returns
+        -------
+        array, shape (N, F, *output)
+            Of the layer's dtype.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import cyconv
+        >>> layer = cyconv.Conv1D(1, 2, kernel_size=3, dtype=np.float64)
+        >>> y = layer.forward(np.ones((5, 1, 8)))
+        >>> y.shape, y.dtype
+        ((5, 2, 6), dtype('float64'))
         """
         y, self._cache = self._remember(cast("x", x, self.dtype))
         return y
 
     def backward(self, dy: ArrayLike, input_grad: bool = True) -> Array | None:
-        """Set `weight_grad` and `bias_grad`, and return dx, (N, C, *size).
+        """Set `weight_grad` and `bias_grad`, and compute dx.
 
-        dy, (N, F, *output), is the gradient of the loss with respect to what the last `forward`
-        returned. With `input_grad=False`, as a network's first layer can have it, dx is None and
-        costs nothing. Raises RuntimeError if there has been no `forward`.
+        The gradients are set anew, not added to those of an earlier call.
+
+        Parameters
+        ----------
+        dy : array, shape (N, F, *output)
+            The gradient of the loss with respect to what the last `forward` returned; cast to the
+            layer's dtype.
+        input_grad : bool
+            Whether dx is wanted. A network's first layer can do without, and saves the time.
+
+        Returns
+        -------
+        array, shape (N, C, *size), or None
+            The gradient of the loss with respect to x, where it is wanted.
+
+        Raises
+        ------
+        RuntimeError
+            If there has been no `forward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import cyconv
+        >>> layer = cyconv.Conv1D(1, 2, kernel_size=3)
+        >>> y = layer.forward(np.ones((5, 1, 8)))
+        >>> layer.backward(np.ones_like(y)).shape
+        (5, 1, 8)
+        >>> layer.bias_grad
+        array([30., 30.], dtype=float32)
         """
         if self._cache is None:
             raise RuntimeError("backward has no x to work with: call forward(x) first")
@@ -83,7 +145,26 @@ class Layer(Parameters):
     def output_shape(self, x_shape: Iterable[int]) -> tuple[int, ...]:
         """Return the shape of y for an x of this shape, computing nothing else.
 
-        Raises ValueError where the layer cannot take such an x.
+        Parameters
+        ----------
+        x_shape : tuple of int
+            The shape of x, (N, C, *size).
+
+        Returns
+        -------
+        tuple of int
+            The shape of y, (N, F, *output).
+
+        Raises
+        ------
+        ValueError
+            Where the layer cannot take such an x.
+
+        Examples
+        --------
+        >>> import cyconv
+        >>> cyconv.Conv2D(3, 8, kernel_size=3, stride=2).output_shape((1, 3, 224, 224))
+        (1, 8, 111, 111)
         """
         sizes = shape("x_shape", x_shape)
         last = is_last(self.data_format)

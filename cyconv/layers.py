@@ -84,7 +84,7 @@ class _Conv(Layer):
     def _gradients(
         self, dy: Array, need: tuple[str, ...]
     ) -> tuple[Array | None, Array | None, Array | None]:
-        check_dy("dy", dy, self._cache.out_shape)
+        check_dy("dy", dy.shape, self._cache.out_shape)
         return conv_backward(dy, self._cache, need=need)
 
 
@@ -96,7 +96,16 @@ def _short(pads: str | Pads) -> str | tuple[int, ...] | Pads:
 
 
 class Conv1D(_Conv):
-    """Convolution over one axis, from x (N, C, L) to y (N, F, L'). All else as `Conv2D`.
+    """Convolution over one axis, from x (N, C, L) to y (N, F, L').
+
+    Methods, attributes and errors are those of `Conv2D`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        As for `Conv2D`.
+    padding_mode, data_format, dtype, rng, algorithm
+        As for `Conv2D`.
 
     Examples
     --------
@@ -153,6 +162,11 @@ class Conv2D(_Conv):
         If an argument has the wrong type or is out of range; from the methods, if an array does
         not hold real numbers or its shape does not fit.
 
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers (2015), section 2.2: the first weights, with
+    PyTorch's slope of sqrt(5).
+
     Examples
     --------
     >>> import numpy as np
@@ -175,7 +189,15 @@ class Conv2D(_Conv):
 
 class Conv3D(_Conv):
     """Convolution over three axes, from x (N, C, D, H, W) to y (N, F, D', H', W').
-    All else as `Conv2D`.
+
+    Methods, attributes and errors are those of `Conv2D`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        As for `Conv2D`.
+    padding_mode, data_format, dtype, rng, algorithm
+        As for `Conv2D`.
 
     Examples
     --------

@@ -14,8 +14,8 @@ is that of the image.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ Array = NDArray[Any]
 PADDING_MODES = ("zeros", "reflect", "symmetric", "replicate", "circular")
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
+class Border(NamedTuple):
     """The pads of three spatial axes, of any mode but zeros."""
 
     mode: str

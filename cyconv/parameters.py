@@ -27,7 +27,7 @@ class Parameters:
         rng: int | np.random.Generator | None,
     ) -> None:
         """Draw a weight of this shape, and a bias of so many filters, if any."""
-        if dtype is None or dtype not in DTYPES:
+        if not _is_known(dtype):
             raise TypeError(f"dtype must be float16, float32 or float64, not {dtype!r}")
         check_countable("weight", shape)
         bound = 1 / math.sqrt(math.prod(shape[1:]))  # Kaiming uniform, a = sqrt(5), comes to this
@@ -45,13 +45,15 @@ class Parameters:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float16, float32 or float64: x and dy are cast to it."""
+        """The dtype of the parameters and of the results, to which x and dy are cast."""
         return self.weight.dtype
 
     @property
     def weight(self) -> Array:
-        """The kernels, (F, C/groups, *kernel), or (C, F/groups, *kernel) of a
-        transposed convolution. Assigning copies into this same array."""
+        """The kernels, (F, C/groups, *kernel), or (C, F/groups, *kernel) of a transposed layer.
+
+        Assigning copies into this same array.
+        """
         return self._named["weight"]
 
     @weight.setter
@@ -74,20 +76,69 @@ class Parameters:
         """Yield (parameter, gradient) pairs, for an optimiser that updates parameters in place.
 
         Ask again after each `backward`: the parameters stay the same arrays as long as the layer
-        lives, the gradients are new ones each time (None before the first).
+        lives, the gradients are new ones each time.
+
+        Yields
+        ------
+        tuple of (array, array or None)
+            The weight, and the bias if there is one, each with its gradient: None before the
+            first `backward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import cyconv
+        >>> layer = cyconv.Conv2D(1, 2, kernel_size=3)
+        >>> dx = layer.backward(layer.forward(np.ones((1, 1, 8, 8))))
+        >>> for parameter, gradient in layer.parameters():
+        ...     parameter -= 0.01 * gradient
         """
         for name, parameter in self._named.items():
             yield parameter, getattr(self, f"{name}_grad")
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of the parameters under the names weight and, if there is one, bias."""
+        """Return copies of the parameters by their names.
+
+        Returns
+        -------
+        dict of {str: array}
+            ``weight`` and, if there is one, ``bias``.
+
+        Examples
+        --------
+        >>> import cyconv
+        >>> {name: a.shape for name, a in cyconv.Conv2D(1, 2, kernel_size=3).state_dict().items()}
+        {'weight': (2, 1, 3, 3), 'bias': (2,)}
+        """
         return {name: parameter.copy() for name, parameter in self._named.items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy all parameters in, or on any error none.
 
-        `state` has the names and shapes of `state_dict`: that of another layer, here or in
-        PyTorch, or an open ``.npz``. Raises KeyError if a name is missing or not expected.
+        Parameters
+        ----------
+        state : mapping of {str: array}
+            With the names and shapes of `state_dict`: that of another layer, here or in PyTorch,
+            or an open ``.npz``. Cast to the layer's dtype.
+
+        Raises
+        ------
+        TypeError
+            If state is no mapping, or holds no real numbers.
+        KeyError
+            If a name is missing or not expected.
+        ValueError
+            If a shape is another.
+        RuntimeError
+            If the layer is frozen.
+
+        Examples
+        --------
+        >>> import cyconv
+        >>> layer, other = (cyconv.Conv2D(1, 2, kernel_size=3, rng=seed) for seed in (0, 1))
+        >>> layer.load_state_dict(other.state_dict())
+        >>> bool((layer.weight == other.weight).all())
+        True
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state must map names to arrays, not {type(state).__name__}")
@@ -113,6 +164,23 @@ class Parameters:
         Copies and pickles are frozen, too.
 
         A view of a part of the weight that was made before can still be written through: do not.
+
+        Returns
+        -------
+        the layer
+            So that it can be frozen as it is made.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import cyconv
+        >>> layer = cyconv.Conv2D(1, 2, kernel_size=3).freeze()
+        >>> layer(np.ones((1, 8, 8))).shape
+        (2, 6, 6)
+        >>> layer.weight[...] = 0
+        Traceback (most recent call last):
+            ...
+        ValueError: assignment destination is read-only
         """
         for parameter in self._named.values():
             parameter.flags.writeable = False
@@ -120,7 +188,20 @@ class Parameters:
         return self
 
     def unfreeze(self) -> Self:
-        """Drop what was kept of the weights, make weight and bias writeable, return the layer."""
+        """Drop what was kept of the weights, and make weight and bias writeable.
+
+        Returns
+        -------
+        the layer
+            As `freeze` does.
+
+        Examples
+        --------
+        >>> import cyconv
+        >>> layer = cyconv.Conv2D(1, 2, kernel_size=3).freeze()
+        >>> layer.unfreeze().frozen
+        False
+        """
         self._packs.switch(False)
         for name, parameter in self._named.items():
             try:
@@ -145,6 +226,13 @@ class Parameters:
                 raise ValueError(f"{name} must have shape {shape}, got {a.shape}")
         for name, a in arrays.items():
             self._named[name][...] = a
+
+
+def _is_known(dtype: DTypeLike) -> bool:
+    try:
+        return dtype is not None and np.dtype(dtype) in DTYPES
+    except (TypeError, ValueError):  # it describes no dtype at all
+        return False
 
 
 def cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:

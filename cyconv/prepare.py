@@ -11,7 +11,16 @@ import numpy as np
 
 from cyconv import rows
 from cyconv.adjoint import transposed_geometry
-from cyconv.arguments import Array, DType, check_out, computed_in, native, result_dtype
+from cyconv.arguments import (
+    Array,
+    DType,
+    check_b,
+    check_dy,
+    check_out,
+    computed_in,
+    native,
+    result_dtype,
+)
 from cyconv.bias import add_bias
 from cyconv.blocks import Blocks, make_blocks
 from cyconv.form import Form, form_of, is_last
@@ -24,6 +33,8 @@ from cyconv.plan import Plan, check_algorithm, plan
 from cyconv.rows import Rows
 
 Shape = tuple[int, ...]
+# Those of x and w, and that of b where y is computed, and of dy where a gradient is, or None.
+Shapes = tuple[Shape, Shape, Shape | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +106,16 @@ class Prepared:
 
 def prepare(
     pass_: str,
-    shapes: tuple[Shape, Shape],
+    shapes: Shapes,
     options: tuple[Any, ...],
     names: tuple[str, ...],
     dtypes: tuple[DType | None, ...],
 ) -> Prepared:
     """Check everything that does not depend on the values of arrays, and make the plan.
 
-    `shapes` are those of x and w; `options` stride, padding, dilation, groups, padding_mode,
-    data_format and algorithm, or, for a pass of ADJOINTS, stride, padding, output_padding,
-    dilation, groups, data_format and algorithm; `names` and `dtypes` belong to the arrays.
+    `options` are stride, padding, dilation, groups, padding_mode, data_format and algorithm, or,
+    for a pass of ADJOINTS, stride, padding, output_padding, dilation, groups, data_format and
+    algorithm; `names` and `dtypes` belong to the arrays.
     """
     if _PLAIN.issuperset(map(type, options)) or all(map(_is_key, options)):
         return _prepare_once(pass_, shapes, options, names, dtypes)
@@ -128,15 +139,17 @@ ADJOINTS = {
     "transpose_input_grad": "forward",
     "transpose_weight_grad": "weight_grad",
 }
+_FORWARD = ("forward", "transpose", "transpose_padded")
 
 
 def _prepare(
     pass_: str,
-    shapes: tuple[Shape, Shape],
+    shapes: Shapes,
     options: tuple[Any, ...],
     names: tuple[str, ...],
     dtypes: tuple[DType | None, ...],
 ) -> Prepared:
+    x_shape, w_shape, other = shapes
     dtype = result_dtype(names, dtypes)
     *_, data_format, algorithm = options
     check_algorithm(algorithm)
@@ -145,19 +158,28 @@ def _prepare(
     if pass_ in ADJOINTS:
         stride, padding, extra, dilation, groups, *_ = options
         pairs = pass_ == "transpose_padded"
-        g = transposed_geometry(*shapes, stride, padding, extra, dilation, groups, last, pairs)
+        g = transposed_geometry(
+            x_shape, w_shape, stride, padding, extra, dilation, groups, last, pairs
+        )
     else:
         stride, padding, dilation, groups, mode, *_ = options
         choice("padding_mode", mode, PADDING_MODES)
         x_name = "x_shape" if pass_ == "input_grad" else "x"
         w_name = "w_shape" if pass_ == "weight_grad" else "w"
         numbers = stride, padding, dilation, groups
-        g, pads = geometry_and_pads(*shapes, *numbers, x_name, w_name, last)
+        g, pads = geometry_and_pads(x_shape, w_shape, *numbers, x_name, w_name, last)
         border = border_of(mode, pads, g, x_name)
-    form = form_of(*shapes, last)
+    form = form_of(x_shape, w_shape, last)
     core = ADJOINTS.get(pass_, pass_)
     x, y = form.write(g.x_shape), form.write(g.y_shape)
-    results = {"forward": y, "input_grad": x, "weight_grad": shapes[1]}
+    results = {"forward": y, "input_grad": x, "weight_grad": w_shape}
+    y_shape = x if pass_ in ADJOINTS else y
+    if other is not None:
+        if pass_ in _FORWARD:
+            check_b(other, g.channels if pass_ in ADJOINTS else g.filters)
+        else:
+            check_dy("dy", other, y_shape)
+    np.empty(results[core], dtype)  # where there is no memory, there need be no plan either
     made, detour = _plan(g, border, last, dtype, core, algorithm)
     plain = detour is None and not last and all(d is None or d == dtype for d in dtypes)
     return Prepared(
@@ -165,7 +187,7 @@ def _prepare(
         dtype=dtype,
         shapes=_shapes(g, form, core),
         out_shape=results[core],
-        y_shape=x if pass_ in ADJOINTS else y,
+        y_shape=y_shape,
         whole=made.whole if plain else None,
         detour=detour,
         last=last,

@@ -10,8 +10,7 @@ With positions in the rows, x is (N * positions, C) and y (N * positions, F): no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from cyconv.algorithms import pointwise
 from cyconv.arguments import native
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, length, made_of
 from cyconv.plan import Plan
 from cyconv.tiling import pieces, wanted_pieces
 
@@ -34,8 +34,7 @@ def serves(g: Geometry, algorithm: str) -> bool:
     return pointwise.serves(g) and g.groups == 1 and algorithm in ("auto", "gemm")
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """A pass of a convolution, as one product of matrices cut into pieces."""
 
     plan: Plan
@@ -63,8 +62,7 @@ class Rows:
         self._multiply(x, w, bias[0] if bias else None, y)
 
     def _multiply(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
-        by_row = len(x) >= w.shape[1]
-        parts = pieces(len(x) if by_row else w.shape[1], wanted_pieces(self.plan.geometry))
+        by_row, parts = self._cut()
 
         def task(index: int) -> None:
             part = parts[index]
@@ -78,17 +76,22 @@ class Rows:
 
         threads.run(task, len(parts), self.plan.seconds, blas=self.plan.large_products)
 
+    def _cut(self) -> tuple[bool, list[slice]]:
+        """Pieces of the rows of x, or where there are more of those, of the columns of w."""
+        g = self.plan.geometry
+        rows = g.batch * g.positions
+        columns = g.filters if self.plan.pass_ == "forward" else g.channels
+        return rows >= columns, pieces(max(rows, columns), wanted_pieces(g))
+
     def _sum(self, dy: Array, x: Array, dw: Array) -> None:
-        number = min(wanted_pieces(self.plan.geometry), max(1, SUM_BYTES // dw.nbytes))
-        if number == 1:  # large weights: a block of filters is a product of its own
-            blocks = pieces(len(dw), wanted_pieces(self.plan.geometry))
+        by_row, parts = self._cut_sum()
+        if not by_row:  # large weights: a block of filters is a product of its own
 
             def fill(index: int) -> None:
-                np.matmul(dy[:, blocks[index]].T, x, out=dw[blocks[index]])
+                np.matmul(dy[:, parts[index]].T, x, out=dw[parts[index]])
 
-            threads.run(fill, len(blocks), self.plan.seconds, blas=self.plan.large_products)
+            threads.run(fill, len(parts), self.plan.seconds, blas=self.plan.large_products)
             return
-        parts = pieces(len(x), number)
         sums = np.empty((len(parts), *dw.shape), dw.dtype)
 
         def add(index: int) -> None:
@@ -97,3 +100,26 @@ class Rows:
         threads.run(add, len(parts), self.plan.seconds, blas=self.plan.large_products)
         with threads.quiet():
             np.sum(sums, axis=0, out=dw)
+
+    def _cut_sum(self) -> tuple[bool, list[slice]]:
+        """Pieces of the rows of dy and x, or where few accumulators are allowed, of the filters."""
+        g = self.plan.geometry
+        nbytes = g.filters * g.channels * self.plan.dtype.itemsize
+        number = min(wanted_pieces(g), max(1, SUM_BYTES // nbytes))
+        if number == 1:
+            return False, pieces(g.filters, wanted_pieces(g))
+        return True, pieces(g.batch * g.positions, number)
+
+    def outline(self) -> Outline:
+        """What the pass goes through and takes, for `describe`."""
+        g, shared, own = self.plan.geometry, 0, 0
+        if self.plan.pass_ == "weight_grad":
+            by_row, parts = self._cut_sum()
+            shared = len(parts) * g.filters * g.channels if by_row else 0
+        else:
+            by_row, parts = self._cut()
+            own = 0 if by_row else g.batch * g.positions * max(map(length, parts))
+        words = made_of(len(parts), "piece", max(map(length, parts)), "row" if by_row else "column")
+        number = threads.members(len(parts), self.plan.seconds, blas=self.plan.large_products)
+        method = "a matrix product of the arrays as they are, channels last"
+        return Outline("gemm", "rows", method, words, len(parts), number, shared, own)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import math
 import os
 import threading
@@ -22,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from cyconv import kernels
 from cyconv.integers import integer
@@ -95,6 +95,11 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that a convolution may use.
 
+    Returns
+    -------
+    int
+        At least 1.
+
     Examples
     --------
     >>> import cyconv
@@ -105,17 +110,24 @@ def get_num_threads() -> int:
 
 
 class _Blas:
-    """Holds BLAS to one thread while any region multiplies; many regions may do so at once."""
+    """Holds BLAS to one thread while any region multiplies; many regions may do so at once.
+
+    A signal's exception may come between any two steps. So both `hold` and `release` can be begun
+    again from wherever they were: who holds is a set, not a count, and what the limits were before
+    is forgotten last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._libraries: list[Any] | None = None
-        self._before: list[int] = []
-        self._holders = 0
+        self._holders: set[object] = set()
+        self._before: list[int] | None = None
+        self._held = False
 
     @property
     def libraries(self) -> list[Any]:
         if self._libraries is None:  # milliseconds, so not at import
+            from threadpoolctl import ThreadpoolController
+
             found = ThreadpoolController().select(user_api="blas")
             self._libraries = list(found.lib_controllers)
         return self._libraries
@@ -123,25 +135,26 @@ class _Blas:
     def describe(self) -> list[str]:
         return [f"{b.internal_api} {b.version}" for b in self.libraries]
 
-    def __enter__(self) -> None:
+    def hold(self, holder: object) -> None:
         with self._lock:
-            if self._holders == 0:
+            self._holders.add(holder)
+            if self._before is None:
                 self._before = [library.get_num_threads() for library in self.libraries]
-            # Counted before it is done: a child forked in between restores what it finds counted.
-            self._holders += 1
-            try:
-                if self._holders == 1:
-                    self._set([1] * len(self._before))
-            except BaseException:  # a signal's
-                self._holders -= 1
-                self._set(self._before)
-                raise
+            if not self._held:
+                self._set([1] * len(self._before))
+                self._held = True
 
-    def __exit__(self, *_: object) -> None:
+    def release(self, holder: object) -> None:
         with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                self._set(self._before)
+            self._holders.discard(holder)
+            if not self._holders:
+                self._restore()
+
+    def _restore(self) -> None:
+        self._held = False
+        if self._before is not None:
+            self._set(self._before)
+            self._before = None
 
     def _set(self, numbers: list[int]) -> None:
         for library, number in zip(self.libraries, numbers, strict=True):
@@ -155,9 +168,8 @@ class _Blas:
     def after_fork(self) -> None:
         """In the child no region is under way, whatever the parent's other threads were doing."""
         self._lock = threading.Lock()
-        if self._holders:
-            self._holders = 0
-            self._set(self._before)
+        self._holders.clear()
+        self._restore()
 
 
 def quiet() -> np.errstate:
@@ -169,7 +181,7 @@ def quiet() -> np.errstate:
 class _Region:
     """The tiles of one convolution, and who is at work on them."""
 
-    __slots__ = ("_done", "_left", "_lock", "_next", "count", "error", "helpers", "places", "task")
+    __slots__ = ("_alarm", "_left", "_lock", "_next", "count", "error", "helpers", "places", "task")
 
     def __init__(self, task: Callable[[int], None], count: int) -> None:
         self.task = task
@@ -179,7 +191,7 @@ class _Region:
         self.helpers = 0
         self._next = 0
         self._lock = threading.Lock()
-        self._done: threading.Condition | None = None
+        self._alarm: threading.Lock | None = None  # of a caller who sleeps
         self._left = np.zeros(1, np.longlong)
 
     def work(self) -> None:
@@ -208,29 +220,23 @@ class _Region:
     def leave(self) -> None:
         with self._lock:
             self.helpers -= 1
+            if not self.helpers and self._alarm is not None:
+                self._alarm.release()
+                self._alarm = None
             self._left += 1
-            if self._done is not None:
-                self._done.notify()
 
     def wait(self) -> None:
-        """Wait for the tiles that helpers are still computing, come what may: they write into
-        arrays of the caller's. A signal's exception is raised after that."""
-        interruption: BaseException | None = None
+        """Wait for the tiles that helpers are still computing."""
         while self.helpers:
-            try:
-                self._wait()
-            except BaseException as signal:
-                interruption = signal
-        if interruption is not None:
-            raise interruption
-
-    def _wait(self) -> None:
-        left = int(self._left[0])
-        if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE, CALLER_AFTER):
-            return
-        with self._lock:
-            self._done = threading.Condition(self._lock)
-            self._done.wait_for(lambda: self.helpers == 0)
+            left = int(self._left[0])
+            if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE, CALLER_AFTER):
+                continue
+            with self._lock:
+                if not self.helpers:
+                    return
+                alarm = self._alarm = threading.Lock()
+                alarm.acquire()
+            alarm.acquire()
 
 
 class _Pool:
@@ -245,11 +251,14 @@ class _Pool:
         self._sleepers: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
         self._avoided = -1
-        self._closed = False
+        # A closed pool has no workers: who ends another interpreter does not end its threads first,
+        # and Python 3.11 aborts when it finds them.
+        self._closed = not _in_main_interpreter()
 
     def run(self, region: _Region, helpers: int) -> None:
         """Work on the region, with up to `helpers` workers beside the caller."""
         region.places = helpers
+        interruption = None
         try:
             with self._lock:
                 self._grow(helpers)
@@ -258,8 +267,16 @@ class _Pool:
                 self._wake(helpers)
             region.work()
         finally:
-            self._end(region)
-            region.wait()
+            # Come what may: helpers write into arrays of the caller's.
+            while True:  # here, since a signal may end a function before its first line
+                try:
+                    self._end(region)
+                    region.wait()
+                    break
+                except BaseException as signal:
+                    interruption = signal
+            if interruption is not None:
+                raise interruption
 
     def _keep_off(self, core: int) -> None:
         """Keep the workers off the core of the caller, where the system likes to wake them: there
@@ -286,12 +303,13 @@ class _Pool:
 
     def _grow(self, size: int) -> None:
         while len(self._workers) < size and not self._closed:
-            worker = threading.Thread(target=self._serve, name="cyconv", daemon=True)
             try:
+                worker = threading.Thread(target=self._serve, name="cyconv", daemon=True)
+                self._workers.append(worker)  # first, should a signal come while it starts
                 worker.start()
-            except RuntimeError:  # no threads on this platform, or no more of them
+            except RuntimeError:  # no threads on this platform or in this interpreter, or no more
+                self._workers = [worker for worker in self._workers if worker.ident is not None]
                 return
-            self._workers.append(worker)
             self._avoided = -1
 
     def _serve(self) -> None:
@@ -320,7 +338,8 @@ class _Pool:
             self._closed = True
             self._wake(len(self._sleepers))
         for worker in self._workers:
-            worker.join()
+            if worker.is_alive():
+                worker.join()
 
 
 def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) -> None:
@@ -330,32 +349,49 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
     that BLAS might spread over threads of its own. The first exception that a tile raises reaches
     the caller, after all tiles that were under way have ended.
     """
-    if blas:
-        with _blas:
-            _run(task, count, seconds, may_share=bool(_blas.libraries))
-    else:
-        _run(task, count, seconds, may_share=True)
+    if not blas:
+        _run(task, count, members(count, seconds, blas=False))
+        return
+    holder, interruption = object(), None
+    try:
+        _blas.hold(holder)
+        _run(task, count, members(count, seconds, blas=True))
+    finally:
+        while True:  # here, since a signal may end a function before its first line
+            try:
+                _blas.release(holder)
+                break
+            except BaseException as signal:
+                interruption = signal
+        if interruption is not None:
+            raise interruption
 
 
 def drain(task: Callable[[int], None], count: int, seconds: float) -> None:
     """Call task(0), ... on as many threads as pay, at most `count`: each takes what there is to do
     from a counter that they share, until nothing is left, so that one call alone can do it all."""
-    threads = min(_num_threads, count)
-    if threads < 2 or seconds < SMALL:
+    number = members(count, seconds, blas=False)
+    if number == 1:
         task(0)
     else:
-        _run(task, threads, seconds, may_share=True)
+        _run(task, number, number)
 
 
-def _run(task: Callable[[int], None], count: int, seconds: float, may_share: bool) -> None:
-    helpers = min(_num_threads, count) - 1
-    if helpers < 1 or seconds < SMALL or not may_share:
+def members(count: int, seconds: float, *, blas: bool) -> int:
+    """How many threads a region of `count` tasks is for, the caller among them: see `run`."""
+    if _num_threads < 2 or count < 2 or seconds < SMALL or (blas and not _blas.libraries):
+        return 1
+    return min(_num_threads, count)
+
+
+def _run(task: Callable[[int], None], count: int, number: int) -> None:
+    if number == 1:
         with quiet():
             for tile in range(count):
                 task(tile)
         return
     region = _Region(task, count)
-    _pool.run(region, helpers)
+    _pool.run(region, number - 1)
     if region.error is not None:
         raise region.error
 
@@ -383,11 +419,12 @@ def scratch(slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[
     size = math.prod(shape) * dtype.itemsize
     buffer = _scratch.buffers.get(slot)
     if buffer is None or buffer.nbytes < size:
-        buffer = _aligned(size)
         if size > KEPT_SCRATCH:
-            return buffer[:size].view(dtype).reshape(shape)
-        _scratch.buffers[slot] = buffer
-        _scratch.arrays.clear()  # some of them hold the smaller buffer
+            return _aligned(size)[:size].view(dtype).reshape(shape)
+        buffer = None  # the smaller one goes, with all arrays of it, before there is another
+        _scratch.buffers.pop(slot, None)
+        _scratch.arrays.clear()
+        buffer = _scratch.buffers[slot] = _aligned(size)
     if len(_scratch.arrays) >= KEPT_ARRAYS:
         _scratch.arrays.clear()
     array = _scratch.arrays[key] = buffer[:size].view(dtype).reshape(shape)
@@ -403,6 +440,17 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     memory = np.empty(size + page, np.uint8)
     start = -memory.ctypes.data % page
     return memory[start : start + size]
+
+
+def _in_main_interpreter() -> bool:
+    try:
+        of_this, of_main = (
+            ctypes.PYFUNCTYPE(ctypes.c_void_p)((f"PyInterpreterState_{name}", ctypes.pythonapi))()
+            for name in ("Get", "Main")
+        )
+    except AttributeError:  # a Python that has only one
+        return True
+    return bool(of_this == of_main)
 
 
 def _after_fork() -> None:

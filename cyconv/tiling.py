@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,7 @@ class Tile:
         object.__setattr__(self, "count", number * (self.span.stop - self.span.start))
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one worker sums up by itself, in order: some tiles, for a block of the channels."""
 
     channels: slice
@@ -166,5 +166,5 @@ def _box(axes: NDArray[np.intp], start: Triple, stop: Triple) -> tuple[slice, ND
     shifted = axes.copy()
     shifted[:, 4] = low - np.array(start) * stride
     shifted[:, 5] = np.array(stop) - np.array(start)
-    first = int(np.ravel_multi_index(start, tuple(output)))
+    first = (start[0] * int(output[1]) + start[1]) * int(output[2]) + start[2]
     return slice(first, first + int(shifted[:, 5].prod())), shifted

@@ -49,10 +49,12 @@ class _ConvTranspose(Layer):
     ) -> None:
         self.padding = integers("padding", padding, self.rank, 0)
         self.output_padding = integers("output_padding", output_padding, self.rank, 0)
-        sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+        strides = integers("stride", stride, self.rank, 1)
+        dilations = integers("dilation", dilation, self.rank, 1)
+        check_output_padding(self.output_padding, strides, dilations)
+        sizes = {"kernel_size": kernel_size, "stride": strides, "dilation": dilations}
         channels = in_channels, out_channels
         super().__init__(channels, sizes, groups, bias, data_format, dtype, rng, algorithm)
-        check_output_padding(self.output_padding, self.stride, self.dilation)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
@@ -74,7 +76,7 @@ class _ConvTranspose(Layer):
         self, dy: Array, need: tuple[str, ...]
     ) -> tuple[Array | None, Array | None, Array | None]:
         x, y_shape = self._cache
-        check_dy("dy", dy, y_shape)
+        check_dy("dy", dy.shape, y_shape)
         options = self._options()
         dx = transpose_input_grad(dy, self.weight, x.shape, options) if "X" in need else None
         dw = transpose_weight_grad(dy, x, self.weight.shape, options)
@@ -86,7 +88,15 @@ class _ConvTranspose(Layer):
 
 class ConvTranspose1D(_ConvTranspose):
     """Transposed convolution over one axis, from x (N, C, L) to y (N, F, L').
-    All else as `ConvTranspose2D`.
+
+    Methods, attributes and errors are those of `ConvTranspose2D`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias
+        As for `ConvTranspose2D`.
+    dilation, data_format, dtype, rng, algorithm
+        As for `ConvTranspose2D`.
 
     Examples
     --------
@@ -102,6 +112,8 @@ class ConvTranspose1D(_ConvTranspose):
 
 class ConvTranspose2D(_ConvTranspose):
     """Transposed convolution over two axes, from x (N, C, H, W) to y (N, F, H', W').
+
+    Its methods are those of `Conv2D`.
 
     Parameters
     ----------
@@ -147,7 +159,15 @@ class ConvTranspose2D(_ConvTranspose):
 
 class ConvTranspose3D(_ConvTranspose):
     """Transposed convolution over three axes, from x (N, C, D, H, W) to y (N, F, D', H', W').
-    All else as `ConvTranspose2D`.
+
+    Methods, attributes and errors are those of `ConvTranspose2D`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias
+        As for `ConvTranspose2D`.
+    dilation, data_format, dtype, rng, algorithm
+        As for `ConvTranspose2D`.
 
     Examples
     --------

@@ -1,12 +1,14 @@
 """Which builds of the kernels there are to test: each that loads here, and the fallback."""
 
+import contextlib
 import importlib
 
 import numpy as np
 import pytest
 
-from cyconv import kernels
+from cyconv import kernels, prepare
 from cyconv.kernels import fallback
+from cyconv.plan import plan
 
 DTYPES = [np.float32, np.float64]
 
@@ -35,3 +37,20 @@ def refused(call, *arguments):
     except ValueError:
         return True
     return False
+
+
+def forget_plans():
+    plan.cache_clear()
+    prepare._prepare_once.cache_clear()
+
+
+@contextlib.contextmanager
+def computing_with(build):
+    """Let the functions of the public face compute with this build."""
+    forget_plans()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "of", BUILDS[build])
+        patch.setattr(kernels, "BUILD", None if build == "fallback" else build)
+        patch.setattr(kernels, "VECTOR", build not in ("fallback", "portable"))
+        yield patch
+    forget_plans()

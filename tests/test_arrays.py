@@ -19,20 +19,25 @@ def unaligned(array):
     memory = np.zeros(array.nbytes + 1, np.uint8)
     result = memory[1:].view(array.dtype).reshape(array.shape)
     result[...] = array
-    assert not result.flags.aligned
+    assert result.flags.aligned == (array.itemsize == 1)
     return result
+
+
+def bad(array):
+    """A value that spoils whatever it is added to."""
+    return {"f": np.nan, "b": True}.get(array.dtype.kind, 99)
 
 
 def spread(array):
     """Every other cell of a larger array, along every axis; nothing good lies between."""
-    memory = np.full([2 * size + 1 for size in array.shape], np.nan, array.dtype)
+    memory = np.full([2 * size + 1 for size in array.shape], bad(array), array.dtype)
     result = memory[tuple(slice(1, None, 2) for _ in array.shape)]
     result[...] = array
     return result
 
 
 def gap_after_rows(array):
-    memory = np.full((*array.shape[:-1], array.shape[-1] + 3), np.nan, array.dtype)
+    memory = np.full((*array.shape[:-1], array.shape[-1] + 3), bad(array), array.dtype)
     memory[..., :-3] = array
     return memory[..., :-3]
 

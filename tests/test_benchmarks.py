@@ -14,7 +14,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))  # last: an installed cyconv stays the one tested
 
 from benchmarks import __main__ as suite
-from benchmarks import layers, memory, report, roofline, roofline_picture, summary, timing
+from benchmarks import accuracy, layers, memory, report, roofline, roofline_picture, summary, timing
 from benchmarks.contest import WrongResultError, contest, merge
 from benchmarks.layers import LATENCY, LAYERS, Layer, make_arrays
 from benchmarks.layerwise import measure_layer
@@ -338,6 +338,27 @@ def test_roofline_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert "## Roofline" in capsys.readouterr().out
     for name in ("results.png", "results-roofline.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_errors_by_channels_from_end_to_end(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(accuracy, "CHANNELS", (4, 8))
+    path = tmp_path / "accuracy.json"
+    suite.main(["errors", "--peers", "--threads", "1", "--json", str(path)])
+    tables = json.loads(path.read_text())["tables"]
+    assert list(tables["errors"]) == ["4", "8"]
+    for row in tables["errors"].values():
+        assert list(row) == ["auto", "gemm", "direct", "winograd"]
+        assert all(0 < error < 3e-6 for errors in row.values() for error in errors.values())
+        assert row["winograd"]["y"] > row["direct"]["y"]
+    text = path.with_suffix(".md").read_text()
+    assert "at most 5e-6" in text
+    assert "| 8 |" in text
+    assert "accuracy.png" in text
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "Float32 error" in capsys.readouterr().out
 
 
 def test_a_complete_run_leaves_the_roofline_to_a_run_of_its_own():

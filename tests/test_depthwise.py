@@ -108,6 +108,25 @@ def test_weight_grad(build, case, dtype):
     check_weight_grad(build, case, dtype)
 
 
+@pytest.mark.parametrize("width", [1, 2, 9, 45])
+def test_pair(build, dtype, width):
+    """Two convolutions, with kernels and pads of their own, into every other column; the last is
+    either one's."""
+    for high in (0, 1):
+        even = Case((2, 4, 3, 5, width), (6, 2, 2, 3, 2), 1, ((1, 0), 1, (0, 1)), groups=2)
+        odd = Case((2, 4, 3, 5, width), (6, 2, 1, 5, 2), 1, (0, 2, (0, high)), groups=2, seed=1)
+        if min(odd.output) < 1:
+            continue
+        x, even_w, *_ = even.integers()
+        odd_w = odd.integers()[1]
+        axes = [described(case)[0].axes() for case in (even, odd)]
+        y = output((2, 6, 3, 5, even.output[-1] + odd.output[-1]), dtype)
+        build.depthwise_pair(apart(x, dtype), packed(even_w, dtype), packed(odd_w, dtype), y, *axes)
+        np.testing.assert_array_equal(y[..., ::2], reference.conv(x, even_w, **even.options))
+        np.testing.assert_array_equal(y[..., 1::2], reference.conv(x, odd_w, **odd.options))
+        assert_untouched(y)
+
+
 @each_dtype
 @each_build
 @given(case=cases())
@@ -168,6 +187,11 @@ def test_shapes_are_checked(build, dtype):
         lambda: weight_grad(y[..., ::-1], x, w, axes),
         lambda: weight_grad(y, x, w[:, :, :, :2].copy(), axes),
         lambda: run.depthwise_pair(x, w, w, y, axes, axes),
+        lambda: run.depthwise_memory(axes[:2], 1, 1, 4),
+        lambda: run.depthwise_memory(axes * 0, 1, 1, 4),
+        lambda: run.depthwise_memory(axes, 0, 1, 4),
+        lambda: run.depthwise_memory(axes, 1, 0, 4),
+        lambda: run.depthwise_memory(axes, 1, 1, 0),
     ):
         with pytest.raises(ValueError):  # noqa: PT011
             wrong()
@@ -261,9 +285,10 @@ def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes. (What ends
     there is the last row of the last channel of the last image.)"""
     run = kernels_of(build, dtype)
-    kinds = [(strided, kind) for kind in STRIDED] + [(narrow, kind) for kind in NARROW]
-    for (make, kind), width, start in itertools.product(kinds, WIDTHS, (False, True)):
-        case = make(kind, width)
+    strided_cases = [strided(*which) for which in itertools.product(STRIDED, WIDTHS)]
+    narrow_cases = [narrow(*which) for which in itertools.product(NARROW, WIDTHS)]
+    all_cases = [*strided_cases, *narrow_cases, *CASES.values()]
+    for case, start in itertools.product(all_cases, (False, True)):
         g, *arrays = described(case)
         x, w, b, dy = (protected(array, dtype, start) for array in arrays)
         y, dw = (protected(np.full(s, np.nan), dtype, start) for s in (g.y_shape, g.w_shape))

@@ -1,4 +1,4 @@
-"""Every wrong argument of every public function: the error names it, and shows its value."""
+"""Integers, sequences and names that are right or nearly so; the rest is in test_bad_input.py."""
 
 from fractions import Fraction
 
@@ -26,70 +26,6 @@ class Index:
 
     def __index__(self):
         return self.value
-
-
-@pytest.mark.parametrize("value", [-1, -(2**70), 2**63, 2**64, 10**30])
-@pytest.mark.parametrize(("name", "option", "least"), SCALARS)
-def test_out_of_range(name, option, least, value):
-    call = calls()[name]
-    assert_raises(ValueError, call, value, **{option: value})
-    assert_raises(ValueError, call, value, **{option: Index(value)})
-    if option != "groups":
-        assert_raises(ValueError, call, value, **{option: (1, value)})
-        assert_raises(ValueError, call, value, **{option: [value, 1]})
-    if option == "padding":
-        assert_raises(ValueError, call, value, padding=((0, 0), (value, 1)))
-
-
-@pytest.mark.parametrize(("name", "option", "least"), SCALARS)
-def test_zero(name, option, least):
-    if least == 1:
-        assert_raises(ValueError, calls()[name], 0, **{option: 0})
-        if option != "groups":
-            assert_raises(ValueError, calls()[name], 0, **{option: (1, 0)})
-
-
-NOT_INTEGERS = [1.0, 2.5, np.float64(1), True, False, np.True_, Fraction(1), 1j, b"1"]
-
-
-@pytest.mark.parametrize("value", [*NOT_INTEGERS, None, {}, object()], ids=repr)
-@pytest.mark.parametrize(("name", "option", "least"), SCALARS)
-def test_not_integers(name, option, least, value):
-    call = calls()[name]
-    shown = [value] if isinstance(value, (float, bool, complex, str)) else []
-    assert_raises(TypeError, call, *shown, **{option: value})
-    if option != "groups":
-        assert_raises(TypeError, call, **{option: (1, value)})
-        assert_raises(TypeError, call, **{option: [value, 1]})
-    if option == "padding":
-        assert_raises(TypeError, call, padding=((0, 0), (value, 1)))
-        assert_raises(TypeError, call, padding=((0, 0), value))
-
-
-@pytest.mark.parametrize("value", ["1", "11", "same"])
-@pytest.mark.parametrize(("name", "option", "least"), SCALARS)
-def test_strings(name, option, least, value):
-    """Padding may be a name; nothing may be a number in quotes."""
-    call = calls()[name]
-    if option != "padding":
-        assert_raises(TypeError, call, value, **{option: value})
-    elif value != "same":
-        assert_raises(ValueError, call, repr(value), "'same'", **{option: value})
-    if option != "groups":
-        assert_raises(TypeError, call, **{option: (1, value)})
-        assert_raises(TypeError, call, **{option: [value, value]})
-
-
-@pytest.mark.parametrize("value", [b"11", np.ones(2), np.array([True, True])], ids=repr)
-@pytest.mark.parametrize(("name", "option", "least"), SCALARS)
-def test_not_integers_though_two(name, option, least, value):
-    assert_raises(TypeError, calls()[name], **{option: value})
-
-
-@pytest.mark.parametrize("value", [(2,), [2], np.array([2]), (1, 1)], ids=repr)
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_groups_is_one_integer(name, value):
-    assert_raises(TypeError, calls()[name], groups=value)
 
 
 @pytest.mark.parametrize("like", [float, np.float64, Fraction, bool, np.bool_, complex, bytes])
@@ -141,49 +77,6 @@ def test_sequences_of_integers(name, like):
     padding = [list(map(Index, pair)) for pair in call.options["padding"]]
     for got, wanted in zip(call.results(padding=padding), call.results(), strict=True):
         np.testing.assert_array_equal(got, wanted)
-
-
-@pytest.mark.parametrize("value", [(), (1,), (1, 1, 1), [1, 1, 1, 1]])
-@pytest.mark.parametrize(("name", "option", "least"), PER_AXIS)
-def test_wrong_lengths(name, option, least, value):
-    assert_raises(ValueError, calls()[name], 2, **{option: value})
-
-
-@pytest.mark.parametrize("padding", [((1, 1),), ((1, 1, 1), (1, 1, 1)), ((1,), (1,)), ((), ())])
-@pytest.mark.parametrize("name", NAMES)
-def test_wrong_pairs(name, padding):
-    assert_raises(ValueError, calls()[name], padding=padding)
-
-
-@pytest.mark.parametrize("value", [((1, 1), (1, 1)), (1, (1, 1)), ((1, 1), 1), (1, [1])])
-@pytest.mark.parametrize(("name", "option", "least"), PER_AXIS)
-def test_nested(name, option, least, value):
-    if option != "padding":
-        assert_raises(TypeError, calls()[name], **{option: value})
-
-
-@pytest.mark.parametrize("padding", [((1, 1), (1, (1, 1))), ((1, 1), (1, 1, 1)), (((1, 1),),) * 2])
-@pytest.mark.parametrize("name", NAMES)
-def test_nested_padding(name, padding):
-    with pytest.raises((TypeError, ValueError), match="padding"):
-        calls()[name](padding=padding)
-
-
-@pytest.mark.parametrize("value", [7, 7.0, "ab", None, {}])
-@pytest.mark.parametrize(("name", "option"), SHAPES)
-def test_shapes_are_sequences(name, option, value):
-    assert_raises(TypeError, calls()[name], **{option: value})
-
-
-@pytest.mark.parametrize("value", [-1, 2**63, 10**30])
-@pytest.mark.parametrize(("name", "option"), SHAPES)
-def test_shapes_out_of_range(name, option, value):
-    call = calls()[name]
-    shape = call.options[option]
-    for axis in range(len(shape)):
-        wrong = [*shape]
-        wrong[axis] = value
-        assert_raises(ValueError, call, value, **{option: wrong})
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)

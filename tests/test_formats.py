@@ -11,7 +11,7 @@ from strategies import Case, cases
 
 import cyconv
 import cyconv.blocks
-from cyconv import prepare
+from cyconv import prepare, rows, tiling
 from cyconv.kernels import VECTOR
 
 WITH_FORMAT = ["conv", "conv_input_grad", "conv_weight_grad", "conv_forward", "conv_backward"]
@@ -92,7 +92,7 @@ def test_read_as_they_lie(case, algorithm, dtype):
     x_last = (x_shape[0], *x_shape[2:], x_shape[1])
     options = (1, 1, 1, 1, "zeros", "channels_last", algorithm)
     for pass_ in ("forward", "input_grad", "weight_grad"):
-        made = prepare.prepare(pass_, (x_last, w_shape), options, ("x",), (np.dtype(dtype),))
+        made = prepare.prepare(pass_, (x_last, w_shape, None), options, ("x",), (np.dtype(dtype),))
         assert made.detour is None
 
 
@@ -114,7 +114,7 @@ def test_blocks(monkeypatch):
             np.testing.assert_allclose(got, result, rtol=1e-3, atol=1e-2)
     made = cyconv.prepare._prepare_once(
         "forward",
-        ((7, 9, 8, 6), (4, 3, 3, 3)),
+        ((7, 9, 8, 6), (4, 3, 3, 3), None),
         (1, 1, 1, 2, "zeros", "channels_last", "auto"),
         ("x", "w"),
         (np.dtype(float),) * 2,
@@ -258,3 +258,23 @@ def test_bias_gradients_of_large_images_are_accurate(rng, data_format, dtype):
     *_, db = cyconv.conv_backward(dy, cache, need=["b"])
     wanted = dy.sum(axis=axes, dtype=np.float64)
     np.testing.assert_allclose(db, wanted.astype(dtype), rtol=1e-6 if dtype == np.float32 else 1e-3)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_sums_over_rows_are_cut(monkeypatch, number):
+    """A 1x1 weight gradient of channels_last arrays: in parts, or where weights are large, by
+    filters."""
+    monkeypatch.setattr(tiling, "PIECE_WORK", 100)
+    case = Case((3, 5, 9, 8), (7, 5, 1, 1))
+    x, _, _, dy = case.integers()
+    wanted = cyconv.conv_weight_grad(dy, x, case.w_shape)
+    before = cyconv.get_num_threads()
+    cyconv.set_num_threads(number)
+    for size in (rows.SUM_BYTES, 1):
+        monkeypatch.setattr(rows, "SUM_BYTES", size)
+        monkeypatch.setattr("cyconv.threads.SMALL", 0)
+        got = cyconv.conv_weight_grad(
+            last(dy), last(x), case.w_shape, data_format="channels_last", algorithm="gemm"
+        )
+        np.testing.assert_array_equal(got, wanted)
+    cyconv.set_num_threads(before)

@@ -1,9 +1,10 @@
-"""NaN and Inf go where the definition sends them, and nowhere else."""
+"""NaN and Inf go where the definition sends them, and nowhere else; denormals and zeros too."""
 
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from builds import BUILDS, computing_with
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Case, cases
 
@@ -135,3 +136,123 @@ def test_inf_minus_inf_and_zero_times_inf():
     with np.errstate(invalid="ignore"):
         y = cyconv.conv(x, np.array([[[1.0, 0.0, -1.0]]]))
     np.testing.assert_array_equal(y, [[[np.nan, np.nan, np.inf]]])
+
+
+# By each algorithm that may be asked for, in each build.
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def build(request):
+    with computing_with(request.param):
+        yield request.param
+
+
+def spoil(array, value, cells):
+    """Set some cells, counted through the array and around."""
+    for cell in cells if array.size else ():
+        array.flat[cell % array.size] = value
+
+
+CELLS = st.lists(st.integers(0, 10**6), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+@settings(max_examples=15)
+@given(case=cases(), value=st.sampled_from(VALUES), cells=CELLS)
+def test_each_algorithm_as_defined(build, algorithm, case, value, cells):
+    x, w, b, dy = nonzero(case, np.float32)
+    options = {**case.options, "algorithm": algorithm}
+
+    def check(function, *arguments):
+        with np.errstate(invalid="ignore"):
+            got = getattr(cyconv, function)(*arguments, **options)
+            wanted = getattr(reference, function)(*arguments, **case.options)
+        np.testing.assert_array_equal(got, wanted)
+
+    spoil(x, value, cells)
+    check("conv", x, w, b)
+    check("conv_weight_grad", dy, x, w.shape)
+    spoil(dy, value, cells)
+    check("conv_input_grad", dy, w, x.shape)
+
+
+def tiles_with(marked):
+    """All cells of the tiles of 4x4 that have a marked one."""
+    *rest, h, w = marked.shape
+    padded = np.pad(marked, [*((0, 0) for _ in rest), (0, -h % 4), (0, -w % 4)])
+    tiles = padded.reshape(*rest, -(-h // 4), 4, -(-w // 4), 4).any(axis=(-3, -1))
+    return tiles.repeat(4, -2).repeat(4, -1)[..., :h, :w]
+
+
+@st.composite
+def winograd_cases(draw):
+    pads = tuple((draw(st.integers(0, 6)), draw(st.integers(0, 6))) for _ in range(2))
+    size = [draw(st.integers(max(1, 3 - sum(pad)), 19)) for pad in pads]
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    return Case((n, c, *size), (f, c, 3, 3), padding=pads, seed=draw(st.integers(0, 99)))
+
+
+def assert_near(got, wanted, allowed):
+    """Marked where defined; elsewhere near, but for what may be marked."""
+    bad = ~np.isfinite(wanted)
+    assert not np.isfinite(got[bad]).any()
+    assert allowed[~np.isfinite(got)].all()
+    good = np.isfinite(got)
+    np.testing.assert_allclose(got[good], wanted[good], rtol=0, atol=1e-2)
+
+
+@settings(max_examples=25)
+@given(case=winograd_cases(), value=st.sampled_from(VALUES), cells=CELLS)
+def test_winograd_marks_its_tiles_alone(build, case, value, cells):
+    """Of y and dx; of dw, all taps from a channel that is bad, or to such a filter."""
+    x, w, b, dy = nonzero(case, np.float32)
+    options = {**case.options, "algorithm": "winograd"}
+    clean = dy.copy()
+    spoil(x, value, cells)
+    spoil(dy, value, cells)
+    with np.errstate(invalid="ignore"):
+        wanted = reference.conv(x, w, b, **case.options)
+        got = cyconv.conv(x, w, b, **options)
+        assert_near(got, wanted, tiles_with(~np.isfinite(wanted)))
+        wanted = reference.conv_input_grad(dy, w, x.shape, **case.options)
+        got = cyconv.conv_input_grad(dy, w, x.shape, **options)
+        assert_near(got, wanted, tiles_with(~np.isfinite(wanted)))
+        wanted = reference.conv_weight_grad(clean, x, w.shape, **case.options)
+        got = cyconv.conv_weight_grad(clean, x, w.shape, **options)
+    channels = ~np.isfinite(x).all(axis=(0, 2, 3))
+    assert_near(got, wanted, np.broadcast_to(channels[:, None, None], got.shape))
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "direct", "winograd"])
+@settings(max_examples=10)
+@given(case=winograd_cases())
+def test_denormals_are_numbers(build, algorithm, case):
+    """Sums of multiples of one are exact, if nothing is flushed to zero; Winograd's are near."""
+    unit = 1024 * np.finfo(np.float32).smallest_subnormal
+    x, w, _, dy = case.integers(np.float32)
+    options = {**case.options, "algorithm": algorithm}
+    for name, array, arguments in (
+        ("conv", x, (w,)),
+        ("conv_input_grad", dy, (w, x.shape)),
+        ("conv_weight_grad", dy, (x, w.shape)),
+    ):
+        wanted = getattr(reference, name)(array, *arguments, **case.options)
+        got = getattr(cyconv, name)(array * unit, *arguments, **options)
+        near = 0 if algorithm != "winograd" else 1 + 0.01 * abs(wanted).max(initial=0)
+        assert abs(got / np.float64(unit) - wanted).max(initial=0) <= near, name
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "direct", "winograd"])
+def test_zeros_of_both_signs(build, algorithm):
+    """-0 is 0: it adds nothing, and meets a NaN as 0 does."""
+    case = Case((2, 5, 9, 10), (6, 5, 3, 3), padding=1)
+    x, w, b, dy = case.integers(np.float32)
+    zeros = np.zeros_like(x)
+    zeros[..., ::2] *= -1
+    options = {**case.options, "algorithm": algorithm}
+    y = cyconv.conv(zeros, w, b, **options)
+    np.testing.assert_array_equal(y, np.broadcast_to(b[:, None, None], y.shape))
+    assert not cyconv.conv_weight_grad(dy, zeros, w.shape, **options).any()
+    assert not cyconv.conv_input_grad(-0.0 * dy, w, x.shape, **options).any()
+    zeros[0, 0, 4, 4] = np.nan
+    assert np.isnan(cyconv.conv(zeros, -0.0 * w, b, **options)[0, :, 4, 4]).all()

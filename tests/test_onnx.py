@@ -1,9 +1,6 @@
 """The operators for ONNX: its node tests, its stored data, and its evaluator where it is right."""
 
 import importlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -205,12 +202,3 @@ def test_col2im_of_integers_is_exact():
 def test_wrong_kernel_shape():
     with pytest.raises(ValueError, match="kernel_shape"):
         run("Conv", np.ones((1, 1, 4)), np.ones((1, 1, 2)), kernel_shape=[3])
-
-
-def test_without_onnx():
-    program = "import sys; sys.modules['onnx'] = None; import cyconv.interop.onnx"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
-    assert done.returncode
-    assert "ImportError" in done.stderr
-    assert "pip install 'cyconv[onnx]'" in done.stderr

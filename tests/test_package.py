@@ -1,5 +1,6 @@
 """What an installation says about itself, its public names, and the examples in its docstrings."""
 
+import contextlib
 import doctest
 import importlib
 import importlib.metadata
@@ -32,6 +33,7 @@ SIGNATURES = {
     "conv_backward": "dout, cache, *, need=('X', 'W', 'b')",
     "im2col": "x, kernel_size, stride=1, padding=0, dilation=1",
     "col2im": "cols, x_size, kernel_size, stride=1, padding=0, dilation=1",
+    "describe": "x_shape, w_shape, dtype=np.float32, pass_='forward', **options",
     "set_num_threads": "n",
     "get_num_threads": "",
     "show_config": "",
@@ -42,8 +44,13 @@ MODULES = [
     for _, name, _ in pkgutil.walk_packages(cyconv.__path__, "cyconv.")
     if not name.endswith("__main__") and not name.startswith("cyconv.kernels._")
 ]
-if importlib.util.find_spec("onnx") is None:
-    MODULES.remove("cyconv.interop.onnx")
+for neighbour in ("autograd", "dask", "mygrad", "onnx"):
+    if importlib.util.find_spec(neighbour) is None:
+        MODULES.remove(f"cyconv.interop.{neighbour}")
+
+needs_kernels = pytest.mark.skipif(
+    importlib.util.find_spec("cyconv.kernels._portable") is None, reason="no compiled kernels here"
+)
 
 
 def run(*arguments, **environment):
@@ -79,6 +86,43 @@ def test_pure_python_is_chosen_at_import():
     assert printed("-c", program).strip() == ("cython" if compiled else "numpy")
 
 
+@needs_kernels
+def test_compiled_kernels_can_be_required():
+    program = "import cyconv; print(cyconv.backend)"
+    assert printed("-c", program, CYCONV_REQUIRE_COMPILED="1").strip() == "cython"
+
+
+@pytest.mark.parametrize("required", ["", "0", "1"])
+def test_required_kernels_that_are_missing(required):
+    done = run("-c", "import cyconv", CYCONV_PURE_PYTHON="1", CYCONV_REQUIRE_COMPILED=required)
+    assert done.returncode == (required == "1")
+    if done.returncode:
+        assert done.stderr.splitlines()[-1] == (
+            "ImportError: CYCONV_REQUIRE_COMPILED is set, but the fallback would run: "
+            "chosen by CYCONV_PURE_PYTHON"
+        )
+
+
+@pytest.mark.parametrize(
+    ("required", "error", "raised"),
+    [
+        (False, ImportError("undefined symbol"), False),
+        (True, ImportError("undefined symbol"), True),
+        (True, ModuleNotFoundError("never compiled"), False),
+    ],
+)
+def test_a_build_that_does_not_load(monkeypatch, required, error, raised):
+    """It is passed over, but where compiled kernels are required and it is there at all."""
+
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(kernels, "_REQUIRED", required)
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(ImportError) if raised else contextlib.nullcontext():
+        assert kernels._load("avx2") is None
+
+
 @pytest.mark.parametrize("pure", ["", "1"])
 def test_main(pure):
     said = printed("-m", "cyconv", CYCONV_PURE_PYTHON=pure)
@@ -87,9 +131,6 @@ def test_main(pure):
         assert wanted in said
 
 
-needs_kernels = pytest.mark.skipif(
-    importlib.util.find_spec("cyconv.kernels._portable") is None, reason="no compiled kernels here"
-)
 CHOICE = "from cyconv import kernels; print(*kernels.loadable(), kernels.BUILD, kernels.VECTOR)"
 
 

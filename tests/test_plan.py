@@ -114,9 +114,22 @@ def test_auto_does_not_waste(road, pass_):
         Case((8, 64, 56, 56), (64, 64, 3, 3), dilation=2),
         Case((8, 64, 56, 56), (64, 64, 5, 5)),
         Case((8, 64, 3136), (64, 64, 3)),
-        Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 3)),
+        Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 2)),
+        Case((1, 64, 4, 8, 8), (64, 64, 3, 3, 3), padding=1),
     ):
         wanted = direct if road == "fast" else lowering
+        assert chosen(described(case), pass_) is wanted, case
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_auto_takes_winograd_for_volumes(road, pass_):
+    """Where transforms and products are in one cache; of which the plain road has nothing."""
+    for case in (
+        Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 3)),
+        Case((2, 32, 16, 28, 28), (32, 32, 2, 3, 3), dilation=(2, 1, 1)),
+        Case((4, 64, 8, 28, 28), (64, 64, 1, 3, 3)),
+    ):
+        wanted = winograd if road == "fast" else lowering
         assert chosen(described(case), pass_) is wanted, case
 
 
@@ -226,7 +239,7 @@ def test_a_call_is_prepared_once():
 
     def prepared(x=(2, 4, 8, 9), dtype=FLOAT32, **changes):
         options = tuple((usual | changes).values())
-        shapes = (x, (6, 4, 3, 3))
+        shapes = (x, (6, 4, 3, 3), None)
         dtypes = (dtype, dtype, None)
         return prepare.prepare("forward", shapes, options, ("x", "w", "b"), dtypes)
 

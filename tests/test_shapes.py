@@ -264,6 +264,104 @@ def test_strides_and_dilations_across_far_padding(far):
     np.testing.assert_array_equal(dx, [[[1000, 2000, 3000]]])
 
 
+# Axes of x, the numbers of which just fit: size, kernel, stride, dilation, low and high pad.
+LARGEST = 2**63 - 1
+JUST_FITTING = [
+    (4, 1, 2**62 - 1, 1, 0, LARGEST - 4),  # three outputs, of which one reads something
+    (4, 1, LARGEST - 1, 1, 0, LARGEST - 4),
+    (4, 1, 2**62 - 1, LARGEST, LARGEST - 4, 0),
+    (3, 2, 2**20, LARGEST - 2, 2**62 - 3, 2**62 - 2),
+    (4, 2, LARGEST // 3, LARGEST - 2, 3, LARGEST - 7),
+    (5, 3, LARGEST, 2**62 - 1, 2**62 - 3, 2**62 - 3),
+    (2, 2, LARGEST - 1, LARGEST - 1, 0, LARGEST - 2),
+    (3, 4, 2**61, 2**61, 2**61, 2**62 - 1),
+    (5, 2, 2**62 - 1, 2**62 - 2, 2**62, 2**62 - 6),
+    (1, 1, 2**62 - 1, 1, 2**62 - 1, 2**62 - 1),
+    (5, 2, 1, LARGEST - 1, 0, LARGEST - 5),
+    (5, 2, 1, LARGEST - 6, LARGEST - 8, 3),
+]
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "gemm", "direct"])
+@pytest.mark.parametrize("axis", JUST_FITTING, ids=str)
+def test_the_largest_numbers_that_fit(rng, axis, algorithm):
+    """Along one axis, before and after a plain one."""
+    plain = (5, 2, 1, 1, 1, 0)
+    for both in ([axis, plain], [plain, axis], [axis]):
+        size, kernel, stride, dilation, low, high = zip(*both, strict=True)
+        padding = tuple(zip(low, high, strict=True))
+        x = rng.integers(-4, 5, (2, 4, *size)).astype(float)
+        w = rng.integers(-4, 5, (6, 2, *kernel)).astype(float)
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": 2}
+        options["algorithm"] = algorithm
+        y = cyconv.conv(x, w, **options)
+        output = y.shape[2:]
+        assert output == reference.output_size(size, kernel, **geometry_of(options))
+        dy = rng.integers(-4, 5, y.shape).astype(float)
+        dx = cyconv.conv_input_grad(dy, w, x.shape, **options)
+        dw = cyconv.conv_weight_grad(dy, x, w.shape, **options)
+        cols = cyconv.im2col(x, kernel, **geometry_of(options))
+
+        # The same with three axes, as the definition has it.
+        axes = [(1, 1, 1, 1, 0, 1)] * (3 - len(both))
+        axes += zip(size, kernel, stride, dilation, low, output, strict=True)
+        sizes, kernels, *_ = zip(*axes, strict=True)
+        images, filters = x.reshape(2, 4, *sizes), w.reshape(2, 3, 2, *kernels)
+        np.testing.assert_array_equal(
+            y, reference.convolve(images, filters, None, axes).reshape(y.shape)
+        )
+        matrix = reference.columns(images, axes).reshape(*cols.shape[1:2], 2, -1).swapaxes(0, 1)
+        np.testing.assert_array_equal(cols, matrix)
+        rows = dy.reshape(2, 2, 3, -1).swapaxes(0, 1)  # (groups, n, filters, positions)
+        by_group = matrix.reshape(2, 2, -1, matrix.shape[2]).swapaxes(0, 1)
+        sums = np.einsum("gnfp,gnkp->gfk", rows, by_group)
+        np.testing.assert_array_equal(dw, sums.reshape(dw.shape))
+        cells = np.eye(x[0].size).reshape(-1, 4, *sizes)  # what each cell of an image does to y
+        effects = reference.convolve(cells, filters, None, axes).reshape(len(cells), -1)
+        np.testing.assert_array_equal(dx.reshape(2, -1), dy.reshape(2, -1) @ effects.T)
+        back = rng.integers(-4, 5, cols.shape).astype(float)
+        image = cyconv.col2im(back, size, kernel, **geometry_of(options))
+        assert np.vdot(image, x) == np.vdot(back, cols)
+
+
+def geometry_of(options):
+    return {name: options[name] for name in ("stride", "padding", "dilation")}
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "gemm", "direct"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "options"),
+    [
+        (2, 1, {"stride": LARGEST - 1, "padding": 2**62 - 2}),
+        (2, 2, {"stride": 2**62 - 1, "dilation": 2**62 - 1, "padding": 2**62 - 1}),
+        (2, 2, {"stride": 2**62, "dilation": 2**62 - 2, "padding": 2**62 - 3}),
+        (1, 2, {"dilation": LARGEST - 1, "padding": 2**62 - 2}),
+        (1, 2, {"dilation": 2**62 - 1, "output_padding": 2**62 - 2, "padding": 2**62 - 3}),
+        (1, 1, {"stride": LARGEST, "output_padding": LARGEST - 1, "padding": 2**62 - 3}),
+    ],
+    ids=str,
+)
+def test_the_largest_numbers_of_a_transposed_convolution(rng, size, kernel, options, algorithm):
+    x = rng.integers(-4, 5, (2, 4, size)).astype(float)
+    w = rng.integers(-4, 5, (4, 3, kernel)).astype(float)
+    y = cyconv.conv_transpose(x, w, algorithm=algorithm, **options)
+    assert 1 <= y.shape[2] <= 9
+    wanted = np.zeros_like(y)
+    for i in range(size):
+        for k in range(kernel):
+            place = i * options.get("stride", 1) + k * options.get("dilation", 1)
+            place -= options["padding"]
+            if 0 <= place < y.shape[2]:
+                wanted[:, :, place] += x[:, :, i] @ w[:, :, k]
+    np.testing.assert_array_equal(y, wanted)
+    layer = cyconv.ConvTranspose1D(4, 3, kernel, bias=False, dtype=float, **options)
+    layer.weight = w
+    np.testing.assert_array_equal(layer.forward(x), y)
+    dy = rng.integers(-4, 5, y.shape).astype(float)
+    dx = layer.backward(dy)
+    assert np.vdot(dx, x) == np.vdot(dy, y) == np.vdot(layer.weight_grad, w)
+
+
 def test_kernel_just_fits():
     x = np.ones((1, 4, 6, 7))
     options = {"x": x, "padding": ((1, 0), (1, 1))}

@@ -36,6 +36,8 @@ from cyconv.kernels.fallback.winograd import G
 WIDE = 16
 PATIENCE = 10  # seconds
 
+pytestmark = pytest.mark.usefixtures("as_in_a_region")
+
 
 def wide(size):
     return -(-size // WIDE) * WIDE
@@ -63,37 +65,46 @@ class Fused:
     lie in memory."""
 
     def __init__(
-        self, n=2, c=3, f=5, size=(9, 10), pads=((1, 1), (1, 1)), flip=False, seed=0, lay=gaps
+        self, n=2, c=3, f=5, size=(9, 10), pads=1, flip=False, seed=0, lay=gaps, depth=1, dilation=1
     ):
+        """With three sizes, a volume, and a kernel of this depth."""
         self.lay = lay
-        g = geometry((n, c, *size), (f, c, 3, 3), 1, pads, 1, 1)
+        kernel, dilations = ((3, 3), 1) if len(size) == 2 else ((depth, 3, 3), (dilation, 1, 1))
+        g = geometry((n, c, *size), (f, c, *kernel), 1, pads, dilations, 1)
         self.g = g = g.flipped() if flip else g
         rng = np.random.default_rng(seed)
         self.x, self.b = rng.standard_normal(g.x_shape), rng.standard_normal(g.filters)
-        self.w = rng.standard_normal((g.filters, g.channels, 3, 3))
+        self.w = rng.standard_normal(g.w_shape)
         self.dy = rng.standard_normal(g.y_shape)
         self.total = winograd.count_tiles(g)
-        self.v = np.zeros((36, g.channels, wide(g.filters)))
-        self.v[:, :, : g.filters] = both(G, self.w).swapaxes(1, 2)
+        # Channels, for each tap along the depth: as they are, and as rows of transformed tiles.
+        self.rows, self.row = depth * g.channels, depth * wide(g.channels)
+        self.v = np.zeros((36, self.rows, wide(g.filters)))
+        by_tap = self.v[:, :, : g.filters].reshape(36, depth, g.channels, g.filters)
+        for tap in range(depth):
+            by_tap[:, tap] = both(G, self.w[:, :, tap]).swapaxes(1, 2)
         self.y = self.expected(self.v)
         columns = reference.columns(self.x, g.axes())
         self.dw = self.dy.swapaxes(0, 1).reshape(g.filters, -1) @ columns.T
         self.dw = self.dw.reshape(self.w.shape)
 
     def expected(self, v):
-        u = self.transformed(self.x)
         y = np.empty(self.g.y_shape)
-        products = v[:, :, : self.g.filters].swapaxes(1, 2) @ u
+        products = v[:, :, : self.g.filters].swapaxes(1, 2) @ self.transformed(self.x)
         fallback.winograd_output(products, self.b, y, self.g.axes(), 0, self.total)
         return y
 
     def transformed(self, x):
-        u = np.empty((36, x.shape[1], self.total))
-        fallback.winograd_input(x, u, self.g.axes(), 0, self.total)
-        return u
+        """(36, KD * C, tiles), tap by tap along the depth: that reads x with a shifted pad."""
+        u = np.empty((36, self.g.kernel[0], x.shape[1], self.total))
+        for tap in range(self.g.kernel[0]):
+            axes = self.g.axes()
+            axes[0, 4] -= tap * axes[0, 3]
+            fallback.winograd_input(x, u[:, tap], axes, 0, self.total)
+        return u.reshape(36, -1, self.total)
 
     def products(self, first, last):
-        """The sum over some tiles, (36, C, F)."""
+        """The sum over some tiles, (36, KD * C, F)."""
         d = np.empty((36, self.g.filters, self.total))
         fallback.winograd_output_grad(self.dy, d, self.g.axes(), 0, self.total)
         u = self.transformed(self.x)
@@ -103,7 +114,7 @@ class Fused:
         filters = rows_of(self.g.filters) if filters is None else filters
         tiles = rows_of(self.total) if tiles is None else tiles
         columns = longest(tiles) + spare
-        size = 36 * (columns * (wide(self.g.channels) + rows) + 2 * WIDE)
+        size = 36 * (columns * (self.row + rows) + 2 * WIDE)
         return self.arrays(dtype) | {
             "axes": self.g.axes(), "filters": filters, "tiles": tiles, "columns": columns,
             "rows": rows, **shared(dtype, size), **changes,
@@ -113,11 +124,11 @@ class Fused:
         channels = rows_of(self.g.channels) if channels is None else channels
         filters = rows_of(self.g.filters) if filters is None else filters
         rows = wide(longest(filters))
-        own = 0 if prepared else rows * self.g.channels + WIDE
+        own = 0 if prepared else rows * self.rows + WIDE
         return self.arrays(dtype) | {
             "v": packed(self.v if prepared else self.v[:, :, :0], dtype),
             "axes": self.g.axes(),
-            "u": output((36, self.total * wide(self.g.channels) + 5), dtype),
+            "u": output((36, self.total * self.row + 5), dtype),
             "channels": channels, "filters": filters, "prepared": prepared, "columns": columns,
             **shared(dtype, 36 * (own + rows * columns + WIDE)), **changes,
         }  # fmt: skip
@@ -139,7 +150,7 @@ class Fused:
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
-            "sums": output((len(parts), 36, c, columns), dtype),
+            "sums": output((len(parts), 36, self.rows, columns), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
             "width": width, **shared(dtype, 36 * (width * (wide(c) + columns) + 2 * WIDE)),
@@ -155,12 +166,13 @@ class Fused:
         channels = rows_of(self.g.channels) if channels is None else channels
         columns, width, rows = wide(self.g.filters), longest(tiles) + spare, longest(channels)
         total = int(tiles[-1, 1] - tiles[0, 0])
-        size = width * wide(rows) + WIDE + (rows * columns + WIDE if own else 0)
+        size = width * wide(rows) + WIDE
+        size += self.g.kernel[0] * rows * columns + WIDE if own else 0
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
             "d": output((36, total * columns + 5), dtype),
-            "sums": output((36, 0 if own else self.g.channels * columns + 5), dtype),
+            "sums": output((36, 0 if own else self.rows * columns + 5), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "filters": filters, "tiles": tiles, "channels": channels,
             "width": width, "columns": columns, "add": False, "last": True,
@@ -205,14 +217,19 @@ each_kernel = pytest.mark.parametrize("kernel", FORWARD + SUMS)
 @st.composite
 def works(draw):
     """A convolution, two lists of places to cut, a number, and yes or no."""
-    size = draw(st.integers(1, 30)), draw(st.integers(1, 30))
-    pads = tuple(
-        (low, high + max(0, 3 - n - low - high))
-        for n, low, high in ((n, draw(st.integers(0, 6)), draw(st.integers(0, 6))) for n in size)
-    )
-    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 35)), draw(st.integers(1, 50))
-    lay = draw(st.sampled_from([gaps, channels_last]))
-    work = Fused(n, c, f, size, pads, draw(st.booleans()), draw(st.integers(0, 9)), lay)
+    small, some = st.integers(1, 3), st.integers(1, 20)
+    depth, dilation, kernel = 1, 1, [3, 3]
+    size = [draw(st.integers(1, 30)) for _ in range(2)]
+    if draw(st.booleans()):  # a volume
+        depth, dilation, size = draw(small), draw(small), [draw(some) for _ in range(3)]
+        kernel = [(depth - 1) * dilation + 1, 3, 3]
+    pads = []
+    for n, extent in zip(size, kernel, strict=True):
+        low, high = draw(st.integers(0, 6)), draw(st.integers(0, 6))
+        pads.append((low, high + max(0, extent - n - low - high)))
+    n, c, f = draw(small), draw(st.integers(1, 35)), draw(st.integers(1, 50))
+    lay, seed = draw(st.sampled_from([gaps, channels_last])), draw(st.integers(0, 9))
+    work = Fused(n, c, f, size, tuple(pads), draw(st.booleans()), seed, lay, depth, dilation)
     points = st.lists(st.integers(0, 999), max_size=3)
     return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
 
@@ -239,7 +256,8 @@ def test_filters(strides, build, dtype):
         wanted[:, :, :f] = both(G, w).swapaxes(1, 2)
         for arrange in (packed, gaps):
             v = output(wanted.shape, dtype, arrange)
-            kernels_of(build, dtype).winograd_filters(STRIDES[strides](w.astype(dtype)), v)
+            planes = STRIDES[strides](w.astype(dtype))[:, :, None]
+            kernels_of(build, dtype).winograd_filters(planes, v)
             assert_filled(v, wanted, dtype)
             assert not v[:, :, f:].any()
 
@@ -280,7 +298,7 @@ def test_by_filters(build, dtype, drawn):
         arguments["w"] = np.full_like(arguments["w"], np.nan)
     kernels_of(build, dtype).winograd_by_filters(*arguments.values())
     work.check(arguments, dtype)
-    assert np.isnan(arguments["u"][:, work.total * wide(work.g.channels) :]).all()
+    assert np.isnan(arguments["u"][:, work.total * work.row :]).all()
     assert_done(arguments, "winograd_by_filters")
 
 
@@ -335,7 +353,7 @@ def test_sum_by_channels_in_several_calls(build, dtype, drawn):
         run(*arguments.values())
         assert_done(arguments, "winograd_sum_by_channels")
     work.check(right, dtype)
-    assert np.isnan(right["sums"][:, work.g.channels * right["columns"] :]).all()
+    assert np.isnan(right["sums"][:, work.rows * right["columns"] :]).all()
 
 
 @each_dtype
@@ -356,7 +374,7 @@ def test_without_bias(kernel, build, dtype):
 def test_any_filters_are_read(strides, kernel, build, dtype):
     """As forward passes have them, and input gradients: flipped, and channels first."""
     work = Fused(c=20, f=18)
-    w = STRIDES[strides](work.w.astype(dtype))
+    w = STRIDES[strides](work.w[:, :, 0].astype(dtype))[:, :, None]
     arguments = make(work, kernel, dtype, w=w)
     getattr(kernels_of(build, dtype), kernel)(*arguments.values())
     work.check(arguments, dtype)
@@ -368,7 +386,7 @@ def test_any_filters_are_read(strides, kernel, build, dtype):
 @pytest.mark.parametrize("strides", STRIDES)
 def test_any_filters_are_written(strides, kernel, build, dtype):
     work = Fused(c=20, f=18)
-    dw = STRIDES[strides](np.full(work.dw.shape, np.nan, dtype))
+    dw = STRIDES[strides](np.full(work.dw[:, :, 0].shape, np.nan, dtype))[:, :, None]
     arguments = make(work, kernel, dtype)
     getattr(kernels_of(build, dtype), kernel)(*(arguments | {"dw": dw}).values())
     assert abs(dw - work.dw).max() <= 4 * CLOSE[dtype] * abs(work.dw).max()
@@ -437,7 +455,7 @@ def test_sum_by_tiles_begins_where_others_are(build, dtype):
             total += part + 1
         kernels_of(build, dtype).winograd_sum_by_tiles(*arguments.values())
         wanted = np.empty(work.dw.shape)
-        fallback.winograd_weight_grad(total.swapaxes(1, 2), wanted)
+        fallback.winograd_weight_grad(total.swapaxes(1, 2), wanted[:, :, 0])
         wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
         work.check(arguments, dtype, wanted)
         assert arguments["progress"].tolist() == [max(first, 3) + 1, 3, max(second, 3) + 1]
@@ -573,9 +591,9 @@ def wrong_calls(kernel, right, dtype):
     y, w = right[y_name], right[w_name]
     wrong = [
         *({"x": a} for a in (x[:1], x[:, :18], x[..., :9], x[..., ::-1], x[..., :8, :], x[:, :0])),
-        *({w_name: a} for a in (w[:17], w[:, :3], w[..., :2], w[:, :, :2], w[:0])),
+        *({w_name: a} for a in (w[:17], w[:, :3], w[..., :2], w[..., :2, :], w[:, :, :0], w[:0])),
         *({y_name: a} for a in (y[:1], y[:, :17], y[..., :9], y[..., ::-1], y[..., :8, :])),
-        *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 4, 1))),
+        *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 2, 2))),
         *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 3, 5)),
         *({"progress": np.zeros(n, np.longlong)} for n in (0, 2, 4)),
         *({"progress": np.array(n, np.longlong)} for n in ([-1, 0, 0], [0, -1, 0], [0, 0, -1])),
@@ -649,9 +667,9 @@ def test_wrong_transformed_filters_are_refused(build, dtype):
     for array in (*wrong, other[:, :, ::2], other[:, :, :32]):
         right["progress"][:] = 0
         assert refused(run.winograd_by_filters, *(right | {"v": array}).values())
-    w = np.zeros((18, 19, 3, 3), dtype)
+    w = np.zeros((18, 19, 1, 3, 3), dtype)
     run.winograd_filters(w, v)
-    for array in (w[:, :, :2], w[..., :2], w[:16], w[:, :18], np.zeros((33, 19, 3, 3), dtype)):
+    for array in (w[..., :2, :], w[..., :2], w[:16], w[:, :18], np.zeros((33, 19, 1, 3, 3), dtype)):
         assert refused(run.winograd_filters, array, v)
     for array in (*wrong, other[:, :, ::2]):
         assert refused(run.winograd_filters, w, array)
@@ -661,9 +679,12 @@ def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
     run = kernels_of(build, dtype)
     sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
-    ways = itertools.product(sizes, (False, True), FORWARD + SUMS, (protected, protected_last))
+    volumes = (((3, 4, 9), 4, 7), ((1, 2, 1), 17, 1))
+    ways = itertools.product(
+        (*sizes, *volumes), (False, True), FORWARD + SUMS, (protected, protected_last)
+    )
     for (size, c, f), start, kernel, lay in ways:
-        work, calls = Fused(2, c, f, size), [{}]
+        work, calls = Fused(2, c, f, size, depth=3 if len(size) == 3 else 1), [{}]
         tiles = rows_of(work.total, (), 20)
         if kernel in FORWARD:
             calls += [{"filters": np.zeros((0, 2), np.intp), "v": work.v}]
@@ -686,9 +707,9 @@ def check_nothing_outside(build, dtype):
             )
             assert abs(result - wanted).max() <= 4e-5 * abs(wanted).max()
     for f, start in itertools.product((1, 7, 16, 33), (False, True)):
-        w, v = np.ones((f, 2, 3, 3)), np.zeros((36, 2, wide(f)))
+        w, v = np.ones((f, 2, 1, 3, 3)), np.zeros((36, 2, wide(f)))
         run.winograd_filters(protected(w, dtype, start), protected(v, dtype, start))
-        flipped = protected(w, dtype, start)[:, :, ::-1, ::-1].swapaxes(0, 1)
+        flipped = protected(w, dtype, start)[:, :, :, ::-1, ::-1].swapaxes(0, 1)
         run.winograd_filters(flipped, protected(np.zeros((36, f, 16)), dtype, start))
 
 

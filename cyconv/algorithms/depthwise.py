@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, extent, length
 from cyconv.tiling import PIECES, pieces
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ PER_MULTIPLY_ADD = 4e-11
 PER_CELL = 1.5e-10
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A convolution that is part of the whole: which cells of the result it fills (those of dx, for
     the input gradient), its axes, and which phase of the kernel is its own. There may be two, for
     the even and the odd columns of the cells."""
@@ -54,8 +54,7 @@ class Piece:
     phases: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """Pieces, of some images and groups; `part` is the accumulator of a sum that they belong to."""
 
     images: slice
@@ -81,10 +80,6 @@ class Work:
         """The axes, if the whole is one call: small ones are all call, so it is a plain one."""
         pieces = [piece for task in self.tasks for piece in task.pieces]
         return pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None
-
-
-def serves(g: Geometry) -> bool:
-    return True
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -197,8 +192,6 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     work: Work = plan.tiles
-    if not work:
-        return
     if work.single is not None:
         plan.kernels.depthwise_forward(x, w, b, y, work.single)
         return
@@ -219,8 +212,6 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
     work: Work = plan.tiles
-    if not work:
-        return
     by_group = w.reshape(g.groups, g.group_filters, g.group_channels, *g.kernel).swapaxes(1, 2)
     turned = []
     for taps in work.phases:
@@ -249,9 +240,6 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Work = plan.tiles
-    if not work:
-        dw[:] = 0
-        return
     if work.single is not None:
         plan.kernels.depthwise_weight_grad(dy, x, dw, work.single)
         return
@@ -271,3 +259,58 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     if work.parts > 1:
         with threads.quiet():
             np.sum(parts, axis=0, out=dw)
+
+
+def outline(plan: Plan) -> Outline:
+    """What a pass goes through and takes, for `describe`."""
+    g = plan.geometry
+    work: Work = plan.tiles
+    shared = 0
+    if plan.pass_ == "input_grad":  # w, turned
+        shared = math.prod(g.w_shape)
+    elif plan.pass_ == "weight_grad" and work.parts > 1:
+        shared = work.parts * math.prod(g.w_shape)
+    images = max(length(task.images) for task in work.tasks)
+    channels = max(length(task.channels) for task in work.tasks)
+    boxes = [axes for task in work.tasks for piece in task.pieces for axes in piece.axes]
+    largest = max(boxes, key=_positions)
+    words = (
+        f"{counted(len(boxes), 'box')} of {'up to ' * (len(boxes) > 1)}{extent(largest[:, 5])} "
+        f"positions, {counted(images, 'image')}, {counted(channels, 'channel')}"
+    )
+    return Outline(
+        name="direct",
+        module="depthwise",
+        method="taps over rows of the image, a group at a time",
+        tiles=words,
+        tasks=len(work.tasks),
+        threads=threads.members(len(work.tasks), work.seconds, blas=False),
+        shared=shared,
+        own=max(_task_items(plan, task) for task in work.tasks),
+    )
+
+
+def _positions(axes: NDArray[np.intp]) -> int:
+    return int(axes[:, 5].prod())
+
+
+def _task_items(plan: Plan, task: Task) -> int:
+    """What the kernels take for a task, in items."""
+    g = plan.geometry
+    sizes = (g.group_channels, g.group_filters)
+    if plan.pass_ == "input_grad":
+        sizes = sizes[::-1]
+    most = 0
+    for piece in task.pieces:
+        items = sum(
+            plan.kernels.depthwise_memory(axes, *sizes, plan.dtype.itemsize) for axes in piece.axes
+        )
+        if piece.out[2].step not in (None, 1):  # a plane to be scattered
+            items += math.prod(int(size) for size in piece.axes[0][1:, 5])
+        elif len(piece.axes) == 2:  # two, to be joined
+            items += sum(math.prod(int(size) for size in axes[1:, 5]) for axes in piece.axes)
+        most = max(most, items)
+    if plan.pass_ == "weight_grad":  # sums in float64
+        taps = g.group_channels * g.taps
+        most += (length(task.filters) + 2) * taps * 8 // plan.dtype.itemsize
+    return most

@@ -20,8 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from cyconv import kernels, threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, extent
 from cyconv.tiling import boxes, pieces, wanted_pieces
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A convolution into some cells of the result: `out`, or None for all of them. The kernel's
     arguments: axes, where weights are found, tasks, and items of memory, also with channels
     last."""
@@ -69,16 +68,14 @@ class Part:
     memory_last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """The parts of a pass, and whether there are cells of the result in none of them."""
 
     parts: tuple[Part, ...]
     gaps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(NamedTuple):
     """The weight gradient: axes, tasks, shares of them and blocks of rows of the sum, as the kernel
     takes them, the shape of the accumulators, and items of memory."""
 
@@ -230,12 +227,16 @@ def _is_small(tasks: NDArray[np.intp], memory: int) -> bool:
     return memory <= WHOLE_BYTES and bool((tasks[:, 2:8] == tasks[0, 2:8]).all())
 
 
+def _own(work: Any, g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
+    """The work of `direct`, where what is given may be that of another algorithm."""
+    return work if isinstance(work, (Work, Sum)) else tiles(g, itemsize, pass_)
+
+
 def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
     """Small work in one compiled call, or None; `work` is what the algorithm goes through."""
     if kernels.BUILD is None or not g.batch:
         return None
-    if not isinstance(work, (Work, Sum)):  # that of another algorithm
-        work = tiles(g, itemsize, pass_)
+    work = _own(work, g, itemsize, pass_)
     sizes = (g.batch, g.channels, g.filters)
     of = kernels.of[np.dtype(f"f{itemsize}")]
     if isinstance(work, Sum):
@@ -282,10 +283,10 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     x = x.reshape(*x.shape[:2], *work.axes[:, 0])
     dy = dy.reshape(*dy.shape[:2], *work.axes[:, 5])
     sums = threads.scratch(SUMS, work.sums, dw.dtype)
-    progress = np.zeros(3, np.longlong)
+    progress, last = np.zeros(3, np.longlong), not x.flags.c_contiguous
 
     def task(_: int) -> None:
-        memory = threads.scratch(BAND, (_memory(work, x),), dw.dtype)
+        memory = threads.scratch(BAND, (_memory(work, last),), dw.dtype)
         plan.kernels.direct_weight_grad(
             dy, x, sums, dw.reshape(-1), work.axes, plan.geometry.groups, work.tasks, work.shares,
             work.blocks, progress, memory,
@@ -294,8 +295,8 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     threads.drain(task, len(work.shares), plan.seconds)
 
 
-def _memory(work: Part | Sum, x: Array) -> int:
-    return work.memory if x.flags.c_contiguous else work.memory_last
+def _memory(work: Part | Sum, last: bool) -> int:
+    return work.memory_last if last else work.memory
 
 
 def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -306,10 +307,51 @@ def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) 
         x = x.reshape(*x.shape[:2], *part.axes[:, 0])
         y = y.reshape(*y.shape[:2], *part.axes[:, 5])
 
+    items = max(1, _memory(part, not x.flags.c_contiguous))
+
     def work(_: int) -> None:
-        memory = threads.scratch(BAND, (max(1, _memory(part, x)),), x.dtype)
+        memory = threads.scratch(BAND, (items,), x.dtype)
         plan.kernels.direct(
             x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory
         )
 
     threads.drain(work, len(part.tasks), plan.seconds)
+
+
+def outline(plan: Plan, once: bool = False, last: bool = False) -> Outline:
+    """What a pass goes through and takes, for `describe`; with `once` in one call, as the `whole`
+    of the plan of this or another algorithm does it; with `last` where channels are last."""
+    g = plan.geometry
+    work = _own(plan.tiles, g, plan.dtype.itemsize, plan.pass_)
+    shared, own = 0, 0
+    if isinstance(work, Sum):
+        count, shared, own = len(work.shares), math.prod(work.sums), _memory(work, last)
+        boxes, largest, rest = len(work.tasks), work.tasks, "channel"
+    else:
+        count = max(len(part.tasks) for part in work.parts)
+        own = max(_memory(part, last) for part in work.parts)
+        boxes = sum(len(part.tasks) for part in work.parts)
+        largest = max((p.tasks for p in work.parts), key=_positions)
+        rest = "filter" if plan.pass_ == "forward" else "channel"
+    sides = (largest[:, 3:8:2] - largest[:, 2:8:2]).max(axis=0)
+    others = int((largest[:, -1] - largest[:, -2]).max())
+    words = f"{counted(boxes, 'box')} of {'up to ' * (boxes > 1)}{extent(sides)} positions"
+    words += f", {counted(others, rest)}"
+    steps = "positions" if isinstance(work, Sum) else "taps"
+    source = "bands of the image" if own else "the image in place"
+    seconds = 0.0 if once else plan.seconds
+    return Outline(
+        name="direct",
+        module="direct",
+        method=f"{steps} over {source}, sums in registers{', in one call' * once}",
+        tiles=words,
+        tasks=count if isinstance(work, Sum) else boxes,
+        threads=threads.members(count, seconds, blas=False),
+        shared=shared,
+        own=own,
+    )
+
+
+def _positions(tasks: NDArray[np.intp]) -> int:
+    """Those of the largest box."""
+    return int((tasks[:, 3:8:2] - tasks[:, 2:8:2]).prod(axis=1).max())

@@ -8,19 +8,23 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
                   channels; then each block of filters is transformed, multiplied, and so on
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
+
+A volume is a matter of channels: each plane of the output has tiles, whose channels are those of
+the planes that it reads, one for each tap of the kernel along the depth. So a 3x3x3 kernel takes
+108 products for 432.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, made_of
 from cyconv.tiling import PIECES, blocks, pieces
 
 if TYPE_CHECKING:
@@ -64,8 +68,7 @@ def pays(g: Geometry, pass_: str, total: int) -> bool:
     return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
 
     few: bool
@@ -77,23 +80,40 @@ class Blocks:
     columns: int
     rows: int
     total: int
+    # Items of a plane of what all threads share, of what each has of its own, and of its product:
+    # tiles, filters and product if few, else filters, tiles and product.
+    whole: int
+    block: int
+    product: int
 
 
 def cut(g: Geometry, total: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
+    depth = g.kernel[0]
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, COLUMNS, TILES)
     filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS, WIDE)
+    columns = max(part.stop - part.start for part in tiles)
+    rows = max(_rounded(part.stop - part.start) for part in filters)
+    if few:
+        whole = plane_items(total, depth * _rounded(g.channels))
+        block = plane_items(depth * g.channels, rows)
+    else:
+        whole = plane_items(depth * g.channels, _rounded(g.filters))
+        block = plane_items(columns, depth * _rounded(g.channels))
     return Blocks(
         few=few,
         axes=g.axes(),
         tiles=_rows(tiles),
-        channels=_shares(g.channels, total * PER_TILE),
+        channels=_shares(g.channels, depth * total * PER_TILE),
         filters=_rows(filters),
-        weights=_shares(g.filters, g.channels * PER_WEIGHT),
-        columns=max(part.stop - part.start for part in tiles),
-        rows=max(_rounded(part.stop - part.start) for part in filters),
+        weights=_shares(g.filters, depth * g.channels * PER_WEIGHT),
+        columns=columns,
+        rows=rows,
         total=total,
+        whole=whole,
+        block=block,
+        product=plane_items(rows, columns),
     )
 
 
@@ -111,8 +131,8 @@ def _shares(size: int, seconds: float) -> Integers:
 
 
 def prepare(plan: Plan, w: Array) -> Array:
-    """The transformed filters, (36, C, F in steps of WIDE), for w (F, C, 3, 3)."""
-    filters, channels = w.shape[:2]
+    """The transformed filters, (36, KD * C, F in steps of WIDE), for w (F, C, KD, 3, 3)."""
+    filters, channels = len(w), w.shape[1] * w.shape[2]
     v = np.empty((36, channels, _rounded(filters)), w.dtype)
     shares = _shares(filters, channels * PER_WEIGHT)
 
@@ -126,26 +146,30 @@ def prepare(plan: Plan, w: Array) -> Array:
     return v
 
 
-def planes(slot: int, rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
+def planes(slot: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
     """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
-    flat = threads.scratch(slot, (36, rows * columns + WIDE), dtype)
-    return flat[:, :-WIDE].reshape(36, rows, columns)
+    flat = threads.scratch(slot, (36, plane_items(*shape)), dtype)
+    return flat[:, :-WIDE].reshape(36, *shape)
+
+
+def plane_items(rows: int, columns: int) -> int:
+    """What each of them takes."""
+    return rows * columns + WIDE
 
 
 def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
-    """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 3, 3), or from the transformed
-    filters v."""
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3), or from the
+    transformed filters v."""
     cut: Blocks = plan.tiles
-    filters, channels = w.shape[:2]
+    filters, channels = len(w), w.shape[1] * w.shape[2]
     progress = np.zeros(3, np.longlong)
-    rows = cut.rows * cut.columns + WIDE
     if cut.few:
-        u = threads.scratch(SHARED, (36, cut.total * _rounded(channels) + WIDE), x.dtype)
-        own = 0 if v is not None else channels * cut.rows + WIDE
+        u = threads.scratch(SHARED, (36, cut.whole), x.dtype)
+        own = cut.product if v is not None else cut.block + cut.product
         given = np.empty((36, channels, 0), x.dtype) if v is None else v
 
         def work(_: int) -> None:
-            memory = threads.scratch(OWN, (36 * (own + rows),), x.dtype)
+            memory = threads.scratch(OWN, (36 * own,), x.dtype)
             plan.kernels.winograd_by_filters(
                 x, w, given, b, y, cut.axes, u, cut.channels, cut.filters, v is not None,
                 cut.columns, progress, memory,
@@ -153,12 +177,11 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
 
         count = len(cut.filters)
     else:
-        given = v if v is not None else planes(SHARED, channels, _rounded(filters), x.dtype)
+        given = v if v is not None else planes(SHARED, (channels, _rounded(filters)), x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
-        own = cut.columns * _rounded(channels) + WIDE
 
         def work(_: int) -> None:
-            memory = threads.scratch(OWN, (36 * (own + rows),), x.dtype)
+            memory = threads.scratch(OWN, (36 * (cut.block + cut.product),), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.rows, progress,
                 memory,
@@ -168,8 +191,7 @@ def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array
     threads.drain(work, count, plan.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels
     and filters, as rows of (start, stop); tiles and filters in whole vectors."""
 
@@ -181,34 +203,53 @@ class Sums:
     filters: Integers
     width: int
     columns: int
+    # Items: of what all threads share (accumulators of the parts, or dy transformed if few), of the
+    # accumulators of all chunks, where there are several, and of what each thread has.
+    shared: int
+    sums: int
+    own: int
 
 
 def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
-    weights = g.channels * g.filters
-    few = weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
+    depth, weights = g.kernel[0], g.channels * g.filters
+    few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns = _rounded(g.filters)
     tiles = blocks(total, SUM_COLUMNS, TILES)
     each = 36 * itemsize * columns * SUM_COLUMNS
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
+    chunks = [tiles[part] for part in pieces(len(tiles), number)]
+    parts = pieces(len(tiles), SUM_PARTS)
+    width, rows = max(part.stop - part.start for part in tiles), g.channels
+    shared, sums, own = len(parts) * 36 * depth * g.channels * columns, 0, 0
+    if few:
+        channels = blocks(g.channels, min(ROWS, -(-g.channels // 4)), TILES)
+        rows = max(part.stop - part.start for part in channels)
+        shared = 36 * plane_items(max(c[-1].stop - c[0].start for c in chunks), columns)
+        if len(chunks) > 1:
+            sums = 36 * plane_items(depth * g.channels, columns)
+        else:
+            own = depth * rows * columns
+    else:
+        channels = pieces(g.channels, SUM_PARTS)
+        own = width * columns
     return Sums(
         few=few,
         axes=g.axes(),
-        chunks=tuple(_rows(tiles[part]) for part in pieces(len(tiles), number)),
-        parts=_rows(pieces(len(tiles), SUM_PARTS)),
-        channels=_rows(
-            blocks(g.channels, min(ROWS, -(-g.channels // 4)), TILES)
-            if few
-            else pieces(g.channels, SUM_PARTS)
-        ),
+        chunks=tuple(map(_rows, chunks)),
+        parts=_rows(parts),
+        channels=_rows(channels),
         filters=_rows(blocks(g.filters, WIDE, WIDE)),
-        width=max(part.stop - part.start for part in tiles),
+        width=width,
         columns=columns,
+        shared=shared,
+        sums=sums,
+        own=36 * (width * _rounded(rows) + own + 2 * WIDE),
     )
 
 
 def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
-    """Fill dw (F, C, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
+    """Fill dw (F, C, KD, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if plan.tiles.few:
         _sum_by_channels(plan, dy, x, dw)
     else:
@@ -217,13 +258,12 @@ def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
 
 def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
-    channels = x.shape[1]
-    sums = threads.scratch(SHARED, (len(cut.parts), 36, channels, cut.columns), dw.dtype)
+    sums = threads.scratch(SHARED, (cut.shared,), dw.dtype)
+    sums = sums.reshape(len(cut.parts), 36, -1, cut.columns)
     progress = np.zeros(3, np.longlong)
-    items = 36 * (cut.width * (_rounded(channels) + cut.columns) + 2 * WIDE)
 
     def work(_: int) -> None:
-        memory = threads.scratch(OWN, (items,), dw.dtype)
+        memory = threads.scratch(OWN, (cut.own,), dw.dtype)
         plan.kernels.winograd_sum_by_tiles(
             dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, progress,
             memory,
@@ -235,21 +275,43 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
 def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     chunks = len(cut.chunks)
-    most = max(int(tiles[-1, 1] - tiles[0, 0]) for tiles in cut.chunks)
-    rows = int((cut.channels[:, 1] - cut.channels[:, 0]).max())
-    shared = x.shape[1] * cut.columns + WIDE if chunks > 1 else 0
-    d = threads.scratch(SHARED, (36, most * cut.columns + WIDE), dw.dtype)
-    sums = threads.scratch(TOTAL, (36, shared), dw.dtype)
-    own = 0 if shared else rows * cut.columns
-    items = 36 * (cut.width * _rounded(rows) + own + 2 * WIDE)
+    d = threads.scratch(SHARED, (cut.shared,), dw.dtype).reshape(36, -1)
+    sums = threads.scratch(TOTAL, (cut.sums,), dw.dtype).reshape(36, cut.sums // 36)
     for i, tiles in enumerate(cut.chunks):
         progress = np.zeros(3, np.longlong)
 
         def work(_: int, i: int = i, tiles: Integers = tiles, progress: Any = progress) -> None:
-            memory = threads.scratch(OWN, (items,), dw.dtype)
+            memory = threads.scratch(OWN, (cut.own,), dw.dtype)
             plan.kernels.winograd_sum_by_channels(
                 dy, x, d, sums, dw, cut.axes, cut.filters, tiles, cut.channels, cut.width,
                 cut.columns, i > 0, i == chunks - 1, progress, memory,
             )  # fmt: skip
 
         threads.drain(work, len(cut.channels), plan.seconds / chunks)
+
+
+def outline(plan: Plan) -> Outline:
+    """What a pass goes through and takes, for `describe`."""
+    cut: Blocks | Sums = plan.tiles
+    if isinstance(cut, Blocks):
+        total, few = cut.total, cut.few
+        blocks, noun = (cut.filters, "filter") if few else (cut.tiles, "tile")
+        shared, own = 36 * cut.whole, 36 * (cut.block + cut.product)
+    else:
+        total, few = int(cut.chunks[-1][-1, 1]), cut.few
+        shared, own = cut.shared + cut.sums, cut.own
+        blocks, noun = (cut.channels, "channel") if few else (np.concatenate(cut.chunks), "tile")
+    words = f"{counted(total, 'tile')} of 4x4 outputs, "
+    words += made_of(len(blocks), "block", int((blocks[:, 1] - blocks[:, 0]).max()), noun)
+    count = len(cut.parts) if isinstance(cut, Sums) and not few else len(blocks)
+    chunks = len(cut.chunks) if isinstance(cut, Sums) else 1
+    return Outline(
+        name="winograd",
+        module="winograd",
+        method="F(4x4, 3x3), 36 products for 144, made in registers",
+        tiles=words,
+        tasks=count,
+        threads=threads.members(count, plan.seconds / chunks, blas=False),
+        shared=shared,
+        own=own,
+    )

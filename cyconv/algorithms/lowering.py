@@ -13,8 +13,8 @@ in the backward pass: that is cheaper than keeping them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,16 @@ from cyconv import threads
 from cyconv.algorithms.products import (
     COLS,
     as_matrices,
+    beside_items,
     block_of,
     filters_of,
     multiply,
+    outline_sum,
     sum_products,
     take,
 )
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, length, made_of
 from cyconv.tiling import (
     PIECES,
     Share,
@@ -67,8 +70,7 @@ def serves(g: Geometry) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class ByFilter:
+class ByFilter(NamedTuple):
     """One tile of everything, lowered by blocks of channels and multiplied by blocks of filters."""
 
     tile: Tile
@@ -114,7 +116,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
 def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     flat = y.reshape(g.batch, g.filters, g.positions)
     if isinstance(plan.tiles, ByFilter):
-        _by_filter(plan, x, w, b, flat)
+        _by_filter(plan, g, x, w, b, flat)
         return
 
     def task(index: int) -> None:
@@ -124,14 +126,13 @@ def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Ar
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
 
-def _by_filter(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _by_filter(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     cut: ByFilter = plan.tiles
-    taps = w.shape[2] // x.shape[1]
-    cols = threads.scratch(COLS, (w.shape[2], cut.tile.count), x.dtype)
+    cols = threads.scratch(COLS, _columns_shape(slice(0, g.channels), cut.tile, g), x.dtype)
 
     def lower(index: int) -> None:
         part = cut.channels[index]
-        rows = cols[part.start * taps : part.stop * taps]
+        rows = cols[part.start * g.taps : part.stop * g.taps]
         plan.kernels.im2col(x[:, part], rows, cut.tile.axes)
 
     def task(index: int) -> None:
@@ -170,7 +171,7 @@ def _add_back(plan: Plan, dy: Array, w: Array, dx: Array, shares: tuple[Share, .
             dx[share.tiles[0].images, share.channels] = 0
         for tile in share.tiles:
             dy_tile = take(dy, filters_of(share.channels, g), tile, len(part))
-            cols = threads.scratch(COLS, (len(part) * part.shape[1], tile.count), dx.dtype)
+            cols = threads.scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
             np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.count))
             plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
@@ -191,8 +192,58 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
 
 def _columns(plan: Plan, g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
     """The columns of a tile, (groups, C/groups * taps, positions), for some of the channels."""
-    rows = (channels.stop - channels.start) * g.taps
-    cols = threads.scratch(COLS, (rows, tile.count), x.dtype)
+    cols = threads.scratch(COLS, _columns_shape(channels, tile, g), x.dtype)
     plan.kernels.im2col(x[tile.images, channels], cols, tile.axes)
-    groups = 1 if g.groups == 1 else (channels.stop - channels.start) // g.group_channels
+    groups = 1 if g.groups == 1 else length(channels) // g.group_channels
     return cols.reshape(groups, -1, tile.count)
+
+
+def _columns_shape(channels: slice, tile: Tile, g: Geometry) -> tuple[int, int]:
+    return length(channels) * g.taps, tile.count
+
+
+def outline(plan: Plan) -> Outline:
+    """What a pass goes through and takes, for `describe`."""
+    g = plan.geometry
+    if plan.pass_ == "forward":
+        return _outline_forward(plan, g, 0)
+    if plan.pass_ == "input_grad" and _flips(g):
+        return _outline_forward(plan, g.flipped(), math.prod(g.w_shape))
+
+    def columns(share: Share, tile: Tile) -> int:
+        return math.prod(_columns_shape(share.channels, tile, g))
+
+    if plan.pass_ == "weight_grad":
+        words, tasks, shared, own = outline_sum(plan, columns)
+        return _outline(plan, "im2col by tiles, products with dy summed", words, tasks, shared, own)
+    phases: tuple[tuple[Share, ...], ...] = plan.tiles
+    pairs = [(share, tile) for shares in phases for share in shares for tile in share.tiles]
+    own = max(columns(*pair) for pair in pairs)
+    own += max(beside_items(length(filters_of(s.channels, g)), tile) for s, tile in pairs)
+    channels = max(length(share.channels) for share, _ in pairs)
+    longest = max(tile.count for _, tile in pairs)
+    words = f"{made_of(len(pairs), 'tile', longest, 'position')} of {counted(channels, 'channel')}"
+    method = "matrix products, and col2im by tiles"
+    return _outline(plan, method, words, max(map(len, phases)), 0, own)
+
+
+def _outline_forward(plan: Plan, g: Geometry, shared: int) -> Outline:
+    method = "im2col by tiles, and matrix products"
+    if isinstance(plan.tiles, ByFilter):
+        cut: ByFilter = plan.tiles
+        shared += math.prod(_columns_shape(slice(0, g.channels), cut.tile, g))
+        filters = max(map(length, cut.filters))
+        words = f"1 tile of {counted(cut.tile.count, 'position')}, "
+        words += made_of(len(cut.filters), "block", filters, "filter")
+        own = beside_items(filters, cut.tile)
+        return _outline(plan, method, words, len(cut.filters), shared, own)
+    tiles: tuple[Tile, ...] = plan.tiles
+    own = max(math.prod(_columns_shape(slice(0, g.channels), tile, g)) for tile in tiles)
+    own += max(beside_items(g.filters, tile) for tile in tiles)
+    words = made_of(len(tiles), "tile", max(tile.count for tile in tiles), "position")
+    return _outline(plan, method, words, len(tiles), shared, own)
+
+
+def _outline(plan: Plan, method: str, tiles: str, tasks: int, shared: int, own: int) -> Outline:
+    number = threads.members(tasks, plan.seconds, blas=plan.large_products)
+    return Outline("gemm", "lowering", method, tiles, tasks, number, shared, own)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from cyconv.geometry import Geometry
 Box = tuple[slice, slice, slice]
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """A convolution by some taps of the kernel; `out` are the cells of the result that it fills."""
 
     axes: NDArray[np.intp]
@@ -56,8 +55,9 @@ def _of_input_grad(g: Geometry) -> tuple[list[Phase], bool]:
                 last = first + (kernel - 1 - first) // step * step
                 shift = (p + low - last * dilation) // stride
                 count = (size - 1 - p) // stride + 1
-                taps = slice(last, first - 1 if first else None, -step)
                 number = (last - first) // step + 1
+                by = step if number > 1 else 1  # the stride may be larger than any index
+                taps = slice(last, first - 1 if first else None, -by)
                 row = [output, number, 1, dilation // common if number > 1 else 1, -shift, count]
                 rows.append((row, slice(p, size, stride), taps))
         rows.sort(key=lambda row: row[1].start)

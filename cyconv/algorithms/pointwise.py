@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cyconv import threads
-from cyconv.algorithms.products import COLS, as_matrices, multiply, sum_products, take
+from cyconv.algorithms.products import (
+    COLS,
+    as_matrices,
+    beside_items,
+    multiply,
+    outline_sum,
+    sum_products,
+    take,
+)
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, length, made_of
 from cyconv.tiling import PIECES, Share, Tile, cut, cut_sums, pieces, wanted_pieces
 
 if TYPE_CHECKING:
@@ -83,8 +92,31 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     x = x.reshape(g.batch, -1, g.positions)
 
     def columns(share: Share, tile: Tile) -> Array:
-        channels = share.channels.stop - share.channels.start
-        groups = 1 if g.groups == 1 else channels // g.group_channels
+        groups = 1 if g.groups == 1 else length(share.channels) // g.group_channels
         return take(x, share.channels, tile, groups, COLS)
 
     sum_products(plan, columns, dy.reshape(g.batch, -1, g.positions), dw)
+
+
+def outline(plan: Plan) -> Outline:
+    """What a pass goes through and takes, for `describe`."""
+    g = plan.geometry
+    shared = 0
+    if plan.pass_ == "weight_grad":
+
+        def columns(share: Share, tile: Tile) -> int:
+            return beside_items(length(share.channels), tile)
+
+        words, tasks, shared, own = outline_sum(plan, columns)
+        method = "matrix products of the arrays as they are, summed"
+    else:
+        read = g.channels if plan.pass_ == "forward" else g.filters
+        tasks = len(plan.tiles)
+        own = max(beside_items(read, tile) for tile, _ in plan.tiles)
+        own += max(beside_items(length(part), tile) for tile, part in plan.tiles)
+        longest = max(tile.count for tile, _ in plan.tiles)
+        words = made_of(tasks, "tile", longest, "position")
+        words += f", up to {max(length(part) for _, part in plan.tiles):,} rows each"
+        method = "a matrix product of the arrays as they are"
+    number = threads.members(tasks, plan.seconds, blas=plan.large_products)
+    return Outline("gemm", "pointwise", method, words, tasks, number, shared, own)

@@ -7,6 +7,7 @@ are products with the weights (groups, F/groups, C/groups * taps) and with the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
+from cyconv.outline import counted, length, made_of
 from cyconv.tiling import Share, Tile
 
 if TYPE_CHECKING:
@@ -53,6 +55,17 @@ def filters_of(channels: slice, g: Geometry) -> slice:
     return slice(groups.start * g.group_filters, groups.stop * g.group_filters)
 
 
+def beside_shape(channels: int, tile: Tile) -> tuple[int, int, int]:
+    """The shape of the images of a tile, next to each other: (channels, images, positions)."""
+    number = tile.last - tile.first
+    return channels, number, tile.count // number
+
+
+def beside_items(channels: int, tile: Tile) -> int:
+    """What that takes; nothing if the tile is of one image, which is used where it is."""
+    return 0 if tile.single else math.prod(beside_shape(channels, tile))
+
+
 def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> None:
     """Write the tile of y = w @ cols + b, where y is (N, F, positions).
 
@@ -65,9 +78,9 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> No
         if b is not None:
             out += b.reshape(groups, filters, 1)
         return
-    out = threads.scratch(PRODUCT, (groups, filters, tile.count), y.dtype)
-    np.matmul(w, cols, out=out)
-    images = out.reshape(groups * filters, tile.last - tile.first, -1).swapaxes(0, 1)
+    beside = threads.scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
+    np.matmul(w, cols, out=beside.reshape(groups, filters, tile.count))
+    images = beside.swapaxes(0, 1)
     if b is None:
         y[tile.images] = images
     else:
@@ -79,7 +92,7 @@ def take(y: Array, channels: slice, tile: Tile, groups: int, slot: int = IMAGES)
     if tile.single:
         return y[tile.first, channels].reshape(groups, -1, y.shape[2])[:, :, tile.span]
     part = y[tile.images, channels].swapaxes(0, 1)
-    images = threads.scratch(slot, part.shape, y.dtype)
+    images = threads.scratch(slot, beside_shape(len(part), tile), y.dtype)
     images[:] = part
     return images.reshape(groups, -1, tile.count)
 
@@ -117,3 +130,31 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
         for part in sums[1:]:
             sums[0] += part
     dw.reshape(shape)[...] = by_filter[0]
+
+
+def _weights_of(channels: slice, g: Geometry) -> int:
+    """How many weights meet a block of the channels."""
+    by_filter = length(channels) if g.groups == 1 else g.group_channels
+    return length(filters_of(channels, g)) * by_filter * g.taps
+
+
+def outline_sum(plan: Plan, columns: Callable[[Share, Tile], int]) -> tuple[str, int, int, int]:
+    """In words what such a sum goes through, the number of its shares, and items of memory: all
+    accumulators, and what a thread takes, with so many for the columns of a tile."""
+    g = plan.geometry
+    shares = [share for part in plan.tiles for share in part]
+    tiles = max(len(share.tiles) for share in shares)
+    channels = max(length(share.channels) for share in shares)
+    copies = max(
+        columns(share, tile) + beside_items(length(filters_of(share.channels, g)), tile)
+        for share in shares
+        for tile in share.tiles
+    )
+    # A tile after the first is multiplied into memory of its own, and then added.
+    product = max((len(s.tiles) > 1) * _weights_of(s.channels, g) for s in shares)
+    longest = max(tile.count for share in shares for tile in share.tiles)
+    words = (
+        f"{made_of(len(shares), 'share', tiles, 'tile')} (of up to {counted(longest, 'position')} "
+        f"of {counted(channels, 'channel')})"
+    )
+    return words, len(shares), len(plan.tiles) * math.prod(g.w_shape), copies + product

@@ -1,5 +1,7 @@
 """Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
 
+(And volumes, by planes of the kernel that are 3x3: see `fused`, which serves them on both roads.)
+
 F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
 products, and the products transformed back.
@@ -18,8 +20,8 @@ fixed filters, V is kept (`prepare`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from cyconv import kernels, threads
 from cyconv.algorithms import fused
 from cyconv.geometry import Geometry
+from cyconv.outline import Outline, counted, length, made_of
 from cyconv.tiling import PIECES, blocks, pieces
 
 if TYPE_CHECKING:
@@ -45,6 +48,9 @@ BLOCK_TILES = 128
 FEW_TILES = 160
 MANY_WEIGHTS = 128**2
 BLOCK_FILTERS = 64
+# Sums over more channels than this are made of sums of so many, which are more accurate: in one
+# piece, 384 and more were off by 5.1e-6 of the largest value with some of OpenBLAS's kernels.
+LONG_CHANNELS = 256
 # The sum over tiles: where dw is large, both operands are transformed whole, a chunk (bytes) at a
 # time, and workers take blocks of filters; where it is small, they take tiles and sum.
 LARGE_SUM = 96**2
@@ -58,10 +64,15 @@ SHARE_SECONDS = 1e-4
 
 def serves(g: Geometry) -> bool:
     return (
-        g.kernel == (1, 3, 3)
-        and g.stride == g.dilation == (1, 1, 1)
-        and g.groups == g.size[0] == g.output[0] == 1
+        g.kernel[1:] == (3, 3)
+        and g.stride == (1, 1, 1)
+        and g.dilation[1:] == (1, 1)
+        and g.groups == 1
     )
+
+
+def _flat(g: Geometry) -> bool:
+    return g.kernel[0] == g.size[0] == g.output[0] == 1
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -69,16 +80,19 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
 
     On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters,
     from 20000 on with 16; a weight gradient from 8000 on or, where it is summed by tiles, 30000.
-    The error grows with the number of channels summed over, to 4.4e-6 of the largest value at 512.
+    The error grows with the number of channels summed over, to 3.8e-6 of the largest value at 256;
+    beyond that sums are cut (LONG_CHANNELS).
     """
     if not serves(g):
         return False
     fewest, weights = min(g.channels, g.filters), g.channels * g.filters
     summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
-    if fewest < 16 or (itemsize == 4 and summed > 512):
+    if fewest < 16 or (itemsize == 4 and g.kernel[0] * summed > 512):
         return False
     if kernels.VECTOR:
         return fused.pays(g, pass_, count_tiles(g))
+    if not _flat(g):
+        return False
     enough = 4000.0
     if pass_ == "weight_grad":
         enough = 8000.0 if weights >= LARGE_SUM else 30000.0
@@ -86,11 +100,10 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
 
 
 def count_tiles(g: Geometry) -> int:
-    return g.batch * -(-g.output[1] // 4) * -(-g.output[2] // 4)
+    return g.batch * g.output[0] * -(-g.output[1] // 4) * -(-g.output[2] // 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool
@@ -104,8 +117,10 @@ class Blocks:
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fused.Sums:
     if pass_ == "input_grad":
         return tiles(g.flipped(), itemsize, "forward")
+    if pass_ == "forward":
+        g = _read(g)
     total, weights = count_tiles(g), g.channels * g.filters
-    if kernels.VECTOR:
+    if kernels.VECTOR or not _flat(g):
         return fused.cut(g, total) if pass_ == "forward" else fused.cut_sums(g, total, itemsize)
     tile_bytes = 36 * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
@@ -124,18 +139,25 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     )
 
 
+def _read(g: Geometry) -> Geometry:
+    """Without the cells of x past the last that an output reads (as there may be of dy, with more
+    padding than taps), which would else be in the last tile, and a NaN there mark it."""
+    height, width = (min(g.size[axis], max(1, g.output[axis] + 2 - g.low[axis])) for axis in (1, 2))
+    return replace(g, size=(g.size[0], height, width))
+
+
 def _shares(size: int, seconds: float) -> tuple[slice, ...]:
     """Cut what takes `seconds` each into shares that are worth handing out."""
     return tuple(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS)))))
 
 
-def _length(part: slice) -> int:
-    length: int = part.stop - part.start
-    return length
+Plane = tuple[int, int]
 
 
-def _round_up(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
+def _planes_of(filters: int, channels: int, tiles: int) -> tuple[Plane, Plane, Plane]:
+    """Rows and columns of V, U and their product (or of dw's sums, U and D), for so many."""
+    columns = -(-tiles // LANES) * LANES
+    return (filters, channels), (channels, columns), (filters, columns)
 
 
 def prepare(plan: Plan, w: Array) -> Array:
@@ -144,6 +166,7 @@ def prepare(plan: Plan, w: Array) -> Array:
     filters = _filters(plan, w)
     if isinstance(plan.tiles, fused.Blocks):
         return fused.prepare(plan, filters)
+    filters = filters[:, :, 0]
     v = np.empty((36, *filters.shape[:2]), w.dtype)
     _transform_filters(plan, filters, v)
     return v
@@ -162,29 +185,31 @@ def _transform_filters(plan: Plan, w: Array, v: Array) -> None:
 def forward(
     plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None = None
 ) -> None:
-    """Fill y (N, F, 1, oh, ow) from x (N, C, 1, h, w) and w (F, C, 1, 3, 3)."""
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, kd, 3, 3)."""
     _convolve(plan, x, _filters(plan, w), b, y, v)
 
 
 def input_grad(plan: Plan, dy: Array, w: Array, dx: Array, v: Array | None = None) -> None:
-    """Fill dx (N, C, 1, h, w) from dy (N, F, 1, oh, ow)."""
+    """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     _convolve(plan, dy, _filters(plan, w), None, dx, v)
 
 
 def _filters(plan: Plan, w: Array) -> Array:
     """The filters of the convolution that a pass is."""
     if plan.pass_ == "forward":
-        return w[:, :, 0]
-    return w[:, :, 0, ::-1, ::-1].swapaxes(0, 1)
+        return w
+    return w[:, :, ::-1, ::-1, ::-1].swapaxes(0, 1)
 
 
 def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
+    height, width = plan.tiles.axes[1:, 0]
+    x = x[..., :height, :width]  # what is read
     if isinstance(plan.tiles, fused.Blocks):
         fused.convolve(plan, x, w, b, y, v)
     elif plan.tiles.few:
-        _filters_in_blocks(plan, x, w, b, y, v)
+        _filters_in_blocks(plan, x, w[:, :, 0], b, y, v)
     else:
-        _tiles_in_blocks(plan, x, w, b, y, v)
+        _tiles_in_blocks(plan, x, w[:, :, 0], b, y, v)
 
 
 def _tiles_in_blocks(
@@ -192,15 +217,15 @@ def _tiles_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
-    v = fused.planes(FILTERS, filters, channels, y.dtype) if kept is None else kept
+    v = fused.planes(FILTERS, (filters, channels), y.dtype) if kept is None else kept
 
     def convolve(index: int) -> None:
-        first, count = cut.tiles[index].start, _length(cut.tiles[index])
-        columns = _round_up(count, LANES)
-        u = fused.planes(TILES, channels, columns, y.dtype)
+        first, count = cut.tiles[index].start, length(cut.tiles[index])
+        _, of_tiles, of_product = _planes_of(filters, channels, count)
+        u = fused.planes(TILES, of_tiles, y.dtype)
         plan.kernels.winograd_input(x, u, cut.axes, first, count)
-        m = fused.planes(OTHER, filters, columns, y.dtype)
-        np.matmul(v, u, out=m)
+        m = fused.planes(OTHER, of_product, y.dtype)
+        _multiply(v, u, m)
         plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
     if kept is None:
@@ -213,8 +238,7 @@ def _filters_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     channels, count = w.shape[1], cut.tiles[-1].stop
-    columns = _round_up(count, LANES)
-    u = fused.planes(FILTERS, channels, columns, y.dtype)
+    u = fused.planes(FILTERS, _planes_of(len(w), channels, count)[1], y.dtype)
 
     def transform(index: int) -> None:
         part = cut.channels[index]
@@ -222,13 +246,14 @@ def _filters_in_blocks(
 
     def convolve(index: int) -> None:
         part = cut.filters[index]
+        of_filters, _, of_product = _planes_of(length(part), channels, count)
         if kept is None:
-            v = fused.planes(TILES, _length(part), channels, y.dtype)
+            v = fused.planes(TILES, of_filters, y.dtype)
             plan.kernels.winograd_weight(w[part], v)
         else:
             v = kept[:, part]
-        m = fused.planes(OTHER, _length(part), columns, y.dtype)
-        np.matmul(v, u, out=m)
+        m = fused.planes(OTHER, of_product, y.dtype)
+        _multiply(v, u, m)
         bias = None if b is None else b[part]
         plan.kernels.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
 
@@ -236,10 +261,19 @@ def _filters_in_blocks(
     threads.run(convolve, len(cut.filters), plan.seconds, blas=True)
 
 
+def _multiply(v: Array, u: Array, m: Array) -> None:
+    """m (36, F, tiles) = v (36, F, C) @ u (36, C, tiles)."""
+    first, *others = pieces(v.shape[2], -(-v.shape[2] // LONG_CHANNELS))
+    np.matmul(v[:, :, first], u[:, first], out=m)
+    for part in others:
+        product = threads.scratch(PRODUCT, m.shape, m.dtype)
+        m += np.matmul(v[:, :, part], u[:, part], out=product)
+
+
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
-    """Fill dw (F, C, 1, 3, 3) from dy (N, F, 1, oh, ow) and x (N, C, 1, h, w)."""
+    """Fill dw (F, C, kd, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if isinstance(plan.tiles, fused.Sums):
-        fused.sum_weight_grad(plan, dy, x, dw[:, :, 0])
+        fused.sum_weight_grad(plan, dy, x, dw)
     elif plan.tiles.few:
         _sum_by_filters(plan, dy, x, dw[:, :, 0])
     else:
@@ -251,7 +285,7 @@ def _sum_by_filters(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     chunks: tuple[slice, ...] = plan.tiles.tiles
     total = None
     if len(chunks) > 1:
-        total = fused.planes(FILTERS, dw.shape[0], dw.shape[1], dw.dtype)
+        total = fused.planes(FILTERS, (dw.shape[0], dw.shape[1]), dw.dtype)
     for chunk in chunks:
         _add_chunk(plan, dy, x, dw, total, chunk)
 
@@ -262,9 +296,10 @@ def _add_chunk(
     """Add what a chunk of tiles contributes to `total` (None if it is the only one), and after the
     last, transform the sum back into dw."""
     cut: Blocks = plan.tiles
-    channels, count, columns = x.shape[1], _length(chunk), _round_up(_length(chunk), LANES)
-    u = fused.planes(TILES, channels, columns, x.dtype)
-    d = fused.planes(OTHER, dy.shape[1], columns, x.dtype)
+    channels, count = x.shape[1], length(chunk)
+    _, of_tiles, of_grad = _planes_of(dy.shape[1], channels, count)
+    u = fused.planes(TILES, of_tiles, x.dtype)
+    d = fused.planes(OTHER, of_grad, x.dtype)
 
     def transform(index: int) -> None:
         if index < len(cut.channels):
@@ -279,7 +314,7 @@ def _add_chunk(
         if chunk.start == 0 and total is not None:
             np.matmul(d[:, part], u.swapaxes(1, 2), out=total[:, part])
             return
-        product = fused.planes(PRODUCT, _length(part), channels, x.dtype)
+        product = fused.planes(PRODUCT, (length(part), channels), x.dtype)
         np.matmul(d[:, part], u.swapaxes(1, 2), out=product)
         if total is not None:
             product += total[:, part]
@@ -293,19 +328,25 @@ def _add_chunk(
     threads.run(add, len(cut.filters), plan.seconds / len(cut.tiles), blas=True)
 
 
+def _parts(cut: Blocks) -> list[tuple[slice, ...]]:
+    """The blocks of tiles of each accumulator."""
+    return [cut.tiles[part] for part in pieces(len(cut.tiles), SUM_PARTS)]
+
+
 def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Workers take some of the blocks of tiles, and sum in accumulators of their own."""
     cut: Blocks = plan.tiles
-    parts = [cut.tiles[part] for part in pieces(len(cut.tiles), SUM_PARTS)]
+    parts = _parts(cut)
     filters, channels = dw.shape[:2]
     sums = threads.scratch(SUMS, (len(parts), 36, filters, channels), dw.dtype)
 
     def add(index: int) -> None:
         total = sums[index]
         for block in parts[index]:
-            count, columns = _length(block), _round_up(_length(block), LANES)
-            u = fused.planes(TILES, channels, columns, dw.dtype)
-            d = fused.planes(OTHER, filters, columns, dw.dtype)
+            count = length(block)
+            _, of_tiles, of_grad = _planes_of(filters, channels, count)
+            u = fused.planes(TILES, of_tiles, dw.dtype)
+            d = fused.planes(OTHER, of_grad, dw.dtype)
             plan.kernels.winograd_input(x, u, cut.axes, block.start, count)
             plan.kernels.winograd_output_grad(dy, d, cut.axes, block.start, count)
             if block is parts[index][0]:
@@ -319,3 +360,38 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
         for part in sums[1:]:
             sums[0] += part
     plan.kernels.winograd_weight_grad(sums[0], dw)
+
+
+def outline(plan: Plan) -> Outline:
+    """What a pass goes through and takes, for `describe`."""
+    if not isinstance(plan.tiles, Blocks):
+        return fused.outline(plan)
+    cut: Blocks = plan.tiles
+    g = plan.geometry.flipped() if plan.pass_ == "input_grad" else plan.geometry
+    tiles, filters = max(map(length, cut.tiles)), max(map(length, cut.filters))
+    v, u, m = (fused.plane_items(*p) for p in _planes_of(g.filters, g.channels, tiles))
+    some_v, _, some_m = (fused.plane_items(*p) for p in _planes_of(filters, g.channels, tiles))
+    count = len(cut.filters) if cut.few else len(cut.tiles)
+    if plan.pass_ != "weight_grad":
+        shared, own = (u, some_v + some_m) if cut.few else (v, u + m)
+        if g.channels > LONG_CHANNELS:
+            own += math.prod(_planes_of(filters if cut.few else g.filters, g.channels, tiles)[2])
+    elif cut.few:
+        shared, own = u + m + (v if len(cut.tiles) > 1 else 0), some_v
+    else:
+        count, total = len(_parts(cut)), g.filters * g.channels
+        shared, own = count * total, u + m + (total if len(cut.tiles) > count else 0)
+    words = f"{counted(cut.tiles[-1].stop, 'tile')} of 4x4 outputs, "
+    words += made_of(len(cut.tiles), "block", tiles, "tile")
+    if cut.few:
+        words += f", {made_of(len(cut.filters), 'block', filters, 'filter')}"
+    return Outline(
+        name="winograd",
+        module="winograd",
+        method="F(4x4, 3x3), 36 matrix products for 144",
+        tiles=words,
+        tasks=count,
+        threads=threads.members(count, plan.seconds, blas=True),
+        shared=36 * shared,
+        own=36 * own,
+    )

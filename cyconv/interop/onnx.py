@@ -37,6 +37,11 @@ AUTO_PADS = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 def operators() -> list[type[OpRun]]:
     """Return the operators, for ``onnx.reference.ReferenceEvaluator(model, new_ops=...)``.
 
+    Returns
+    -------
+    list of type
+        Conv, ConvTranspose and Col2Im, as the evaluator wants them.
+
     Examples
     --------
     >>> import numpy as np

@@ -38,18 +38,33 @@ _NAMES = (
 )
 
 
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
+# For tests of what was installed: nothing that was compiled may quietly be missing.
+_REQUIRED = _is_set("CYCONV_REQUIRE_COMPILED")
+
+
 def _load(build: str) -> ModuleType | None:
     """The module of a build, or None where it was not compiled or cannot run here."""
     try:
         return importlib.import_module(f"cyconv.kernels._{build}")
-    except ImportError:
+    except ImportError as error:
+        if _REQUIRED and not isinstance(error, ModuleNotFoundError):
+            raise
         return None
+
+
+def _runnable() -> list[str]:
+    """The builds for which this processor has the instructions, compiled or not."""
+    level = _portable.vector_level() if _portable else -1
+    return [name for name, needed in BUILDS.items() if needed <= level]
 
 
 def loadable() -> list[str]:
     """The builds that can run here, from the plainest to the best."""
-    level = _portable.vector_level() if _portable else -1
-    return [name for name, needed in BUILDS.items() if needed <= level and _load(name)]
+    return [name for name in _runnable() if _load(name)]
 
 
 def _cap() -> list[str]:
@@ -70,6 +85,7 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
         # What a vector build lacks is the same without vectors.
         found = {name: getattr(module, name, None) or getattr(_portable, name) for name in _NAMES}
         of[np.dtype(dtype)] = SimpleNamespace(
+            depthwise_memory=module.depthwise_memory,
             direct_memory=module.direct_memory,
             Whole=module.Whole,
             WholeWeightGrad=module.WholeWeightGrad,
@@ -80,16 +96,20 @@ def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
 
 WHY_FALLBACK = ""
 _portable: ModuleType | None = None
-if os.environ.get("CYCONV_PURE_PYTHON", "0") not in ("", "0"):
+if _is_set("CYCONV_PURE_PYTHON"):
     WHY_FALLBACK = "chosen by CYCONV_PURE_PYTHON"
 else:
     try:
         _portable = importlib.import_module("cyconv.kernels._portable")
     except ImportError as error:  # installed where no compiler worked
         WHY_FALLBACK = f"no compiled kernels: {error}"
+if WHY_FALLBACK and _REQUIRED:
+    raise ImportError(f"CYCONV_REQUIRE_COMPILED is set, but the fallback would run: {WHY_FALLBACK}")
 
 _allowed = _cap()
-BUILD = None if WHY_FALLBACK else [name for name in loadable() if name in _allowed][-1]
+# The others are not loaded: that would take half a millisecond each.
+_best_first = [name for name in reversed(_runnable()) if name in _allowed]
+BUILD = next((name for name in _best_first if _load(name)), None)
 # Whether products are best made in these kernels ("the fast road"), or by NumPy's BLAS.
 VECTOR = BUILD not in (None, "portable")
 backend = "numpy" if WHY_FALLBACK else "cython"

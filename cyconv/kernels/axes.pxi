@@ -1,7 +1,16 @@
 # What all kernels share: the axes of a convolution, as Geometry.axes has them, a row each.
 
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcpy, memset
+
+cdef extern from *:
+    """
+    /* No array in memory has more items. Sizes that must be those of an array are multiplied as
+       doubles, which are exact up to here and do not overflow. */
+    #define MOST_ITEMS 4503599627370496.0
+    """
+    double MOST_ITEMS
 
 cdef enum:
     SIZE = 0
@@ -22,4 +31,34 @@ cdef int check_order(const real[:, :, :, :, :] x, name) except -1:
     cdef Py_ssize_t size = sizeof(real)
     if (x.strides[4] != size and x.shape[4] > 1) and (x.strides[1] != size and x.shape[1] > 1):
         raise ValueError(f"{name} must be contiguous along its last axis, or along channels")
+    return 0
+
+
+cdef int check_axes(const Py_ssize_t[:, ::1] axes) except -1:
+    """That no number which is computed from these is more than a Py_ssize_t can hold: cells are
+    computed as output * stride - low + tap * dilation, and compared with size."""
+    if axes.shape[0] != 3 or axes.shape[1] != 6:
+        raise ValueError("axes must have shape (3, 6)")
+    cdef Py_ssize_t a, low, outputs, taps
+    cdef double positions = 1, kernel = 1
+    for a in range(3):
+        if min(axes[a, SIZE], axes[a, KERNEL], axes[a, STRIDE], axes[a, DILATION], axes[a, OUTPUT]) < 1:
+            raise ValueError(f"size, kernel, stride, dilation and output must be at least 1 along axis {a}")
+        positions *= axes[a, OUTPUT]
+        kernel *= axes[a, KERNEL]
+        low, outputs, taps = axes[a, LOW], axes[a, OUTPUT] - 1, axes[a, KERNEL] - 1
+        if (
+            outputs > 0 and axes[a, STRIDE] > PY_SSIZE_T_MAX // outputs
+            or taps > 0 and axes[a, DILATION] > (PY_SSIZE_T_MAX - 1) // taps
+            or low < -PY_SSIZE_T_MAX or low > PY_SSIZE_T_MAX - axes[a, SIZE]
+        ):
+            raise ValueError(f"numbers are too large to compute with along axis {a}")
+        outputs, taps = outputs * axes[a, STRIDE], taps * axes[a, DILATION]
+        if (
+            low < 0 and max(outputs, taps) > PY_SSIZE_T_MAX + low
+            or outputs > low and taps > PY_SSIZE_T_MAX - (outputs - low)
+        ):
+            raise ValueError(f"numbers are too large to compute with along axis {a}")
+    if max(positions, kernel) > MOST_ITEMS:
+        raise ValueError("there are more taps or outputs than an array has items")
     return 0

@@ -130,22 +130,24 @@ cdef double shape_axes(Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t chan
     """Decide how the band cuts each axis; return how many cells of a channel it would have."""
     cdef Axis* a
     cdef Py_ssize_t i, extent
-    cdef double cells = 1
+    cdef double cells = 1, length
     for i in range(3):
         a = &g.axes[i]
         a.size, a.kernel, a.stride = axes[i, SIZE], axes[i, KERNEL], axes[i, STRIDE]
         a.dilation, a.low, a.output = axes[i, DILATION], axes[i, LOW], axes[i, OUTPUT]
         extent = (a.kernel - 1) * a.dilation
         a.sheets = min(a.stride, extent + 1)
-        a.length = a.output + extent // a.stride
+        length = a.output + <double>(extent // a.stride)  # may be more than can be counted
         # By tap also where phases hold more: most of them, or of their cells, are never read.
         a.by_tap = (
-            a.kernel * <double>a.output <= a.sheets * <double>a.length
+            a.kernel * <double>a.output <= a.sheets * length
             or i == 2 and a.output < NARROW and a.kernel <= FEW_TAPS and a.stride == 1
             and g.axes[0].output * g.axes[1].output > 1
         )
         if a.by_tap:
             a.sheets, a.length = a.kernel, a.output
+        else:
+            a.length = a.output + extent // a.stride
         a.split = not a.by_tap and a.stride == 2 and a.sheets == 2
         cells *= a.sheets * <double>a.length
     g.channels = channels
@@ -191,7 +193,8 @@ cdef bint is_narrow(const Layout* g, Py_ssize_t lanes) noexcept nogil:
     cdef const Axis* width = &g.axes[2]
     return (
         width.stride == height.stride == 1 and width.output <= MOST_ACROSS * lanes
-        and height.output <= SHORT_SUM and height.dilation <= height.size
+        and height.output <= SHORT_SUM
+        and height.dilation <= SHORT_SUM and height.low >= -height.size  # so that nothing overflows
         and cyconv_has_narrow(height.kernel, width.kernel)
     )
 

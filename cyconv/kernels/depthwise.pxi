@@ -298,6 +298,22 @@ cdef inline Py_ssize_t workspace(const Layout* g) noexcept nogil:
     return 2 * g.taps if g.in_place else g.cells * g.channels
 
 
+def depthwise_memory(
+    const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize
+):
+    """How many items of memory a call takes for a group of so many channels and filters."""
+    check_axes(axes)
+    cdef double taps = channels * <double>axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    if channels < 1 or filters < 1 or taps > MOST_ITEMS:
+        raise ValueError(f"no group has {channels} channels, {filters} filters and {taps:.0f} taps")
+    if itemsize not in (4, 8):
+        raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
+    cdef Layout g
+    lay_out(&g, axes, channels, filters, itemsize)
+    free(g.offsets)
+    return workspace(&g)
+
+
 cdef inline void sum_plane(
     const Layout* g, Py_ssize_t od, const real* x, const Source* s, const real* w, real bias,
     real* memory, real* y, Py_ssize_t y_step
@@ -315,17 +331,14 @@ cdef int check_depthwise(
     Py_ssize_t[5] x, Py_ssize_t[5] w, Py_ssize_t[5] y, const Py_ssize_t[:, ::1] axes
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
-    if axes.shape[0] != 3 or axes.shape[1] != 6:
-        raise ValueError("axes must have shape (3, 6)")
+    check_axes(axes)
     cdef Py_ssize_t a
     for a in range(3):
-        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
-            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
         if x[2 + a] != axes[a, SIZE] or w[2 + a] != axes[a, KERNEL] or y[2 + a] != axes[a, OUTPUT]:
             raise ValueError(f"x, w and y do not have the sizes of axes along spatial axis {a}")
     if x[0] != y[0] or w[0] != y[1]:
         raise ValueError(f"{x[0]} images and {w[0]} filters, but y is for {y[0]} and {y[1]}")
-    if w[1] < 1 or x[1] < 1 or x[1] % w[1] or w[0] % (x[1] // w[1]):
+    if min(w[0], w[1], x[1]) < 1 or x[1] % w[1] or w[0] % (x[1] // w[1]):
         raise ValueError(f"{x[1]} channels and {w[0]} filters do not make groups of {w[1]} channels")
     return 0
 

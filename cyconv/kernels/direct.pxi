@@ -103,10 +103,14 @@ cdef int lay_out_direct(
     cdef Axis* width = &band.axes[2]
     # A tile may begin before the end of its run, so as not to end after it; not before its start.
     g.in_place = (
-        reads_inside(axes) and source.column_step == 1 and longest(tasks, 2, True) * itemsize >= VECTOR_BYTES
+        reads_inside(axes) and source.column_step == 1 and longest(tasks, 2, True) >= VECTOR_BYTES // itemsize
     )
     g.placed = False
     g.w_step = steps[ROW_STEP]
+    g.taps = NULL
+    if depth.kernel * <double>height.kernel * width.kernel * channels > MOST_ITEMS:
+        with gil:
+            raise MemoryError("no memory for so many taps")
     if not g.in_place:
         cells = 1
         for a in range(3):
@@ -118,6 +122,7 @@ cdef int lay_out_direct(
     # More cells than this are more bytes than a Py_ssize_t counts, or memory holds.
     if g.taps == NULL or cells * channels > 1e17:
         free(g.taps)
+        g.taps = NULL
         with gil:
             raise MemoryError("no memory for a band")
     if g.in_place:
@@ -407,12 +412,14 @@ cdef void direct_tasks(
 
 cdef int check_numbers(const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks) except -1:
     """That the band can be laid out."""
-    if axes.shape[0] != 3 or axes.shape[1] != 6 or tasks.shape[1] != 10:
-        raise ValueError("axes must have shape (3, 6), and tasks (number, 10)")
-    cdef Py_ssize_t a
-    for a in range(3):
-        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
-            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
+    check_axes(axes)
+    if tasks.shape[1] != 10:
+        raise ValueError("tasks must have shape (number, 10)")
+    cdef Py_ssize_t a, t
+    for t in range(tasks.shape[0]):
+        for a in range(3):
+            if not 0 <= tasks[t, BOX + 2 * a] < tasks[t, BOX + 2 * a + 1] <= axes[a, OUTPUT]:
+                raise ValueError(f"task {t} is of positions that do not exist")
     return 0
 
 
@@ -426,26 +433,24 @@ cdef int check_direct(
         raise ValueError("steps must have shape (7,)")
     if groups < 1 or x[1] < 1 or x[1] % groups or y[1] % groups or x[0] != y[0]:
         raise ValueError(f"{x[1]} channels and {y[1]} filters do not make {groups} groups")
-    cdef Py_ssize_t a, t, low = steps[FIRST_TAP], high = steps[FIRST_TAP], reach
+    cdef Py_ssize_t a, t
+    cdef double low = steps[FIRST_TAP], high = steps[FIRST_TAP], reach
     for a in range(3):
         if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
-        reach = (axes[a, KERNEL] - 1) * steps[TAP_STEPS + a]
-        low, high = low + min(<Py_ssize_t>0, reach), high + max(<Py_ssize_t>0, reach)
+        reach = (axes[a, KERNEL] - 1) * <double>steps[TAP_STEPS + a]
+        low, high = low + min(<double>0, reach), high + max(<double>0, reach)
     high += (
-        (x[1] // groups - 1) * steps[CHANNEL_STEP] + (y[1] // groups - 1) * steps[ROW_STEP]
-        + (groups - 1) * steps[GROUP_STEP]
+        (x[1] // groups - 1) * <double>steps[CHANNEL_STEP] + (y[1] // groups - 1) * <double>steps[ROW_STEP]
+        + (groups - 1) * <double>steps[GROUP_STEP]
     )
-    if low < 0 or high >= weights or min(steps[ROW_STEP], steps[CHANNEL_STEP], steps[GROUP_STEP]) < 0:
+    if weights > MOST_ITEMS or low < 0 or high >= weights or min(steps[ROW_STEP], steps[CHANNEL_STEP], steps[GROUP_STEP]) < 0:
         raise ValueError("steps lead out of w")
     for t in range(tasks.shape[0]):
         if not (0 <= tasks[t, IMAGE] < x[0] and 0 <= tasks[t, GROUP] < groups):
             raise ValueError(f"task {t} is of an image or group that does not exist")
         if not 0 <= tasks[t, FILTERS] < tasks[t, FILTERS + 1] <= y[1] // groups:
             raise ValueError(f"task {t} is of filters that do not exist")
-        for a in range(3):
-            if not 0 <= tasks[t, BOX + 2 * a] < tasks[t, BOX + 2 * a + 1] <= axes[a, OUTPUT]:
-                raise ValueError(f"task {t} is of positions that do not exist")
     return 0
 
 
@@ -456,8 +461,8 @@ def direct_memory(
     """How many items of memory `direct` needs, for groups of so many channels; `last` says that x has
     them last."""
     check_numbers(axes, tasks)
-    if channels < 1 or itemsize < 1:
-        raise ValueError("channels and itemsize must be at least 1")
+    if channels < 1 or itemsize not in (4, 8):
+        raise ValueError("channels must be at least 1, and items of 4 or 8 bytes")
     cdef Direct g
     cdef Py_ssize_t[7] steps = [0, 0, 0, 0, 0, 0, 0]
     cdef Source source = [0, 0, 0, 0 if last else 1]

@@ -230,8 +230,11 @@ def direct_weight_grad(
     cdef Py_ssize_t channels = x.shape[1] // groups, filters = dy.shape[1] // groups, columns = sums.shape[2]
     cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], most = 0, i
     cdef Py_ssize_t positions = most_positions(tasks)
-    if sums.shape[1] != x.shape[1] * taps or columns < filters or columns % lanes or dw.shape[0] != dy.shape[1] * channels * taps:
-        raise ValueError(f"sums must have shape (parts, {x.shape[1] * taps}, {filters} in steps of {lanes})")
+    cdef double rows = x.shape[1] * <double>taps, weights = dy.shape[1] * <double>channels * taps
+    if max(rows, weights) > MOST_ITEMS or sums.shape[1] != rows or columns < filters or columns % lanes:
+        raise ValueError(f"sums must have shape (parts, {rows:.0f}, {filters} in steps of {lanes})")
+    if dw.shape[0] != weights:
+        raise ValueError(f"dw must have {weights:.0f} items, got {dw.shape[0]}")
     check_shares(tasks, shares, blocks, sums.shape[0], groups, channels * taps)
     check_progress(progress)
     for i in range(tasks.shape[0]):
@@ -243,11 +246,14 @@ def direct_weight_grad(
     ]
     cdef Direct g
     lay_out_direct(&g, axes, tasks, steps, most, &source, size)
-    cdef Tap* listed = <Tap*>malloc((positions + AHEAD) * sizeof(Tap))
-    if listed == NULL or memory.shape[0] < g.memory + positions * columns:
+    cdef double items = g.memory + positions * <double>columns
+    if memory.shape[0] < items:
         free(g.taps)
-        free(listed)
-        raise ValueError(f"memory must have {g.memory + positions * columns} items, got {memory.shape[0]}")
+        raise ValueError(f"memory must have {items:.0f} items, got {memory.shape[0]}")
+    cdef Tap* listed = <Tap*>malloc((positions + AHEAD) * sizeof(Tap))
+    if listed == NULL:
+        free(g.taps)
+        raise MemoryError("no memory for a list of positions")
     with nogil:
         weight_grad(
             &g, &dy[0, 0, 0, 0, 0], &step, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &sums[0, 0, 0],

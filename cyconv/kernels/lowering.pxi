@@ -134,20 +134,16 @@ cdef int check_lowering(
     Py_ssize_t[5] x, Py_ssize_t[2] cols, const Py_ssize_t[:, ::1] axes
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
-    if axes.shape[0] != 3 or axes.shape[1] != 6:
-        raise ValueError("axes must have shape (3, 6)")
-    cdef Py_ssize_t a, taps = 1, positions = 1
+    check_axes(axes)
+    cdef Py_ssize_t a
+    cdef double rows = x[1], columns = x[0]
     for a in range(3):
         if x[2 + a] != axes[a, SIZE]:
             raise ValueError(f"x must have size {axes[a, SIZE]} along spatial axis {a}, got {x[2 + a]}")
-        if axes[a, KERNEL] < 1 or axes[a, STRIDE] < 1 or axes[a, DILATION] < 1 or axes[a, OUTPUT] < 1:
-            raise ValueError(f"kernel, stride, dilation and output must be at least 1 along axis {a}")
-        taps *= axes[a, KERNEL]
-        positions *= axes[a, OUTPUT]
-    if cols[0] != x[1] * taps or cols[1] != x[0] * positions:
-        raise ValueError(
-            f"cols must have shape ({x[1] * taps}, {x[0] * positions}), got ({cols[0]}, {cols[1]})"
-        )
+        rows *= axes[a, KERNEL]
+        columns *= axes[a, OUTPUT]
+    if cols[0] != rows or cols[1] != columns or max(rows, columns) > MOST_ITEMS:
+        raise ValueError(f"cols must have shape ({rows:.0f}, {columns:.0f}), got ({cols[0]}, {cols[1]})")
     return 0
 
 
@@ -184,6 +180,8 @@ cdef int lower(
     char* x, Py_ssize_t[5] shape, Py_ssize_t* steps, real* cols, const Py_ssize_t[:, ::1] axes, bint back
 ) except -1:
     """im2col from x into cols or, going `back`, col2im from cols into x."""
+    if shape[0] == 0 or shape[1] == 0:
+        return 0
     cdef Py_ssize_t KD = axes[0, KERNEL], KH = axes[1, KERNEL], KW = axes[2, KERNEL]
     cdef Py_ssize_t OD = axes[0, OUTPUT], OH = axes[1, OUTPUT], OW = axes[2, OUTPUT]
     cdef Py_ssize_t columns = shape[0] * OD * OH * OW

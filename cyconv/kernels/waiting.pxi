@@ -13,6 +13,10 @@ cdef extern from "cpu.h" nogil:
     int cyconv_vector_level()
 
 
+cdef enum:
+    SECOND = 1000000000
+
+
 def vector_level():
     """Which vector builds can run here: 2 those for AVX-512 too, 1 for AVX2, 0 the others."""
     return cyconv_vector_level()
@@ -28,8 +32,8 @@ def wait_for_change(
 ):
     """Wait until word[0] is no longer `seen`, at most about `nanoseconds`, and then `after` more;
     return whether it changed."""
-    if word.shape[0] != 1:
-        raise ValueError("word must have one element")
+    if word.shape[0] != 1 or not 0 <= nanoseconds <= SECOND or not 0 <= after <= SECOND:
+        raise ValueError("word must have one element, and waits be of a second at most")
     cdef bint changed
     with nogil:
         changed = cyconv_wait_for_change(&word[0], seen, nanoseconds, after)

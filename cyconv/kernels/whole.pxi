@@ -82,6 +82,10 @@ cdef class Whole:
         if itemsize not in (4, 8):
             raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
         check_numbers(axes, tasks)
+        cdef double image = axes[0, SIZE] * <double>axes[1, SIZE] * axes[2, SIZE]
+        image = max(image, axes[0, OUTPUT] * <double>axes[1, OUTPUT] * axes[2, OUTPUT])
+        if min(images, channels, filters) < 1 or images * <double>max(channels, filters) * image > MOST_ITEMS:
+            raise ValueError(f"no array has {images} images, {channels} channels and {filters} filters of this size")
         cdef Py_ssize_t i
         for i in range(tasks.shape[0]):
             if not same_box(&tasks[0, 0], &tasks[i, 0], BOX):
@@ -158,7 +162,8 @@ cdef class WholeWeightGrad(Whole):
         cdef const Py_ssize_t[::1] steps = <Py_ssize_t[:7]>&no_steps[0]
         check_direct(x, 1, turned, axes, steps, tasks, groups)
         check_shares(tasks, shares, blocks, 1, groups, channels // groups * taps)
-        if columns < self.filters or columns * itemsize % VECTOR_BYTES:
+        cdef double sums = columns * <double>channels * taps
+        if columns < self.filters or columns % (VECTOR_BYTES // itemsize) or sums > MOST_ITEMS:
             raise ValueError(f"columns must be {self.filters} or more, in whole vectors; got {columns}")
         # In the order of the arguments: dy, x, (none,) dw.
         self.sizes = [

@@ -246,6 +246,28 @@ cdef void transform_output(
             )
 
 
+cdef int check_winograd(
+    Py_ssize_t[5] x, Py_ssize_t[3] u, const Py_ssize_t[:, ::1] axes, Py_ssize_t first, Py_ssize_t tiles,
+    bint output
+) except -1:
+    """The cheap part of what the public face has checked, for those who call the kernels."""
+    check_axes(axes)
+    cdef Py_ssize_t a, which = OUTPUT if output else SIZE, grid
+    for a in range(3):
+        if x[2 + a] != axes[a, which]:
+            raise ValueError(f"the array must have size {axes[a, which]} along spatial axis {a}, got {x[2 + a]}")
+        if axes[a, KERNEL] != (3 if a else 1) or axes[a, STRIDE] != 1 or axes[a, DILATION] != 1:
+            raise ValueError("Winograd needs a 3x3 kernel, stride 1 and dilation 1")
+    if axes[0, OUTPUT] != 1 or axes[0, SIZE] != 1 or axes[0, LOW] != 0:
+        raise ValueError("Winograd needs two spatial axes")
+    if u[0] != 36 or u[1] != x[1] or u[2] % LANES or not 0 <= tiles <= u[2]:
+        raise ValueError(f"transformed tiles must have shape (36, {x[1]}, tiles in steps of {LANES})")
+    grid = ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
+    if x[0] * <double>grid > MOST_ITEMS or not 0 <= first <= x[0] * grid - tiles:
+        raise ValueError("there are not so many tiles")
+    return 0
+
+
 def winograd_input(
     const real[:, :, :, :, :] x not None,
     real[:, :, :] u not None,

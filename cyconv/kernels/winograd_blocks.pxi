@@ -3,11 +3,15 @@
 #
 # Here WIDE channels or filters stand side by side in the lanes of vectors, so that it does not matter
 # how narrow an image is: rows of an image are transposed as they are read, and again as they are
-# written, or, where its channels come last, read and written as they lie. For each of the 36 products the microkernel has tiles for rows and filters for positions,
+# written, or, where its channels come last, read and written as they lie. For each of the 36
+# products the microkernel has tiles for rows and filters for positions,
 #
 #     m (tiles, filters) = u (tiles, channels) @ v (channels, filters)
 #
 # with channels and filters in steps of WIDE, zero or of no meaning past the last.
+#
+# In a volume each plane of the output has tiles, whose channels are those of all the planes that it
+# reads: for each of the taps along the depth, C in steps of WIDE, zero outside of the volume.
 
 cdef extern from "winograd.h" nogil:
     enum:
@@ -48,20 +52,27 @@ cdef enum:
     # Tiles side by side that are transposed together, and items of a row of them, transposed.
     RUN = 12
     LINE = 800  # (4 * RUN + 2) * WIDE
+    # Sums over more channels than this are made of sums of so many, which are more accurate.
+    LONG_CHANNELS = 128
 
 
 cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_t* th, Py_ssize_t* tw) noexcept nogil:
     n[0], th[0], tw[0] = t // (g.TH * g.TW), t // g.TW % g.TH, t % g.TW
 
 
+cdef inline const real* plane_of(const real* x, const Grid* g, Py_ssize_t n, Py_ssize_t tap) noexcept nogil:
+    """What this tap along the depth reads for the n-th plane of the output; NULL outside."""
+    cdef Py_ssize_t d = n % g.planes - g.low_d + tap * g.dilation
+    return x + n // g.planes * g.image_step + d * g.plane_step if 0 <= d < g.D else NULL
+
+
 cdef inline void turn_row(
-    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t count,
-    real* line
+    const real* plane, const Grid* g, Py_ssize_t channels, Py_ssize_t h, Py_ssize_t w, Py_ssize_t count, real* line
 ) noexcept nogil:
-    """line (count, WIDE) = `count` cells of up to WIDE channels, from (n, h, w) on; zero outside."""
-    cdef Py_ssize_t lo = min(count, max(<Py_ssize_t>0, -w)), hi = max(lo, min(count, g.W - w)), i, c
+    """line (count, WIDE) = `count` cells of up to WIDE channels, from (h, w) on; zero outside."""
+    cdef Py_ssize_t lo = min(count, max(<Py_ssize_t>0, -w)), hi = max(lo, min(count, g.W - w)), i
     cdef const real* cell
-    if not 0 <= h < g.H:
+    if plane == NULL or not 0 <= h < g.H:
         lo = hi = count
     if channels < WIDE:
         lo, hi = min(lo, hi), hi
@@ -69,13 +80,14 @@ cdef inline void turn_row(
     else:
         zero(line, lo * WIDE)
         zero(line + hi * WIDE, (count - hi) * WIDE)
-    cell = x + n * g.image_step + h * g.row_step + (w + lo) * g.column_step
+    if lo == hi:
+        return
+    cell = plane + h * g.row_step + (w + lo) * g.column_step
     if g.column_step == 1:
-        if lo < hi:
-            transpose(cell, g.channel_step, channels, hi - lo, line + lo * WIDE, WIDE)
+        transpose(cell, g.channel_step, channels, hi - lo, line + lo * WIDE, WIDE)
     else:
         for i in range(lo, hi):
-            copy_some(cell + (i - lo) * g.column_step, min(channels, <Py_ssize_t>WIDE), line + i * WIDE)
+            copy_some(cell + (i - lo) * g.column_step, channels, line + i * WIDE)
 
 
 cdef inline void copy_some(const real* a, Py_ssize_t count, real* to) noexcept nogil:
@@ -101,26 +113,27 @@ cdef inline bint in_place(
 
 
 cdef inline const real* turn_rows(
-    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t rows,
+    const real* plane, const Grid* g, Py_ssize_t channels, Py_ssize_t h, Py_ssize_t w, Py_ssize_t rows,
     Py_ssize_t count, real* lines, Py_ssize_t* row_step, Py_ssize_t* column_step
 ) noexcept nogil:
     """Where to read rows of `count` cells of up to WIDE channels: in place, or turned into lines."""
     cdef Py_ssize_t i
-    if in_place(g, channels, h, w, rows, count):
+    if plane != NULL and in_place(g, channels, h, w, rows, count):
         row_step[0], column_step[0] = g.row_step, g.column_step
-        return x + n * g.image_step + h * g.row_step + w * g.column_step
+        return plane + h * g.row_step + w * g.column_step
     for i in range(rows):
-        turn_row(x, g, min(channels, <Py_ssize_t>WIDE), n, h + i, w, count, lines + i * LINE)
+        turn_row(plane, g, min(channels, <Py_ssize_t>WIDE), h + i, w, count, lines + i * LINE)
     row_step[0], column_step[0] = LINE, WIDE
     return lines
 
 
 cdef void turn_input(
-    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t first, Py_ssize_t tiles,
+    const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t tap, Py_ssize_t first, Py_ssize_t tiles,
     real* u, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
-    """u (36, tiles, channels) = B^T x B."""
+    """u (36, tiles, channels) = B^T x B, for one tap along the depth."""
     cdef Py_ssize_t c = 0, t, n, th, tw, run, i, row, column
+    cdef const real* plane
     cdef const real* cells
     cdef real* to
     cdef real[6 * LINE] lines
@@ -128,11 +141,12 @@ cdef void turn_input(
     while t < tiles:
         find_tile(g, first + t, &n, &th, &tw)
         run = tiles_together(g, tw, tiles - t)
+        plane = plane_of(x, g, n, tap)
         c = 0
         while c < channels:
             cells = turn_rows(
-                x + c * g.channel_step, g, channels - c, n, 4 * th - g.low_h, 4 * tw - g.low_w, 6, 4 * run + 2,
-                &lines[0], &row, &column,
+                plane + c * g.channel_step if plane != NULL else NULL, g, channels - c, 4 * th - g.low_h,
+                4 * tw - g.low_w, 6, 4 * run + 2, &lines[0], &row, &column,
             )
             for i in range(run):
                 to = u + (t + i) * row_step + c
@@ -163,7 +177,8 @@ cdef void turn_output(
         while t < tiles:
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t)
-            to = y + n * g.image_step + f * g.channel_step + 4 * th * g.row_step + 4 * tw * g.column_step
+            to = y + n // g.planes * g.image_step + n % g.planes * g.plane_step + f * g.channel_step
+            to += 4 * th * g.row_step + 4 * tw * g.column_step
             cells, row, column = &lines[0], LINE, WIDE
             if in_place(g, some, 4 * th, 4 * tw, 4, 4):
                 cells, row, column = to, g.row_step, g.column_step
@@ -235,7 +250,7 @@ cdef void turn_weight(
 
 
 cdef void multiply_planes(
-    const real* u, Py_ssize_t u_plane, Py_ssize_t u_step, const real* v, Py_ssize_t v_plane,
+    const real* u, Py_ssize_t u_plane, const real* v, Py_ssize_t v_plane,
     real* m, Py_ssize_t m_plane, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, const Tap* taps,
     Py_ssize_t count, Py_ssize_t tile_step, int add
 ) noexcept nogil:
@@ -243,7 +258,7 @@ cdef void multiply_planes(
     apart, and v[i]; 36 times."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t vectors = columns // lanes, panels = (tiles + MOST_ROWS - 1) // MOST_ROWS
-    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first
+    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
     equal_steps(tile_step, &row_at[0])
     limit = 2 * MOST_VECTORS if 2 * ((tiles + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
@@ -254,22 +269,30 @@ cdef void multiply_planes(
             for panel in range(panels):
                 t = tiles * panel // panels
                 rows = tiles * (panel + 1) // panels - t
-                multiply_tile(
-                    <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
-                    taps, count, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL, add,
-                    m + i * m_plane + t * m_step + first * lanes, m_step,
-                )
+                done = 0
+                while done < count:
+                    some = min(<Py_ssize_t>LONG_CHANNELS, count - done)
+                    multiply_tile(
+                        <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
+                        taps + done, some, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL,
+                        1 if done > 0 else add, m + i * m_plane + t * m_step + first * lanes, m_step,
+                    )
+                    done += some
 
 
-cdef Tap* list_steps(Py_ssize_t number, Py_ssize_t cell, Py_ssize_t weight) except NULL:
-    """Channels or tiles, as the microkernel's taps."""
-    cdef Tap* taps = <Tap*>malloc((number + AHEAD) * sizeof(Tap))
-    cdef Py_ssize_t i
+cdef Tap* list_steps(
+    Py_ssize_t number, Py_ssize_t cell, Py_ssize_t weight, Py_ssize_t depth=1, Py_ssize_t deeper=0
+) except NULL:
+    """Channels or tiles, as the microkernel's taps; `depth` times, with weights `deeper` apart."""
+    cdef Tap* taps = <Tap*>malloc((depth * number + AHEAD) * sizeof(Tap))
+    cdef Py_ssize_t i, k
     if taps == NULL:
         raise MemoryError
-    for i in range(number):
-        taps[i].cell, taps[i].weight = i * cell, i * weight
-    repeat_last(taps, number)
+    for k in range(depth):
+        for i in range(number):
+            taps[k * number + i].cell = (k * number + i) * cell
+            taps[k * number + i].weight = k * deeper + i * weight
+    repeat_last(taps, depth * number)
     return taps
 
 
@@ -299,35 +322,53 @@ cdef int check_room(Py_ssize_t size, const real[::1] memory) except -1:
 
 
 cdef int check_arrays(
-    Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[4] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
+    Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[5] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
 ) except -1:
-    cdef Py_ssize_t[3] u = [36, x[1], 0]
-    cdef Py_ssize_t[3] m = [36, y[1], 0]
-    check_winograd(x, u, axes, 0, 0, False)
-    check_winograd(y, m, axes, 0, 0, True)
-    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b not in (0, y[1]):
+    check_axes(axes)
+    cdef Py_ssize_t a
+    cdef double tiles
+    for a in range(3):
+        if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
+            raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
+        if axes[a, STRIDE] != 1:
+            raise ValueError("Winograd needs stride 1")
+        if a and (axes[a, KERNEL] != 3 or axes[a, DILATION] != 1):
+            raise ValueError("Winograd needs 3x3 planes of the kernel, and dilation 1 along them")
+    tiles = x[0] * <double>axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
+    if tiles > MOST_ITEMS:
+        raise ValueError("there are more tiles than an array has items")
+    if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b != y[1]:
         raise ValueError("x, y and b do not fit")
-    if w[0] != y[1] or w[1] != x[1] or w[2] != 3 or w[3] != 3:
-        raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, 3, 3)")
+    if w[0] != y[1] or w[1] != x[1] or w[2] != axes[0, KERNEL] or w[3] != 3 or w[4] != 3:
+        raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, {axes[0, KERNEL]}, 3, 3)")
+    if w[2] * <double>w[1] * w[0] > MOST_ITEMS:
+        raise ValueError("there are more filters than an array has items")
     return 0
 
 
-def winograd_filters(const real[:, :, :, :] w not None, real[:, :, :] v not None):
-    """v (36, C, F in steps of WIDE) = G w G^T for w (F, C, 3, 3), of any strides."""
-    cdef Py_ssize_t size = sizeof(real)
-    if w.shape[2] != 3 or w.shape[3] != 3 or v.shape[0] != 36 or v.shape[1] != w.shape[1] or v.shape[2] != in_wides(w.shape[0]):
-        raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[1]}, {in_wides(w.shape[0])})")
+def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None):
+    """v (36, KD * C, F in steps of WIDE) = G w G^T for w (F, C, KD, 3, 3), of any strides."""
+    cdef Py_ssize_t size = sizeof(real), C = w.shape[1], FW = in_wides(w.shape[0]), k
+    if (
+        w.shape[3] != 3 or w.shape[4] != 3 or v.shape[0] != 36 or v.shape[2] != FW
+        or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
+    ):
+        raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[2] * C}, {FW})")
     check_rows(0, 1, v.strides[2], v.shape[2], size)
-    cdef Filters steps = filters_of(w)
+    if w.shape[0] == 0 or C == 0 or w.shape[2] == 0:
+        return
+    cdef Filters steps = filters_of(w[:, :, 0])
     with nogil:
-        turn_weight(
-            &w[0, 0, 0, 0], &steps, w.shape[0], w.shape[1], &v[0, 0, 0], v.strides[0] // size, v.strides[1] // size
-        )
+        for k in range(w.shape[2]):
+            turn_weight(
+                &w[0, 0, k, 0, 0], &steps, w.shape[0], C, &v[0, k * C, 0], v.strides[0] // size,
+                v.strides[1] // size,
+            )
 
 
 def winograd_by_tiles(
     const real[:, :, :, :, :] x not None,
-    const real[:, :, :, :] w not None,
+    const real[:, :, :, :, :] w not None,
     real[:, :, :] v not None,
     const real[::1] b,
     real[:, :, :, :, :] y not None,
@@ -339,52 +380,55 @@ def winograd_by_tiles(
     long long[::1] progress not None,
     real[::1] memory not None,
 ):
-    """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) of any strides, and b (F,) or
-    None: first blocks of filters are transformed into v (36, C, F in steps of WIDE) (none, if they
-    are in v already), then blocks of at most `columns` tiles, `rows` filters at a time."""
+    """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
+    or None: first blocks of filters are transformed into v (36, KD * C, F in steps of WIDE) (none, if
+    they are in v already), then blocks of at most `columns` tiles, `rows` filters at a time."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
-    cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
-    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1])
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
+    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), KD = w.shape[2], k
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
     check_progress(progress)
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     check_blocks(filters, F, F, WIDE, "block of filters")
-    check_blocks(tiles, x.shape[0] * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
-    if v.shape[0] != 36 or v.shape[1] != C or v.shape[2] != in_wides(F):
-        raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
+    check_blocks(tiles, x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
+    if v.shape[0] != 36 or v.shape[1] != KD * C or v.shape[2] != in_wides(F):
+        raise ValueError(f"v must have shape (36, {KD * C}, {in_wides(F)})")
     check_rows(0, 1, v.strides[2], v.shape[2], size)
-    check_lanes(v.strides[1], v.shape[2], C, size)
+    check_lanes(v.strides[1], v.shape[2], KD * C, size)
     check_room(columns, memory)
     check_room(rows, memory)
-    cdef Py_ssize_t u_plane = columns * CW + WIDE, m_plane = columns * rows + WIDE
-    if rows % WIDE or memory.shape[0] < 36 * (u_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + m_plane)} items, and rows be in steps of {WIDE}")
-    cdef Filters steps = filters_of(w)
+    check_items(memory.shape[0], 36 * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
+    cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
+    if rows % WIDE:
+        raise ValueError(f"rows must be in steps of {WIDE}")
+    cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* u = &memory[0]
     cdef real* m = u + 36 * u_plane
     cdef Py_ssize_t v_plane = v.strides[0] // size, FW = v.shape[2], first, count, f, number
     cdef long long t
-    cdef Tap* taps = list_steps(C, FW, 1)
+    cdef Tap* taps = list_steps(C, FW, 1, KD, CW)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
             f = filters[t, 0]
-            turn_weight(&w[f, 0, 0, 0], &steps, filters[t, 1] - f, C, &v[0, 0, f], v_plane, FW)
+            for k in range(KD):
+                turn_weight(&w[f, 0, k, 0, 0], &steps, filters[t, 1] - f, C, &v[0, k * C, f], v_plane, FW)
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
         cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
         t = cyconv_count(&progress[SECOND_TAKEN])
         while t < tiles.shape[0]:
             first, count = tiles[t, 0], tiles[t, 1] - tiles[t, 0]
-            turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, first, count, u, u_plane, CW)
+            for k in range(KD):
+                turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u + k * CW, u_plane, row)
             f = 0
             while f < F:
                 number = min(rows, F - f)
                 multiply_planes(
-                    u, u_plane, CW, &v[0, 0, f], v_plane, m, m_plane, rows, count, in_wides(number), taps, C, CW, 0
+                    u, u_plane, &v[0, 0, f], v_plane, m, m_plane, rows, count, in_wides(number), taps, KD * C, row, 0
                 )
                 turn_output(
                     m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number,
@@ -397,7 +441,7 @@ def winograd_by_tiles(
 
 def winograd_by_filters(
     const real[:, :, :, :, :] x not None,
-    const real[:, :, :, :] w not None,
+    const real[:, :, :, :, :] w not None,
     real[:, :, ::1] v not None,
     const real[::1] b,
     real[:, :, :, :, :] y not None,
@@ -410,44 +454,52 @@ def winograd_by_filters(
     long long[::1] progress not None,
     real[::1] memory not None,
 ):
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * C in
-    steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. If v is
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
+    in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. If v is
     `prepared` it holds all transformed filters; else it has none, and they are transformed in memory."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
-    cdef Py_ssize_t[4] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3]]
+    cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), i, rows = 0
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else 0)
+    cdef Py_ssize_t KD = w.shape[2], k, row
+    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
     check_progress(progress)
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
-    cdef Py_ssize_t total = x.shape[0] * grid_in.TH * grid_in.TW
+    cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
     check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
-    if u.shape[0] != 36 or u.shape[1] < total * CW:
-        raise ValueError(f"u must have shape (36, {total * CW} or more)")
-    if prepared and (v.shape[0] != 36 or v.shape[1] != C or v.shape[2] != in_wides(F)):
-        raise ValueError(f"v must have shape (36, {C}, {in_wides(F)})")
+    if u.shape[0] != 36:
+        raise ValueError("u must have 36 rows")
+    check_items(u.shape[1], total * (KD * <double>CW), "a row of u")
+    row = KD * CW
+    if prepared and (v.shape[0] != 36 or v.shape[1] != KD * C or v.shape[2] != in_wides(F)):
+        raise ValueError(f"v must have shape (36, {KD * C}, {in_wides(F)})")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
     check_room(columns, memory)
-    cdef Py_ssize_t own_plane = 0 if prepared else C * rows + WIDE, m_plane = columns * rows + WIDE
-    if memory.shape[0] < 36 * (own_plane + m_plane):
-        raise ValueError(f"memory must have {36 * (own_plane + m_plane)} items")
-    cdef Filters steps = filters_of(w)
+    check_items(
+        memory.shape[0],
+        36 * ((0 if prepared else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
+    )
+    cdef Py_ssize_t own_plane = 0 if prepared else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
+    cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* own = &memory[0]
     cdef real* m = own + 36 * own_plane
     cdef real* from_v
     cdef Py_ssize_t v_plane = v.strides[0] // size if prepared else own_plane, u_plane = u.strides[0] // size
     cdef Py_ssize_t first, count, f, number
     cdef long long t
-    cdef Tap* taps = list_steps(C, v.shape[2] if prepared else rows, 1)
+    cdef Tap* taps = list_steps(C, v.shape[2] if prepared else rows, 1, KD, CW)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < channels.shape[0]:
             f = channels[t, 0]
-            turn_input(&x[0, f, 0, 0, 0], &grid_in, channels[t, 1] - f, 0, total, &u[0, f], u_plane, CW)
+            for k in range(KD):
+                turn_input(
+                    &x[0, f, 0, 0, 0], &grid_in, channels[t, 1] - f, k, 0, total, &u[0, k * CW + f], u_plane, row
+                )
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
         cyconv_wait_until(&progress[FIRST_DONE], channels.shape[0])
@@ -458,13 +510,14 @@ def winograd_by_filters(
                 from_v = &v[0, 0, f]
             else:
                 from_v = own
-                turn_weight(&w[f, 0, 0, 0], &steps, number, C, own, own_plane, rows)
+                for k in range(KD):
+                    turn_weight(&w[f, 0, k, 0, 0], &steps, number, C, own + k * C * rows, own_plane, rows)
             first = 0
             while first < total:
                 count = min(columns, total - first)
                 multiply_planes(
-                    &u[0, first * CW], u_plane, CW, from_v, v_plane, m, m_plane, rows, count, in_wides(number), taps, C,
-                    CW, 0,
+                    &u[0, first * row], u_plane, from_v, v_plane, m, m_plane, rows, count, in_wides(number), taps,
+                    KD * C, row, 0,
                 )
                 turn_output(
                     m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number, first,

@@ -3,7 +3,8 @@
 #     dw = G^T [ sum over tiles of U D ] G,    U = B^T x B, D = A dy A^T
 #
 # As in direct_grad.pxi the taps of the microkernel are what is summed over, here tiles: its rows are
-# channels, its positions filters, and sums have shape (36, channels, filters in steps of WIDE).
+# channels, its positions filters, and sums have shape (36, channels, filters in steps of WIDE); of a
+# volume, with channels for each of the taps along the depth.
 
 cdef void turn_output_grad(
     const real* dy, const Grid* g, Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles,
@@ -20,7 +21,8 @@ cdef void turn_output_grad(
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t)
             cells = turn_rows(
-                dy + f * g.channel_step, g, filters - f, n, 4 * th, 4 * tw, 4, 4 * run, &lines[0], &row, &column
+                plane_of(dy, g, n, 0) + f * g.channel_step, g, filters - f, 4 * th, 4 * tw, 4, 4 * run, &lines[0],
+                &row, &column,
             )
             for i in range(run):
                 to = d + (t + i) * row_step + f
@@ -65,18 +67,19 @@ cdef void turn_sums(
 
 
 cdef int check_sums(
-    Py_ssize_t[5] x, Py_ssize_t[5] dy, const real[:, :, :, :] dw, const Py_ssize_t[:, ::1] axes,
+    Py_ssize_t[5] x, Py_ssize_t[5] dy, const real[:, :, :, :, :] dw, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] tiles, Py_ssize_t width, Py_ssize_t columns, const long long[::1] progress,
     const real[::1] memory
 ) except -1:
-    cdef Py_ssize_t[4] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3]]
-    check_arrays(x, dy, w, axes, 0)
+    cdef Py_ssize_t[5] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
+    check_arrays(x, dy, w, axes, dy[1])
     check_progress(progress)
     check_room(width, memory)
     if columns != in_wides(dy[1]):
         raise ValueError(f"there must be room for {in_wides(dy[1])} filters")
     check_blocks(
-        tiles, x[0] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4), width, 1, "block of tiles"
+        tiles, x[0] * axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4), width, 1,
+        "block of tiles",
     )
     return 0
 
@@ -85,7 +88,7 @@ def winograd_sum_by_tiles(
     const real[:, :, :, :, :] dy not None,
     const real[:, :, :, :, :] x not None,
     real[:, :, :, ::1] sums not None,
-    real[:, :, :, :] dw not None,
+    real[:, :, :, :, :] dw not None,
     const Py_ssize_t[:, ::1] axes not None,
     const Py_ssize_t[:, ::1] tiles not None,
     const Py_ssize_t[:, ::1] parts not None,
@@ -94,28 +97,28 @@ def winograd_sum_by_tiles(
     long long[::1] progress not None,
     real[::1] memory not None,
 ):
-    """Fill dw (F, C, 3, 3) from dy (n, F, 1, oh, ow) and x (n, C, 1, h, w): first parts of the blocks
-    of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, C, F in steps of
-    WIDE), then, by blocks of channels, the parts are added in order and transformed back."""
+    """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first parts of the
+    blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
+    in steps of WIDE), then, by blocks of channels, the parts are added in order and transformed back."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], columns = sums.shape[3], size = sizeof(real), CW = in_wides(x.shape[1])
+    cdef Py_ssize_t KD = dw.shape[2], k
     check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
     check_order(x, "x")
     check_order(dy, "dy")
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
-    if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != C:
-        raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {C}, {columns}), of one part or more")
+    if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != KD * C:
+        raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {KD * C}, {columns}), of one part or more")
+    check_items(memory.shape[0], 36 * (width * <double>(CW + columns) + 2 * WIDE), "memory")
     cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * columns + WIDE
-    if memory.shape[0] < 36 * (u_plane + d_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + d_plane)} items")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
-    cdef Filters steps = filters_of(dw)
+    cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
     cdef real* d = u + 36 * u_plane
     cdef real* total
-    cdef Py_ssize_t plane = C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
+    cdef Py_ssize_t plane = KD * C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
     cdef long long t
     cdef Tap* taps = list_steps(width, columns, CW)
     with nogil:
@@ -123,24 +126,28 @@ def winograd_sum_by_tiles(
         while t < parts.shape[0]:
             for i in range(parts[t, 0], parts[t, 1]):
                 first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
-                turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, first, count, u, u_plane, CW)
                 turn_output_grad(&dy[0, 0, 0, 0, 0], &grid_out, F, first, count, d, d_plane, columns)
-                multiply_planes(
-                    u, u_plane, CW, d, d_plane, &sums[t, 0, 0, 0], plane, columns, C, columns, taps, count, 1,
-                    i > parts[t, 0],
-                )
+                for k in range(KD):
+                    turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u, u_plane, CW)
+                    multiply_planes(
+                        u, u_plane, d, d_plane, &sums[t, 0, k * C, 0], plane, columns, C, columns, taps, count, 1,
+                        i > parts[t, 0],
+                    )
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
         cyconv_wait_until(&progress[FIRST_DONE], parts.shape[0])
         t = cyconv_count(&progress[SECOND_TAKEN])
         while t < channels.shape[0]:
             c, items = channels[t, 0], (channels[t, 1] - channels[t, 0]) * columns
-            for i in range(36):
-                total = &sums[0, i, c, 0]
-                for part in range(1, parts.shape[0]):
-                    for j in range(items):
-                        total[j] += total[part * part_step + j]
-            turn_sums(&sums[0, 0, c, 0], plane, columns, F, channels[t, 1] - c, &dw[0, c, 0, 0], &steps)
+            for k in range(KD):
+                for i in range(36):
+                    total = &sums[0, i, k * C + c, 0]
+                    for part in range(1, parts.shape[0]):
+                        for j in range(items):
+                            total[j] += total[part * part_step + j]
+                turn_sums(
+                    &sums[0, 0, k * C + c, 0], plane, columns, F, channels[t, 1] - c, &dw[0, c, k, 0, 0], &steps
+                )
             t = cyconv_count(&progress[SECOND_TAKEN])
     free(taps)
 
@@ -150,7 +157,7 @@ def winograd_sum_by_channels(
     const real[:, :, :, :, :] x not None,
     real[:, ::1] d not None,
     real[:, ::1] sums not None,
-    real[:, :, :, :] dw not None,
+    real[:, :, :, :, :] dw not None,
     const Py_ssize_t[:, ::1] axes not None,
     const Py_ssize_t[:, ::1] filters not None,
     const Py_ssize_t[:, ::1] tiles not None,
@@ -164,11 +171,11 @@ def winograd_sum_by_channels(
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
     tiles * columns), by blocks of filters, then blocks of channels of x are transformed, multiplied and
-    added to sums (36, C * columns); or, if that has no columns, summed in memory. `add` says that there
+    added to sums (36, KD * C * columns); or, if that has no columns, summed in memory. `add` says that there
     were tiles before these, `last` that there are none after them."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, rows = 0
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, rows = 0, KD = dw.shape[2], k
     cdef bint shared = sums.shape[1] > 0
     check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
     check_order(x, "x")
@@ -180,18 +187,23 @@ def winograd_sum_by_channels(
     if tiles.shape[0] == 0:
         raise ValueError("there must be tiles")
     cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(rows)
-    if d.shape[0] != 36 or d.shape[1] < total * columns or sums.shape[0] != 36 or (shared and sums.shape[1] < C * columns):
-        raise ValueError(f"d must have {total * columns} columns, and sums none or {C * columns}")
+    if d.shape[0] != 36 or sums.shape[0] != 36:
+        raise ValueError("d and sums must have 36 rows")
+    check_items(d.shape[1], total * <double>columns, "a row of d")
+    if shared:
+        check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
         if tiles[i, 0] < begin or tiles[i, 1] > begin + total:
             raise ValueError("tiles must be consecutive")
     if not shared and (add or not last):
         raise ValueError("sums of several calls must be shared")
-    cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else rows * columns + WIDE
-    if memory.shape[0] < 36 * (u_plane + own_plane):
-        raise ValueError(f"memory must have {36 * (u_plane + own_plane)} items")
+    check_items(
+        memory.shape[0],
+        36 * (width * <double>CW + WIDE + (0 if shared else KD * rows * <double>columns + WIDE)), "memory",
+    )
+    cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * rows * columns + WIDE
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
-    cdef Filters steps = filters_of(dw)
+    cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
     cdef real* m
     cdef Py_ssize_t d_plane = d.strides[0] // size, m_plane = sums.strides[0] // size if shared else own_plane
@@ -211,15 +223,16 @@ def winograd_sum_by_channels(
         t = cyconv_count(&progress[SECOND_TAKEN])
         while t < channels.shape[0]:
             c, number = channels[t, 0], channels[t, 1] - channels[t, 0]
-            m = &sums[0, c * columns] if shared else u + 36 * u_plane
-            for i in range(tiles.shape[0]):
-                first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
-                turn_input(&x[0, c, 0, 0, 0], &grid_in, number, first, count, u, u_plane, CW)
-                multiply_planes(
-                    u, u_plane, CW, &d[0, (first - begin) * columns], d_plane, m, m_plane, columns, number, columns,
-                    taps, count, 1, add or i > 0,
-                )
-            if last:
-                turn_sums(m, m_plane, columns, F, number, &dw[0, c, 0, 0], &steps)
+            for k in range(KD):
+                m = &sums[0, (k * C + c) * columns] if shared else u + 36 * u_plane + k * rows * columns
+                for i in range(tiles.shape[0]):
+                    first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
+                    turn_input(&x[0, c, 0, 0, 0], &grid_in, number, k, first, count, u, u_plane, CW)
+                    multiply_planes(
+                        u, u_plane, &d[0, (first - begin) * columns], d_plane, m, m_plane, columns, number, columns,
+                        taps, count, 1, add or i > 0,
+                    )
+                if last:
+                    turn_sums(m, m_plane, columns, F, number, &dw[0, c, k, 0, 0], &steps)
             t = cyconv_count(&progress[SECOND_TAKEN])
     free(taps)

@@ -2,6 +2,7 @@
 
 from cyconv.kernels.fallback.depthwise import (
     depthwise_forward,
+    depthwise_memory,
     depthwise_pair,
     depthwise_weight_grad,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "col2im",
     "current_core",
     "depthwise_forward",
+    "depthwise_memory",
     "depthwise_pair",
     "depthwise_weight_grad",
     "direct",

@@ -88,7 +88,8 @@ def direct_weight_grad(
     channels, filters = x.shape[1] // groups, dy.shape[1] // groups
     kernel = axes[:, 1].tolist()
     by_tap = sums.reshape(len(sums), groups, channels, *kernel, -1)[..., :filters]
-    for s in first_phase(progress, len(shares)):
+
+    def add_up(s: int) -> None:
         part, begin, end = shares[s].tolist()
         for t in range(begin, end):
             image, group, *bounds, first, last = tasks[t].tolist()
@@ -100,6 +101,8 @@ def direct_weight_grad(
             for (_, *tap, _, od, oh, ow), (_, _, *cells) in each_tap(inner):
                 read = x[image, group * channels + first : group * channels + last, *cells]
                 total[:, *tap] += np.einsum("cdhw,fdhw->cf", read, step[:, od, oh, ow])
+
+    first_phase(progress, len(shares), add_up)
     matrices = dw.reshape(groups, filters, -1)
     for b in second_phase(progress, len(blocks)):
         group, start, stop = blocks[b].tolist()

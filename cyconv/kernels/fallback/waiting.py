@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,13 @@ def all_tasks(taken: NDArray[np.longlong], number: int) -> Iterator[int]:
         yield t
 
 
-def first_phase(progress: NDArray[np.longlong], number: int) -> Iterator[int]:
-    """Yield tasks of the first of two phases, then wait until others have done theirs."""
+def first_phase(progress: NDArray[np.longlong], number: int, do: Callable[[int], None]) -> None:
+    """Do tasks of the first of two phases, then wait until others have done theirs."""
     for t in all_tasks(progress[:1], number):
-        yield t
-        take(progress[1:2])
+        try:
+            do(t)
+        finally:  # also where it fails: others would wait for it for ever
+            take(progress[1:2])
     while progress[1] < number:
         time.sleep(0)
 

@@ -51,26 +51,39 @@ BT = np.array(
 )
 
 
+def _count(x: Array, axes: Axes) -> int:
+    return len(x) * int(axes[0, 5]) * math.prod(_tile_grid(axes))
+
+
 def _tile_grid(axes: Axes) -> tuple[int, int]:
     return -(-int(axes[1, 5]) // 4), -(-int(axes[2, 5]) // 4)
 
 
+def _find_tiles(axes: Axes, images: int, first: int, tiles: int) -> tuple[NDArray[np.intp], ...]:
+    """Image, plane of the output, row and column of some tiles, numbered through all images."""
+    grid = (images, int(axes[0, 5]), *_tile_grid(axes))
+    return np.unravel_index(np.arange(first, first + tiles), grid)
+
+
+def _overlap(low: int, need: int, size: int) -> tuple[slice, slice]:
+    """Where the cells of x are among those needed, and which these are; `low` come before."""
+    start = max(0, low)
+    stop = max(start, min(need, low + size))
+    return slice(start, stop), slice(start - low, stop - low)
+
+
 def _read_tiles(
-    x: Array, axes: Axes, low: tuple[int, int], width: int, first: int, tiles: int
+    x: Array, axes: Axes, low: tuple[int, int, int], width: int, first: int, tiles: int
 ) -> Array:
     """Some tiles of width x width cells, 4 apart, from -low on: (c, tiles, width, width)."""
     th, tw = _tile_grid(axes)
-    image, row, column = np.unravel_index(np.arange(first, first + tiles), (len(x), th, tw))
-    n, c, _, h, w = x.shape
-    need = (4 * th - 4 + width, 4 * tw - 4 + width)
-    padded = np.zeros((n, c, *need), x.dtype)
-    rows, cells = (
-        (slice(max(0, p), min(count, p + size)), slice(max(0, -p), min(size, count - p)))
-        for p, count, size in zip(low, need, (h, w), strict=True)
-    )
-    padded[:, :, rows[0], cells[0]] = x[:, :, 0, rows[1], cells[1]]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(2, 3))
-    return windows[image, :, 4 * row, 4 * column].swapaxes(0, 1)
+    image, plane, row, column = _find_tiles(axes, len(x), first, tiles)
+    need = (int(axes[0, 5]), 4 * th - 4 + width, 4 * tw - 4 + width)
+    padded = np.zeros((*x.shape[:2], *need), x.dtype)
+    to, cells = zip(*map(_overlap, low, need, x.shape[2:]), strict=True)
+    padded[:, :, *to] = x[:, :, *cells]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(3, 4))
+    return windows[image, :, plane, 4 * row, 4 * column].swapaxes(0, 1)
 
 
 def _transform(matrix: Array, tiles: Array, u: Array) -> None:
@@ -83,29 +96,45 @@ def _transform(matrix: Array, tiles: Array, u: Array) -> None:
 
 def winograd_input(x: Array, u: Array, axes: Axes, first: int, tiles: int) -> None:
     """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
-    low = (int(axes[1, 4]), int(axes[2, 4]))
-    _transform(BT, _read_tiles(x, axes, low, 6, first, tiles), u)
+    _transform(BT, _read_tiles(x, axes, _low(axes), 6, first, tiles), u)
+
+
+def _low(axes: Axes, tap: int = 0) -> tuple[int, int, int]:
+    """The low pads of what is read by one tap along the depth."""
+    depth, height, width = axes[:, 4].tolist()
+    return depth - tap * int(axes[0, 3]), height, width
+
+
+def _input(x: Array, axes: Axes, first: int, tiles: int) -> Array:
+    """U (36, KD * c, tiles) of tiles of x (n, c, d, h, w), tap by tap along the depth."""
+    depth, c = int(axes[0, 1]), x.shape[1]
+    u = np.empty((36, depth * c, tiles), x.dtype)
+    for tap in range(depth):
+        part = u[:, tap * c : (tap + 1) * c]
+        _transform(BT, _read_tiles(x, axes, _low(axes, tap), 6, first, tiles), part)
+    return u
 
 
 def winograd_output_grad(dy: Array, u: Array, axes: Axes, first: int, tiles: int) -> None:
     """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
-    _transform(A, _read_tiles(dy, axes, (0, 0), 4, first, tiles), u)
+    _transform(A, _read_tiles(dy, axes, (0, 0, 0), 4, first, tiles), u)
 
 
 def winograd_output(
     m: Array, b: Array | None, y: Array, axes: Axes, first: int, tiles: int
 ) -> None:
-    """Write the tiles A^T m A + b of y (n, f, 1, h, w), for m (36, f, >= tiles)."""
-    n, f = y.shape[:2]
-    th, tw = _tile_grid(axes)
+    """Write the tiles A^T m A + b of y (n, f, d, h, w), for m (36, f, >= tiles)."""
+    f = y.shape[1]
     at = A.T.astype(m.dtype)
     cells = at @ m[:, :, :tiles].transpose(1, 2, 0).reshape(f, tiles, 6, 6) @ at.T
     if b is not None:
         cells = cells + b[:, None, None, None]
-    for t in range(tiles):
-        image, row, column = np.unravel_index(first + t, (n, th, tw))
-        part = y[image, :, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-        part[:] = cells[:, t, : part.shape[1], : part.shape[2]]
+    for tile, *place in zip(
+        cells.swapaxes(0, 1), *_find_tiles(axes, len(y), first, tiles), strict=True
+    ):
+        image, plane, row, column = place
+        part = y[image, :, plane, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        part[:] = tile[:, : part.shape[1], : part.shape[2]]
 
 
 def winograd_weight(w: Array, u: Array) -> None:
@@ -121,9 +150,13 @@ def winograd_weight_grad(u: Array, dw: Array) -> None:
 
 
 def winograd_filters(w: Array, v: Array) -> None:
-    """v (36, C, F or more) = G w G^T for w (F, C, 3, 3), of any strides; zero past the last."""
-    winograd_weight(w.swapaxes(0, 1), v[:, :, : len(w)])
-    v[:, :, len(w) :] = 0
+    """v (36, KD * C, F or more) = G w G^T for w (F, C, KD, 3, 3), of any strides; zero past the
+    last."""
+    filters, channels, depth = w.shape[:3]
+    for tap in range(depth):
+        part = v[:, tap * channels : (tap + 1) * channels]
+        winograd_weight(w[:, :, tap].swapaxes(0, 1), part[:, :, :filters])
+        part[:, :, filters:] = 0
 
 
 def winograd_by_tiles(
@@ -140,16 +173,18 @@ def winograd_by_tiles(
     progress: Progress,
     memory: Array,
 ) -> None:
-    """Fill y (n, F, 1, oh, ow) from x (n, C, 1, h, w), w (F, C, 3, 3) and b (F,) or None: first
-    blocks of filters are transformed into v (36, C, F or more) (none, if they are in v already),
-    then blocks of tiles are transformed, multiplied and transformed back."""
-    for t in first_phase(progress, len(filters)):
+    """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) and b (F,) or None:
+    first blocks of filters are transformed into v (36, KD * C, F or more) (none, if they are in v
+    already), then blocks of tiles are transformed, multiplied and transformed back."""
+
+    def transform(t: int) -> None:
         part = slice(*filters[t])
         winograd_filters(w[part], v[:, :, part])
+
+    first_phase(progress, len(filters), transform)
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
-        u = np.empty((36, x.shape[1], count), x.dtype)
-        winograd_input(x, u, axes, first, count)
+        u = _input(x, axes, first, count)
         winograd_output(v[:, :, : len(w)].swapaxes(1, 2) @ u, b, y, axes, first, count)
 
 
@@ -168,13 +203,17 @@ def winograd_by_filters(
     progress: Progress,
     memory: Array,
 ) -> None:
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, C *
-    tiles or more), by blocks of channels, then blocks of filters, unless they are `prepared`."""
-    total, all_channels = len(x) * math.prod(_tile_grid(axes)), x.shape[1]
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
+    * tiles or more), by blocks of channels, then blocks of filters, unless they are `prepared`."""
+    total, depth, all_channels = _count(x, axes), w.shape[2], w.shape[1] * w.shape[2]
     tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
-    for t in first_phase(progress, len(channels)):
+    by_tap = tiles.reshape(36, depth, -1, total)
+
+    def transform(t: int) -> None:
         part = slice(*channels[t])
-        winograd_input(x[:, part], tiles[:, part], axes, 0, total)
+        by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(36, depth, -1, total)
+
+    first_phase(progress, len(channels), transform)
     for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
         mine = v[:, :, part]
@@ -198,19 +237,23 @@ def winograd_sum_by_tiles(
     progress: Progress,
     memory: Array,
 ) -> None:
-    """Fill dw (F, C, 3, 3) from dy (n, F, 1, oh, ow) and x (n, C, 1, h, w).
+    """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
 
     First parts of the blocks of tiles (start and stop in `tiles`) are summed, each in sums of its
-    own, (36, C, F and more), then, by blocks of channels, the parts are added in order and
+    own, (36, KD * C, F and more), then, by blocks of channels, the parts are added in order and
     transformed back."""
     filters = dy.shape[1]
-    for t in first_phase(progress, len(parts)):
+
+    def add_up(t: int) -> None:
         sums[t] = 0
         for start, stop in tiles[slice(*parts[t])].tolist():
             sums[t, :, :, :filters] += _products(dy, x, axes, start, stop)
+
+    first_phase(progress, len(parts), add_up)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
-        winograd_weight_grad(sums[:, :, part, :filters].sum(0).swapaxes(1, 2), dw[:, part])
+        by_tap = sums[..., :filters].reshape(len(sums), 36, dw.shape[2], -1, filters)
+        _output_sums(by_tap[:, :, :, part].sum(0), dw[:, part])
 
 
 def winograd_sum_by_channels(
@@ -220,7 +263,7 @@ def winograd_sum_by_channels(
     sums: Array,
     dw: Array,
     axes: Axes,
-    filters: Axes,
+    blocks: Axes,
     tiles: Axes,
     channels: Axes,
     width: int,
@@ -231,26 +274,33 @@ def winograd_sum_by_channels(
     memory: Array,
 ) -> None:
     """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
-    sums (36, C * columns), or in memory of their own if that has no columns. `add` says that there
-    were tiles before these, `last` that there are none after them."""
-    for _ in first_phase(progress, len(filters)):
-        pass  # dy is transformed where it is multiplied
+    sums (36, KD * C * columns), or in memory of their own if that has no columns. `add` says that
+    there were tiles before these, `last` that there are none after them."""
+    depth, filters = dw.shape[2], dy.shape[1]
+    # dy is transformed where it is multiplied.
+    first_phase(progress, len(blocks), lambda _: None)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
+        total = total.reshape(36, depth, -1, filters)
         if sums.shape[1]:
-            view = sums[:, : x.shape[1] * columns].reshape(36, x.shape[1], columns)
-            kept = view[:, part, : dy.shape[1]]
+            view = sums[:, : depth * x.shape[1] * columns].reshape(36, depth, -1, columns)
+            kept = view[:, :, part, :filters]
             kept[:] = kept + total if add else total
             total = kept
         if last:
-            winograd_weight_grad(total.swapaxes(1, 2), dw[:, part])
+            _output_sums(total, dw[:, part])
 
 
 def _products(dy: Array, x: Array, axes: Axes, start: int, stop: int) -> Array:
-    """The sum over tiles of U @ D, (36, C, F)."""
-    u = np.empty((36, x.shape[1], stop - start), x.dtype)
+    """The sum over tiles of U @ D, (36, KD * C, F)."""
+    u = _input(x, axes, start, stop - start)
     d = np.empty((36, dy.shape[1], stop - start), x.dtype)
-    winograd_input(x, u, axes, start, stop - start)
     winograd_output_grad(dy, d, axes, start, stop - start)
     return np.asarray(u @ d.swapaxes(1, 2))
+
+
+def _output_sums(sums: Array, dw: Array) -> None:
+    """dw (F, C, KD, 3, 3) = G^T sums G for sums (36, KD, C, F)."""
+    for tap in range(dw.shape[2]):
+        winograd_weight_grad(sums[:, tap].swapaxes(1, 2), dw[:, :, tap])

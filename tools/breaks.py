@@ -1,0 +1,221 @@
+"""What mutate.py breaks: a sign, a bound, an off-by-one, a swapped stride, a skipped tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Break:
+    """`old`, which the file has once, becomes `new`; `tests` is a module of tests, and words that
+    choose some of it."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def __str__(self) -> str:
+        old, new = (" ".join(text.split()) for text in (self.old, self.new))
+        return f"{self.file}: {old[:60]} -> {new[:60]}  ({self.tests})"
+
+
+def breaks(file: str, tests: str, *changes: tuple[str, str]) -> list[Break]:
+    return [Break(f"cyconv/{file}", old, new, tests) for old, new in changes]
+
+
+LOWERING = "test_lowering.py portable"
+DEPTHWISE = "test_depthwise.py portable"
+DIRECT = "test_direct.py portable"
+DIRECT_GRAD = "test_direct_grad.py portable"
+WINOGRAD = "test_winograd.py portable"
+BLOCKS = "test_winograd_blocks.py portable"
+
+BREAKS = [
+    # A bound of what lies inside the image; a count that is one too many.
+    *breaks("kernels/axes.pxi", LOWERING, ("(limit - start - 1) //", "(limit - start) //")),
+    *breaks(
+        "kernels/lowering.pxi",
+        LOWERING,
+        ("first_inside(lines.first[line], 0, axis", "first_inside(lines.first[line], 1, axis"),
+        ("* OH + h[j].out) * OW", "* OW + h[j].out) * OH"),
+        ("row[start + j * stride] += line[j]", "row[start + j * stride] -= line[j]"),
+        ("0 <= h[h0].cell < axes[1, SIZE]", "0 < h[h0].cell < axes[1, SIZE]"),
+    ),
+    *breaks(
+        "kernels/bands.pxi",
+        DEPTHWISE,
+        ("+ tap * a.dilation // a.stride * a.step", "+ tap // a.stride * a.step"),
+        ("g.axes[2].sheet_step * g.axes[2].sheets", "g.axes[2].sheet_step * g.axes[1].sheets"),
+        ("rows * a.size - run.lo - run.cell", "rows * a.size - run.lo"),
+        ("pairs = min(run.hi, odd.hi) - run.lo", "pairs = min(run.hi, odd.hi) - run.lo - 1"),
+    ),
+    *breaks(
+        "kernels/depthwise.pxi",
+        DEPTHWISE,
+        ("if ow + 1 != g.left else g.right", "if ow + 1 != g.left else g.right + 1"),
+        ("sums[g.places[t]] += sums[t]", "sums[g.places[t]] = sums[t]"),
+        ("            y += block * y_step", "            y += (block - 1) * y_step"),
+        ("totals = sums + (f + 2) * g.taps", "totals = sums + (f + 1) * g.taps"),
+    ),
+    *breaks(
+        "kernels/direct.pxi",
+        DIRECT,
+        ("width.length - wide.hi)", "width.length - wide.hi - 1)"),
+        ("kh * steps[TAP_STEPS + 1] + kw *", "kw * steps[TAP_STEPS + 1] + kh *"),
+        ("if done == 0 else NULL, done > 0, y", "if done == 0 else NULL, done < 0, y"),
+        ("range(panels if by_tile else tiles)", "range(panels if by_tile else tiles - 1)"),
+        ("not same_box(held, task, IMAGE)", "not same_box(held, task, GROUP)"),
+        ("- box[2 * a] * axes[a, STRIDE]", "+ box[2 * a] * axes[a, STRIDE]"),
+    ),
+    *breaks(
+        "kernels/direct_grad.pxi",
+        DIRECT_GRAD,
+        ("columns, i > first,", "columns, i > first + 1,"),
+        ("turned + h * OW * columns", "turned + h * columns"),
+        (
+            "if i == first or not same_box(&tasks[i - 1, 0], task, BOX):\n                count",
+            "if i == first:\n                count",
+        ),
+    ),
+    *breaks(
+        "kernels/whole.pxi",
+        "test_whole.py portable",
+        ("buffer.len != sizes[3 if i == number else i] * itemsize or ", ""),
+        ("self.image_step = channels * volume", "self.image_step = volume"),
+    ),
+    # The transforms of the plain road, and those of the fast one.
+    *breaks(
+        "kernels/winograd.pxi",
+        WINOGRAD,
+        ("odd1 = third * a * (v[i + step] -", "odd1 = third * a * (v[i + step] +"),
+        ("line[4 * i + 5]", "line[4 * i + 4]"),
+        ("min(count, size - first))", "min(count, size - first - 1))"),
+    ),
+    *breaks(
+        "kernels/winograd.h",
+        BLOCKS,
+        (
+            "    y[2] = PLUS(TIMES(0.5, even1), 2, even2)",
+            "    y[2] = PLUS(TIMES(0.5, even1), -2, even2)",
+        ),
+    ),
+    *breaks(
+        "kernels/winograd_blocks.pxi",
+        BLOCKS,
+        ("min(count, g.W - w))", "min(count, g.W - w - 1))"),
+        ("range(min(4, g.H - 4 * th))", "range(min(3, g.H - 4 * th))"),
+        ("&taps[8 * WIDE], -3 * WIDE, -WIDE", "&taps[8 * WIDE], -WIDE, -3 * WIDE"),
+    ),
+    *breaks(
+        "kernels/winograd_grad.pxi",
+        BLOCKS,
+        ("i > parts[t, 0],", "i > parts[t, 0] + 1,"),
+        ("range(1, parts.shape[0])", "range(2, parts.shape[0])"),
+        ("count, 1, add or i > 0", "count, 1, i > 0"),
+    ),
+    *breaks(
+        "kernels/rows.h",
+        DEPTHWISE,
+        ("REAL sum = add ? y[r * y_step] : bias;", "REAL sum = bias;              "),
+    ),
+    *breaks(
+        "kernels/waiting.h",
+        BLOCKS,
+        ("cyconv_read(word) < value;", "cyconv_read(word) < value - 1;"),
+    ),
+    # The fallback.
+    *breaks(
+        "kernels/fallback/lowering.py",
+        "test_lowering.py fallback",
+        ("(size - start - 1) // stride", "(size - start) // stride"),
+        ("x[cells] += view[outputs]", "x[cells] = view[outputs]"),
+    ),
+    *breaks(
+        "kernels/fallback/depthwise.py",
+        "test_depthwise.py fallback",
+        ("y[:, :, od, oh, ow] += products", "y[:, :, od, oh, ow] = products"),
+        ("y[..., 1::2], odd_axes", "y[..., ::2], odd_axes"),
+    ),
+    *breaks(
+        "kernels/fallback/direct.py",
+        "test_direct_grad.py fallback",
+        ("if t == begin:", "if t == 0:"),
+    ),
+    # Integers: outputs, pads, tiles.
+    *breaks(
+        "geometry.py",
+        "test_shapes.py",
+        ("return (padded - extent) // stride + 1", "return -(-(padded - extent) // stride) + 1"),
+    ),
+    *breaks(
+        "geometry.py",
+        "test_padding.py",
+        ('(small, large) if name == "same"', '(large, small) if name == "same"'),
+    ),
+    *breaks("geometry.py", "test_functional.py", ("(k - 1) * d - p for", "(k - 1) * d + p for")),
+    *breaks(
+        "adjoint.py",
+        "test_transposed.py",
+        ("dilation * (kernel - 1) + 1 + extra", "dilation * (kernel - 1) + 1"),
+    ),
+    *breaks(
+        "tiling.py",
+        "test_threads.py bits or right",
+        ("* int(output[2]) + start[2]", "* int(output[1]) + start[2]"),
+        ("for n in range(g.batch):", "for n in range(g.batch - 1):"),
+    ),
+    *breaks(
+        "algorithms/phases.py",
+        "test_threads.py right",
+        ("shift = (p + low - last * dilation)", "shift = (p + low - first * dilation)"),
+    ),
+    # What is done around the kernels.
+    *breaks(
+        "padding.py",
+        "test_padding.py",
+        ("inside[1 : low + 1][::-1]", "inside[:low][::-1]"),
+        ("source += border", "source[...] = border"),
+    ),
+    *breaks("layout.py", "test_formats.py", ("min(h, y + height)", "min(h, y + height - 1)")),
+    *breaks(
+        "rows.py",
+        "test_formats.py",
+        ("np.sum(sums, axis=0, out=dw)", "np.sum(sums[1:], axis=0, out=dw)"),
+    ),
+    *breaks(
+        "bias.py",
+        "test_gradients.py",
+        ("axis=0, dtype=np.float64)\n        return", "axis=0)\n        return"),
+    ),
+    *breaks("prepare.py", "test_transposed.py", ("            add_bias(images, bias)\n", "")),
+    *breaks(
+        "algorithms/products.py",
+        "test_functional.py",
+        ("out += b.reshape(groups, filters, 1)", "out -= b.reshape(groups, filters, 1)"),
+        ("if tile is share.tiles[0]:", "if True:"),
+    ),
+    *breaks(
+        "algorithms/direct.py",
+        "test_direct.py portable",
+        ("    if plan.tiles.gaps:\n        dx[...] = 0\n", ""),
+    ),
+    # Threads, and what is kept.
+    *breaks(
+        "threads.py",
+        "test_threads.py blas or scratch",
+        ("            if not self._holders:\n", "            if self._holders:\n"),
+        ("if size > KEPT_SCRATCH:", "if size >= KEPT_SCRATCH:"),
+    ),
+    *breaks(
+        "threads.py",
+        "test_interruptions.py",
+        ("                _blas.release(holder)\n", "                pass\n"),
+        ("                    region.wait()\n", "                    pass\n"),
+    ),
+    *breaks(
+        "frozen.py",
+        "test_freeze.py",
+        ("key = plan.algorithm, plan.pass_, plan.dtype", "key = plan.algorithm, plan.dtype"),
+    ),
+]
