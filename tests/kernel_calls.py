@@ -78,7 +78,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             ("y",),
         ),
         "depthwise_weight_grad": ({"dy": dy, "x": x, "dw": dw, "axes": AXES}, ("dw",)),
-        "depthwise_memory": ({"axes": AXES, "channels": 2, "filters": 3}, ()),
+        "depthwise_memory": ({"axes": AXES, "channels": 2, "filters": 3, "itemsize": itemsize}, ()),
         "direct_memory": ({"axes": AXES, "tasks": tasks, "channels": 2, "itemsize": itemsize}, ()),
         "direct": (
             {

@@ -302,7 +302,9 @@ def _task_items(plan: Plan, task: Task) -> int:
         sizes = sizes[::-1]
     most = 0
     for piece in task.pieces:
-        items = sum(plan.kernels.depthwise_memory(axes, *sizes) for axes in piece.axes)
+        items = sum(
+            plan.kernels.depthwise_memory(axes, *sizes, plan.dtype.itemsize) for axes in piece.axes
+        )
         if piece.out[2].step not in (None, 1):  # a plane to be scattered
             items += math.prod(int(size) for size in piece.axes[0][1:, 5])
         elif len(piece.axes) == 2:  # two, to be joined

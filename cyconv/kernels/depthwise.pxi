@@ -3,7 +3,8 @@
 # For all positions of a run of the output, a tap of the kernel reads a run of cells at a constant
 # offset; rows.h goes through runs, nine taps at once. Where rows are long, stride along W is 1 and
 # few outputs touch the padding, runs are rows of x itself, and the outputs at their ends are done
-# one by one. Else runs are from a band (bands.pxi).
+# one by one. Planes of short rows are read in place too, where vectors have masks (narrow.h). Else runs
+# are from a band (bands.pxi).
 
 include "bands.pxi"
 
@@ -26,6 +27,20 @@ cdef extern from "rows.h" nogil:
         double* sums)
     void join_row_float(const float* even, const float* odd, float* cells, Py_ssize_t n)
     void join_row_double(const double* even, const double* odd, double* cells, Py_ssize_t n)
+
+cdef extern from "narrow.h" nogil:
+    void sum_narrow_float(
+        const Narrow* g, const float* x, Py_ssize_t x_step, const float* weights, float bias, bint add,
+        float* y, Py_ssize_t y_step)
+    void sum_narrow_double(
+        const Narrow* g, const double* x, Py_ssize_t x_step, const double* weights, double bias, bint add,
+        double* y, Py_ssize_t y_step)
+    void dot_narrow_float(
+        const Narrow* g, const float* dy, Py_ssize_t dy_step, const float* x, Py_ssize_t x_step,
+        double* totals)
+    void dot_narrow_double(
+        const Narrow* g, const double* dy, Py_ssize_t dy_step, const double* x, Py_ssize_t x_step,
+        double* totals)
 
 
 cdef enum:
@@ -186,6 +201,50 @@ cdef void dot_in_place(
         dy += rows * dy_step
 
 
+cdef void sum_masked(
+    const Layout* g, Py_ssize_t od, const real* x, const Source* s, const real* w, real bias, real* y,
+    Py_ssize_t y_step
+) noexcept nogil:
+    """Fill one plane of y, at depth od, plane by plane of x."""
+    cdef const Axis* depth = &g.axes[0]
+    cdef Py_ssize_t taps = g.axes[1].kernel * g.axes[2].kernel, c, kd, d, oh, ow
+    cdef bint add = False
+    for c in range(g.channels):
+        for kd in range(depth.kernel):
+            d = od * depth.stride - depth.low + kd * depth.dilation
+            if 0 <= d < depth.size:
+                if real is float:
+                    sum_narrow_float(&g.narrow, x + d * s.depth_step, s.height_step, w, bias, add, y, y_step)
+                else:
+                    sum_narrow_double(&g.narrow, x + d * s.depth_step, s.height_step, w, bias, add, y, y_step)
+                add, bias = True, 0
+            w += taps
+        x += s.channel_step
+    if not add:  # all of them in the padding
+        for oh in range(g.axes[1].output):
+            for ow in range(g.axes[2].output):
+                y[oh * y_step + ow] = bias
+
+
+cdef void dot_masked(
+    const Layout* g, Py_ssize_t od, const real* dy, Py_ssize_t dy_step, const real* x,
+    const Source* s, double* totals
+) noexcept nogil:
+    """Add to each tap's total the products of one plane of dy with the cells that it reads."""
+    cdef const Axis* depth = &g.axes[0]
+    cdef Py_ssize_t taps = g.axes[1].kernel * g.axes[2].kernel, c, kd, d
+    for c in range(g.channels):
+        for kd in range(depth.kernel):
+            d = od * depth.stride - depth.low + kd * depth.dilation
+            if 0 <= d < depth.size:
+                if real is float:
+                    dot_narrow_float(&g.narrow, dy, dy_step, x + d * s.depth_step, s.height_step, totals)
+                else:
+                    dot_narrow_double(&g.narrow, dy, dy_step, x + d * s.depth_step, s.height_step, totals)
+            totals += taps
+        x += s.channel_step
+
+
 cdef inline void plane_blocks(
     const Layout* g, Py_ssize_t y_step, Py_ssize_t* rows, Py_ssize_t* n, Py_ssize_t* block
 ) noexcept nogil:
@@ -239,14 +298,18 @@ cdef inline Py_ssize_t workspace(const Layout* g) noexcept nogil:
     return 2 * g.taps if g.in_place else g.cells * g.channels
 
 
-def depthwise_memory(const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters):
+def depthwise_memory(
+    const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize
+):
     """How many items of memory a call takes for a group of so many channels and filters."""
     check_axes(axes)
     cdef double taps = channels * <double>axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
     if channels < 1 or filters < 1 or taps > MOST_ITEMS:
         raise ValueError(f"no group has {channels} channels, {filters} filters and {taps:.0f} taps")
+    if itemsize not in (4, 8):
+        raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
     cdef Layout g
-    lay_out(&g, axes, channels, filters)
+    lay_out(&g, axes, channels, filters, itemsize)
     free(g.offsets)
     return workspace(&g)
 
@@ -256,7 +319,9 @@ cdef inline void sum_plane(
     real* memory, real* y, Py_ssize_t y_step
 ) noexcept nogil:
     """Fill the plane of y at depth od; the band has been filled."""
-    if g.in_place:
+    if g.masked:
+        sum_masked(g, od, x, s, w, bias, y, y_step)
+    elif g.in_place:
         sum_in_place(g, od, x, s, w, memory, bias, y, y_step)
     else:
         sum_in_band(g, memory + od * g.axes[0].step, w, bias, y, y_step)
@@ -300,7 +365,7 @@ cdef int sum_groups(
     cdef real* to
     cdef const real* cells
     cdef real bias = 0
-    lay_out(&g, axes, channels, filters)
+    lay_out(&g, axes, channels, filters, sizeof(real))
     memory = <real*>calloc(workspace(&g) + (OH * OW if scattered else 0), sizeof(real))
     if memory == NULL:
         free(g.offsets)
@@ -394,11 +459,11 @@ def depthwise_pair(
     cdef const real* cells
     cdef real* to
     with nogil:
-        lay_out(&even, even_axes, channels, filters)
+        lay_out(&even, even_axes, channels, filters, size)
         odd.offsets = NULL
         memory = NULL
         try:
-            lay_out(&odd, odd_axes, channels, filters)
+            lay_out(&odd, odd_axes, channels, filters, size)
             memory = <real*>calloc(workspace(&even) + workspace(&odd) + OH * y.shape[4], size)
             if memory == NULL:
                 with gil:
@@ -459,7 +524,7 @@ def depthwise_weight_grad(
     cdef const real* cells
     cdef real* to
     with nogil:
-        lay_out(&g, axes, channels, filters)
+        lay_out(&g, axes, channels, filters, size)
         sums = <double*>calloc((dw.shape[0] + 2) * g.taps, sizeof(double))
         if not g.in_place:
             band = <real*>calloc(g.cells * channels, size)
@@ -477,7 +542,9 @@ def depthwise_weight_grad(
                 for f in range(group * filters, (group + 1) * filters):
                     totals = sums + (f + 2) * g.taps
                     for od in range(dy.shape[2]):
-                        if g.in_place:
+                        if g.masked:
+                            dot_masked(&g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, totals)
+                        elif g.in_place:
                             dot_in_place(
                                 &g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, sums, totals,
                             )

@@ -17,7 +17,6 @@ cdef extern from "simd.h" nogil:
     enum:
         MOST_ROWS
         MOST_VECTORS
-        VECTOR_BYTES
         AHEAD
     ctypedef struct Tap:
         Py_ssize_t cell, weight

@@ -80,6 +80,7 @@ typedef struct { ptrdiff_t cell, weight; } Tap;
 #define SOME(n) ((__mmask16)((1u << (n)) - 1))
 #define EVEN _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31)
 typedef __m512 vector_float;
+typedef __mmask16 mask_float;
 #elif defined(CYCONV_AVX2)
 #define INTRINSIC(operation) _mm256_##operation##_ps
 #define HALVES _mm256_permute2f128_ps
@@ -88,6 +89,7 @@ typedef __m512 vector_float;
     _mm256_castpd_ps(_mm256_permute4x64_pd(                                                      \
         _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 2, 0))), _MM_SHUFFLE(3, 1, 2, 0)))
 typedef __m256 vector_float;
+typedef __m256i mask_float;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f32
 typedef float32x4_t vector_float;
@@ -111,6 +113,7 @@ typedef float32x4_t vector_float;
 #define SOME(n) ((__mmask8)((1u << (n)) - 1))
 #define EVEN _mm512_setr_epi64(0, 2, 4, 6, 9, 11, 13, 15)
 typedef __m512d vector_double;
+typedef __mmask8 mask_double;
 #elif defined(CYCONV_AVX2)
 #define INTRINSIC(operation) _mm256_##operation##_pd
 #define HALVES _mm256_permute2f128_pd
@@ -118,6 +121,7 @@ typedef __m512d vector_double;
 #define EVEN(a, b)                                                                               \
     _mm256_permute4x64_pd(_mm256_shuffle_pd(a, b, 10), _MM_SHUFFLE(3, 1, 2, 0))
 typedef __m256d vector_double;
+typedef __m256i mask_double;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f64
 typedef float64x2_t vector_double;
@@ -157,6 +161,13 @@ ALWAYS_INLINE VECTOR NAME(load_some)(const REAL *cells, ptrdiff_t n) {
 ALWAYS_INLINE void NAME(store_some)(REAL *cells, VECTOR v, ptrdiff_t n) {
     INTRINSIC(mask_storeu)(cells, SOME(n), v);
 }
+ALWAYS_INLINE NAME(mask) NAME(mask_of)(ptrdiff_t first, ptrdiff_t last) {
+    return (NAME(mask))((1u << last) - (1u << first));
+}
+ALWAYS_INLINE VECTOR NAME(load_masked)(const REAL *cells, NAME(mask) lanes) {
+    return INTRINSIC(maskz_loadu)(lanes, cells);
+}
+ALWAYS_INLINE REAL NAME(total)(VECTOR v) { return INTRINSIC(reduce_add)(v); }
 ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
     return INTRINSIC(permutex2var)(a, EVEN, b);
 }
@@ -172,6 +183,19 @@ ALWAYS_INLINE VECTOR NAME(load_some)(const REAL *cells, ptrdiff_t n) {
 }
 ALWAYS_INLINE void NAME(store_some)(REAL *cells, VECTOR v, ptrdiff_t n) {
     INTRINSIC(maskstore)(cells, SOME(n), v);
+}
+ALWAYS_INLINE NAME(mask) NAME(mask_of)(ptrdiff_t first, ptrdiff_t last) {
+    return _mm256_andnot_si256(SOME(first), SOME(last));
+}
+ALWAYS_INLINE VECTOR NAME(load_masked)(const REAL *cells, NAME(mask) lanes) {
+    return INTRINSIC(maskload)(cells, lanes);
+}
+ALWAYS_INLINE REAL NAME(total)(VECTOR v) {
+    REAL lanes[VECTOR_BYTES / sizeof(REAL)], sum = 0;
+    v = NAME(add)(v, HALVES(v, v, 1));
+    INTRINSIC(storeu)(lanes, v);
+    for (int i = 0; i < LANES / 2; i++) sum += lanes[i];
+    return sum;
 }
 ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) { return EVEN(a, b); }
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
@@ -259,6 +283,9 @@ ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
 #undef LANE
 
 #endif
+
+/* Where there are masks, load_masked reads the lanes from `first` up to `last` of mask_of, and the
+   others are zero; and total is the sum of all lanes. */
 
 /* load_some and store_some touch the first n cells only, of which there are at most a vector's; the
    other lanes are zero. Where the set has no masks for that they do it one by one. */

@@ -53,7 +53,7 @@ def depthwise_weight_grad(dy: Array, x: Array, dw: Array, axes: NDArray[np.intp]
         dw[:, :, *tap] = sums.reshape(dw.shape[:2])
 
 
-def depthwise_memory(axes: NDArray[np.intp], channels: int, filters: int) -> int:
+def depthwise_memory(axes: NDArray[np.intp], channels: int, filters: int, itemsize: int) -> int:
     """How many items of memory a compiled kernel would take."""
     return 0
 
