@@ -92,7 +92,8 @@ def test_read_as_they_lie(case, algorithm, dtype):
     x_last = (x_shape[0], *x_shape[2:], x_shape[1])
     options = (1, 1, 1, 1, "zeros", "channels_last", algorithm)
     for pass_ in ("forward", "input_grad", "weight_grad"):
-        made = prepare.prepare(pass_, (x_last, w_shape), options, ("x",), (np.dtype(dtype),))
+        shapes = x_last, w_shape, None
+        made = prepare.prepare(pass_, shapes, options, ("x",), (np.dtype(dtype),))
         assert made.detour is None
 
 
@@ -114,7 +115,7 @@ def test_blocks(monkeypatch):
             np.testing.assert_allclose(got, result, rtol=1e-3, atol=1e-2)
     made = cyconv.prepare._prepare_once(
         "forward",
-        ((7, 9, 8, 6), (4, 3, 3, 3)),
+        ((7, 9, 8, 6), (4, 3, 3, 3), None),
         (1, 1, 1, 2, "zeros", "channels_last", "auto"),
         ("x", "w"),
         (np.dtype(float),) * 2,
