@@ -204,6 +204,23 @@ def backward(form):
     return Subject(cyconv.conv_backward, arguments, wrong, ("dout",), lambda shapes: False, watched)
 
 
+def described(form):
+    """What takes shapes alone."""
+    legal = Legal(form)
+    x, w, _, _ = arrays_of(form)
+    shapes = {"x_shape": x.shape, "w_shape": w.shape}
+    wrong = wrong_options(form)
+    wrong |= {name: [*bad_values.shape(right)] for name, right in shapes.items()}
+    wrong["pass_"] = [*bad_values.name(("forward", "input_grad", "weight_grad"))]
+    wrong["dtype"] = [(value, TypeError) for value in ("abc", 7, {1})]
+    options = axis_options(form) | {"groups": 2, "data_format": FORMATS[form.last]}
+
+    def fits(shapes):
+        return legal.output(shapes["x_shape"], shapes["w_shape"]) is not None
+
+    return Subject(cyconv.describe, shapes | options, wrong, (*shapes,), fits)
+
+
 def transposed(form):
     legal = Legal(form, transposed=True)
     x, w, b, y = arrays_of(form, transposed=True)
@@ -269,6 +286,7 @@ MAKERS = {
     "conv_forward": convolution(forward, ("X", "W", "b"), (), None),
     "conv_backward": backward,
     "conv_transpose": transposed,
+    "describe": described,
     "im2col": lowering(back=False),
     "col2im": lowering(back=True),
 }

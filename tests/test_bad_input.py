@@ -26,7 +26,7 @@ SUBJECTS = subjects()
 OPTIONAL = ("b",)
 # What a message may speak of where two arguments do not fit each other, and nobody knows which of
 # them is wrong.
-ALSO = {"stride", "padding", "dilation", "groups", "kernel_size", "weight"}
+ALSO = {"x", "w", "stride", "padding", "dilation", "groups", "kernel_size", "weight"}
 
 
 @pytest.fixture(autouse=True)

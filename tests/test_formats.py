@@ -92,7 +92,8 @@ def test_read_as_they_lie(case, algorithm, dtype):
     x_last = (x_shape[0], *x_shape[2:], x_shape[1])
     options = (1, 1, 1, 1, "zeros", "channels_last", algorithm)
     for pass_ in ("forward", "input_grad", "weight_grad"):
-        made = prepare.prepare(pass_, (x_last, w_shape, None), options, ("x",), (np.dtype(dtype),))
+        shapes = x_last, w_shape, None
+        made = prepare.prepare(pass_, shapes, options, ("x",), (np.dtype(dtype),))
         assert made.detour is None
 
 
