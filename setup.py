@@ -70,7 +70,9 @@ SMALL = [
     "-fno-asynchronous-unwind-tables",
 ]
 FLAGS = ["/O2"] if MSVC else ["-O2", *VECTORISE, *SMALL]
-LINK_FLAGS = ["-s"] if sys.platform in ("linux", "android") and not WASM else []
+LINK_FLAGS = (
+    ["-s", "-Wl,--build-id=none"] if sys.platform in ("linux", "android") and not WASM else []
+)
 CHECKS = os.environ.get("CYCONV_CHECKS", "")
 TRACE = CHECKS == "trace"
 TRACE_MACROS = []

@@ -277,14 +277,13 @@ def test_extra_memory_of_conversions(mode, dtype, pass_, monkeypatch, set_thread
 @pytest.mark.skipif(kernels.BUILD is None, reason="the band is that of compiled kernels")
 @pytest.mark.parametrize("number", [1, 2])
 def test_memory_that_kernels_ask_for(number, set_threads):
-    """In each thread: a padded plane of a group, once for each column of taps, as it is narrow;
-    for the weight gradient, sums in float64 too."""
+    """In each thread: a padded plane of a group; for the weight gradient, sums in float64 too."""
     set_threads(number)
-    shapes, options = ((64, 32, 14, 14), (32, 1, 3, 3)), {"groups": 32, "padding": 1}
+    shapes, options = ((64, 32, 14, 24), (32, 1, 3, 3)), {"groups": 32, "padding": 1}
     found = cyconv.describe(*shapes, algorithm="direct", **options)
     assert found.module == "depthwise"
     assert found.threads == number
-    plane = 4 * 3 * 16 * 14
+    plane = 4 * 16 * 26
     assert found.extra_memory == number * plane
     found = cyconv.describe(*shapes, np.float32, "weight_grad", algorithm="direct", **options)
     filters = 32 // found.tasks
