@@ -291,9 +291,13 @@ class _Pool:
                     os.sched_setaffinity(worker.native_id, others)
 
     def _wake(self, number: int) -> None:
+        """Wake so many of those who sleep. It is they who leave the list: were a signal's exception
+        to come between taking one out and waking it, it would sleep for ever."""
         self._offers += 1
-        for _ in range(min(number, len(self._sleepers))):
-            self._sleepers.pop().release()
+        for alarm in self._sleepers:
+            if number and alarm.locked():
+                alarm.release()
+                number -= 1
 
     def _end(self, region: _Region) -> None:
         """No tile is left to take, so nobody needs to join any more."""
@@ -331,6 +335,8 @@ class _Pool:
                         continue
                     self._sleepers.append(alarm)
                 alarm.acquire()
+                with self._lock:
+                    self._sleepers.remove(alarm)
 
     def close(self) -> None:
         """At exit: no worker may be in Python code while the interpreter goes away."""

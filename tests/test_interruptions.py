@@ -104,13 +104,34 @@ class Interruption:
                 raise KeyboardInterrupt
 
 
+def asleep():
+    """A pool whose only worker sleeps."""
+    pool = threads._Pool()
+    with pool._lock:
+        pool._grow(1)
+    give_up = time.monotonic() + PATIENCE
+    while not pool._sleepers:
+        assert time.monotonic() < give_up
+        time.sleep(1e-3)
+    return pool
+
+
+def assert_closes(pool):
+    """As at exit: no worker sleeps on."""
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+
+
 @pytest.mark.parametrize("use_blas", [True, False])
-def test_an_interruption_at_any_step_of_a_region(use_blas):
+def test_an_interruption_at_any_step_of_a_region(use_blas, monkeypatch):
     before, finished, after = blas(), False, 0
     cyconv.set_num_threads(2)
     while not finished:
         after += 1
         under_way = set()
+        monkeypatch.setattr(threads, "_pool", asleep())
 
         def task(index, under_way=under_way):
             under_way.add(index)
@@ -126,6 +147,7 @@ def test_an_interruption_at_any_step_of_a_region(use_blas):
         finished = interruption.left > 0
         assert not under_way, "a worker writes into arrays that are the caller's again"
         assert_quiet(before)
+        assert_closes(threads._pool)
     assert after > 20
 
 
