@@ -1,7 +1,8 @@
 """Blocks: a convolution whose arrays are not what algorithms compute with, some images at a time.
 
-Channels last, float16, and padding modes other than zeros are converted on the way in and out:
-never whole arrays, but blocks of a few images, which go through scratch memory.
+float16, padding modes other than zeros, and channels last for those algorithms that do not read
+them as they lie, are converted on the way in and out: never whole arrays, but blocks of a few
+images, which go through scratch memory.
 
     forward       load x, compute y, store y
     input_grad    load dy, compute dx, store dx
@@ -23,10 +24,9 @@ from cyconv.arguments import native
 from cyconv.bias import add_bias
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
-from cyconv.outline import length
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
-from cyconv.tiling import blocks
+from cyconv.tiling import blocks, length
 
 Array = NDArray[Any]
 
@@ -183,8 +183,7 @@ def make_blocks(
     image = math.prod(padded.x_shape[1:]) + math.prod(padded.y_shape[1:])
     parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
     plans = tuple(
-        plan(replace(padded, batch=part.stop - part.start), dtype, pass_, algorithm)
-        for part in parts
+        plan(replace(padded, batch=length(part)), dtype, pass_, algorithm) for part in parts
     )
     takes_last = border is None and all(made.takes_last for made in plans)
     x = Side(X, padded.x_shape[1:], border, last, takes_last, dtype)

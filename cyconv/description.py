@@ -19,9 +19,10 @@ from cyconv.algorithms import direct
 from cyconv.arguments import DType
 from cyconv.blocks import Blocks
 from cyconv.integers import choice, shape
-from cyconv.outline import Outline, counted, length, made_of
+from cyconv.outline import Outline, counted, made_of
 from cyconv.prepare import ADJOINTS, Prepared, prepare
 from cyconv.rows import Rows
+from cyconv.tiling import length
 
 Shape = tuple[int, ...]
 
@@ -286,7 +287,7 @@ def _conversion(made: Prepared, dtype: DType) -> str:
     copied = [f"{dtype} to {inner}"] if dtype != inner else []
     if not isinstance(detour, Blocks):
         return ", ".join(copied)
-    if detour.x.last:
+    if detour.x.last and not detour.x.takes_last:
         copied.insert(0, "channels last to first")
     if detour.x.border is not None:
         copied.append(f"padding_mode {detour.x.border.mode!r}")

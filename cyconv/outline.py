@@ -69,9 +69,3 @@ def extent(sizes: Iterable[int]) -> str:
     while len(numbers) > 1 and numbers[0] == 1:
         del numbers[0]
     return "x".join(map(str, numbers))
-
-
-def length(part: slice) -> int:
-    """How many a slice with start and stop has."""
-    number: int = part.stop - part.start
-    return number

@@ -20,9 +20,9 @@ from cyconv.algorithms import pointwise
 from cyconv.arguments import native
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
-from cyconv.outline import Outline, length, made_of
+from cyconv.outline import Outline, made_of
 from cyconv.plan import Plan
-from cyconv.tiling import pieces, wanted_pieces
+from cyconv.tiling import length, pieces, wanted_pieces
 
 Array = NDArray[Any]
 

@@ -43,7 +43,7 @@ class Tile:
         number = self.last - self.first
         object.__setattr__(self, "images", slice(self.first, self.last))
         object.__setattr__(self, "single", number == 1)
-        object.__setattr__(self, "count", number * (self.span.stop - self.span.start))
+        object.__setattr__(self, "count", number * length(self.span))
 
 
 class Share(NamedTuple):
@@ -118,6 +118,12 @@ def channel_blocks(g: Geometry, number: int) -> list[slice]:
     """Cut the channels into about `number` blocks; groups stay whole where there are several."""
     unit = 1 if g.groups == 1 else g.group_channels
     return pieces(g.channels, number, unit)
+
+
+def length(part: slice) -> int:
+    """How many a slice with start and stop has."""
+    number: int = part.stop - part.start
+    return number
 
 
 def pieces(size: int, number: int, unit: int = 1) -> list[slice]:

@@ -468,6 +468,14 @@ def test_repr(monkeypatch, set_threads):
     assert repr(found) == REFLECTED
 
 
+def test_what_is_read_as_it_lies_is_not_said_to_be_turned():
+    """On the fast road float16 with channels last is converted, and keeps its channels there."""
+    options = {"padding": 1, "algorithm": "winograd", **LAST}
+    found = cyconv.describe((8, 20, 20, 32), (32, 32, 3, 3), "f2", **options)
+    turned = "" if kernels.VECTOR else "channels last to first, "
+    assert found.conversion == f"{turned}float16 to float32; 1 block of 8 images"
+
+
 def test_repr_without_images():
     found = cyconv.describe((0, 16, 8, 8), (16, 16, 3, 3))
     assert "algorithm      none: there are no images" in repr(found)

@@ -22,7 +22,16 @@ PARTS = ["benchmarks", "cyconv", "docs", "examples", "tests", "tools"]
 FILES = ["LICENSE", "Makefile", "MANIFEST.in", "pyproject.toml", "README.md", "setup.py"]
 # What is not about compiled code, or about how it is installed; and what loads a framework.
 LEFT_OUT = ["benchmarks", "examples", "package", "readme", "torch", "torch_samples"]
-KERNELS = ["depthwise", "direct", "direct_grad", "lowering", "whole", "winograd", "winograd_blocks"]
+KERNELS = [
+    "depthwise",
+    "direct",
+    "direct_grad",
+    "half",
+    "lowering",
+    "whole",
+    "winograd",
+    "winograd_blocks",
+]
 
 
 def copy(name: str) -> Path:

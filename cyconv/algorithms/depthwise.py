@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
-from cyconv.outline import Outline, counted, extent, length
-from cyconv.tiling import PIECES, pieces
+from cyconv.outline import Outline, counted, extent
+from cyconv.tiling import PIECES, length, pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -180,7 +180,7 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
         parts = [axes.copy() for axes in whole.axes]
         for part in parts:
             part[: len(box), 4] -= start * part[: len(box), 2]
-            part[: len(box), 5] = [b.stop - b.start for b in box]
+            part[: len(box), 5] = [length(side) for side in box]
         out = list(whole.out)
         for axis, b in enumerate(box):
             o = out[axis]

@@ -29,7 +29,7 @@ from cyconv import kernels, threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
-from cyconv.tiling import boxes, pieces, wanted_pieces
+from cyconv.tiling import boxes, length, pieces, wanted_pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -195,14 +195,14 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     shares: list[tuple[int, ...]] = []
     for i, part in enumerate(parts):
         for group, block in itertools.product(range(g.groups), channels):
-            shares.append((i, len(tasks), len(tasks) + part.stop - part.start))
+            shares.append((i, len(tasks), len(tasks) + length(part)))
             for image, (start, stop) in items[part]:
                 box = itertools.chain(*zip(start, stop, strict=True))
                 tasks.append((image, group, *box, block.start, block.stop))
     table = _table(tasks)
     band, band_last = (
         kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
-            axes, table, max(block.stop - block.start for block in channels), itemsize, last
+            axes, table, max(map(length, channels)), itemsize, last
         )
         for last in (False, True)
     )

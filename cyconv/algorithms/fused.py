@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cyconv import threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
-from cyconv.tiling import PIECES, blocks, pieces
+from cyconv.tiling import PIECES, blocks, length, pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -93,8 +93,8 @@ def cut(g: Geometry, total: int) -> Blocks:
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, COLUMNS, TILES)
     filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS, WIDE)
-    columns = max(part.stop - part.start for part in tiles)
-    rows = max(_rounded(part.stop - part.start) for part in filters)
+    columns = max(map(length, tiles))
+    rows = max(_rounded(length(part)) for part in filters)
     if few:
         whole = plane_items(total, depth * _rounded(g.channels))
         block = plane_items(depth * g.channels, rows)
@@ -220,11 +220,11 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
-    width, rows = max(part.stop - part.start for part in tiles), g.channels
+    width, rows = max(map(length, tiles)), g.channels
     shared, sums, own = len(parts) * 36 * depth * g.channels * columns, 0, 0
     if few:
         channels = blocks(g.channels, min(ROWS, -(-g.channels // 4)), TILES)
-        rows = max(part.stop - part.start for part in channels)
+        rows = max(map(length, channels))
         shared = 36 * plane_items(max(c[-1].stop - c[0].start for c in chunks), columns)
         if len(chunks) > 1:
             sums = 36 * plane_items(depth * g.channels, columns)

@@ -32,7 +32,7 @@ from cyconv.algorithms.products import (
     take,
 )
 from cyconv.geometry import Geometry
-from cyconv.outline import Outline, counted, length, made_of
+from cyconv.outline import Outline, counted, made_of
 from cyconv.tiling import (
     PIECES,
     Share,
@@ -41,6 +41,7 @@ from cyconv.tiling import (
     cut,
     cut_overlapping,
     cut_sums,
+    length,
     pieces,
     wanted_pieces,
 )

@@ -25,8 +25,8 @@ from cyconv.algorithms.products import (
     take,
 )
 from cyconv.geometry import Geometry
-from cyconv.outline import Outline, length, made_of
-from cyconv.tiling import PIECES, Share, Tile, cut, cut_sums, pieces, wanted_pieces
+from cyconv.outline import Outline, made_of
+from cyconv.tiling import PIECES, Share, Tile, cut, cut_sums, length, pieces, wanted_pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan

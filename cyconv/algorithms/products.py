@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
-from cyconv.outline import counted, length, made_of
-from cyconv.tiling import Share, Tile
+from cyconv.outline import counted, made_of
+from cyconv.tiling import Share, Tile, length
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan

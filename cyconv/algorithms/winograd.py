@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from cyconv import kernels, threads
 from cyconv.algorithms import fused
 from cyconv.geometry import Geometry
-from cyconv.outline import Outline, counted, length, made_of
-from cyconv.tiling import PIECES, blocks, pieces
+from cyconv.outline import Outline, counted, made_of
+from cyconv.tiling import PIECES, blocks, length, pieces
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
