@@ -435,13 +435,19 @@ def test_what_winograd_cannot_serve(case):
         call(algorithm="auto", **case.options)
 
 
-def test_auto_leaves_winograd_where_float32_would_be_too_far_off():
-    """The error grows with the channels that are summed: C forward, F backward."""
+def test_auto_leaves_winograd_where_float32_would_be_too_far_off(monkeypatch):
+    """The error grows with the channels that are summed, C forward and F backward, but on the fast
+    road, where sums are cut soon enough."""
 
     def pays(channels, filters, pass_, itemsize):
         g = geometry((8, channels, 28, 28), (filters, channels, 3, 3), 1, 1, 1, 1)
         return winograd.pays(g, pass_, itemsize)
 
+    monkeypatch.setattr(kernels, "VECTOR", True)
+    for pass_ in ("forward", "input_grad", "weight_grad"):
+        assert pays(2048, 2048, pass_, 4)
+        assert not pays(8, 64, pass_, 4)
+    monkeypatch.setattr(kernels, "VECTOR", False)
     assert pays(512, 64, "forward", 4)
     assert not pays(513, 64, "forward", 4)
     assert pays(64, 513, "forward", 4)
