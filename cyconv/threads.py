@@ -1,10 +1,12 @@
 """The worker pool, the BLAS limit, and tiles over workers.
 
 A convolution is one region: a number of tiles and a function that computes one. The caller takes
-tiles until there are none left; workers that are idle join in. A region ends when its tiles are
-done, never when some number of workers has arrived, so nothing waits for a worker that another
-region holds, a forked child (which has no workers yet) just works, and where threads cannot start
-the caller works alone. While a region multiplies matrices, BLAS is held to one thread.
+tiles, from the front, until there are none left; workers that are idle join in, from the back. So
+a core is at work on the same part of an array from one call to the next, and finds it in its cache:
+a layer of 0.13 ms took 0.21 where cores took turns. A region ends when its tiles are done, never
+when some number of workers has arrived, so nothing waits for a worker that another region holds, a
+forked child (which has no workers yet) just works, and where threads cannot start the caller works
+alone. While a region multiplies matrices, BLAS is held to one thread.
 
 Tiles do not depend on the number of threads, and each is computed by one thread in a fixed order,
 so results are the same to the bit for any number of threads.
@@ -181,7 +183,18 @@ def quiet() -> np.errstate:
 class _Region:
     """The tiles of one convolution, and who is at work on them."""
 
-    __slots__ = ("_alarm", "_left", "_lock", "_next", "count", "error", "helpers", "places", "task")
+    __slots__ = (
+        "_alarm",
+        "_left",
+        "_lock",
+        "_next",
+        "_stop",
+        "count",
+        "error",
+        "helpers",
+        "places",
+        "task",
+    )
 
     def __init__(self, task: Callable[[int], None], count: int) -> None:
         self.task = task
@@ -189,26 +202,29 @@ class _Region:
         self.places = 0  # for helpers who may still join
         self.error: BaseException | None = None
         self.helpers = 0
-        self._next = 0
+        self._next, self._stop = 0, count  # those in between are left to take
         self._lock = threading.Lock()
         self._alarm: threading.Lock | None = None  # of a caller who sleeps
         self._left = np.zeros(1, np.longlong)
 
-    def work(self) -> None:
+    def work(self, *, helping: bool = False) -> None:
         """Compute tiles until there are none left to take; after an error there are none."""
         try:
             with quiet():
-                while (tile := self._take()) is not None:
+                while (tile := self._take(helping)) is not None:
                     self.task(tile)
         except BaseException as error:
             with self._lock:
-                self._next = self.count
+                self._next = self._stop
                 self.error = self.error or error
 
-    def _take(self) -> int | None:
+    def _take(self, helping: bool) -> int | None:
         with self._lock:
-            if self._next >= self.count:
+            if self._next >= self._stop:
                 return None
+            if helping:
+                self._stop -= 1
+                return self._stop
             self._next += 1
             return self._next - 1
 
@@ -326,7 +342,7 @@ class _Pool:
                 if region is not None:
                     region.join()
             if region is not None:
-                region.work()
+                region.work(helping=True)
                 self._end(region)
                 region.leave()
             elif not kernels.wait_for_change(self._offers, offers, AWAKE, WORKER_AFTER):
@@ -374,8 +390,9 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
 
 
 def drain(task: Callable[[int], None], count: int, seconds: float) -> None:
-    """Call task(0), ... on as many threads as pay, at most `count`: each takes what there is to do
-    from a counter that they share, until nothing is left, so that one call alone can do it all."""
+    """Call task(0) here, and task(1), ... on as many other threads as pay, at most `count` in all:
+    each takes what there is to do from a counter that they share, until nothing is left, so that
+    one call alone can do it all."""
     number = members(count, seconds, blas=False)
     if number == 1:
         task(0)

@@ -54,7 +54,7 @@ def check(kernels, code, ctype):
         kernels.im2col[ctype](image, cols, axes)
         assert cols.tolist() == columns
     steps, tasks = array("l", [7], STEPS), array("l", [2, 10], TASKS)
-    memory = kernels.direct_memory(axes, tasks, C, image.itemsize)
+    memory = kernels.direct_memory(axes, tasks, C, F, image.itemsize)
     y, taken, scratch = array(code, [N, F, 1, H, W]), array("q", [1]), array(code, [memory])
     filters, bias = array(code, [len(w)], w), array(code, [F], b)
     kernels.direct[ctype](image, filters, bias, y, axes, steps, 1, tasks, taken, scratch)

@@ -56,7 +56,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     y, w, dw = unfilled(*dy.shape), some(6, 2, 1, 3, 2), unfilled(6, 2, 1, 3, 2)
     work, grad = Work(AXES, 2, 2, 2, 3), Grad(AXES, 2, 2, 2, 3)
     tasks = work.tasks(((), (2,), ()), (1,))
-    memory = run.direct_memory(AXES, tasks, 2, itemsize)
+    memory = run.direct_memory(AXES, tasks, 2, 3, itemsize)
     steps = np.array(as_stored(work.w)[1], np.intp)
     pair = [AS_IS, [5, 3, 1, 1, 1, 5], [6, 2, 1, 1, 0, 4]]
     even, odd = np.array(pair, np.intp), np.array([*pair[:2], [6, 1, 1, 1, 0, 3]], np.intp)
@@ -79,7 +79,9 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         ),
         "depthwise_weight_grad": ({"dy": dy, "x": x, "dw": dw, "axes": AXES}, ("dw",)),
         "depthwise_memory": ({"axes": AXES, "channels": 2, "filters": 3, "itemsize": itemsize}, ()),
-        "direct_memory": ({"axes": AXES, "tasks": tasks, "channels": 2, "itemsize": itemsize}, ()),
+        "direct_memory": (
+            {"axes": AXES, "tasks": tasks, "channels": 2, "filters": 3, "itemsize": itemsize}, (),
+        ),
         "direct": (
             {
                 "x": x, "w": w.reshape(-1), "b": b, "y": y, "axes": AXES, "steps": steps,

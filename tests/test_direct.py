@@ -106,13 +106,26 @@ class Work:
         shape = self.axes[:, 5].tolist()
         return tasks_of(len(self.x), self.groups, shape, self.filters, cuts, filter_cuts)
 
-    def run(self, run, dtype, tasks=None, x=packed, w=as_stored, b=True, taken=None, **out):
+    def run(
+        self,
+        run,
+        dtype,
+        tasks=None,
+        x=packed,
+        w=as_stored,
+        b=True,
+        taken=None,
+        from_back=False,
+        **out,
+    ):
         """Compute into a guarded array, and return it."""
         tasks = self.tasks() if tasks is None else tasks
         weights, steps = w(self.w)
         y = output(self.y.shape, dtype, **out)
         itemsize = np.dtype(dtype).itemsize
-        size = run.direct_memory(self.axes, tasks, self.channels, itemsize, x is channels_last)
+        size = run.direct_memory(
+            self.axes, tasks, self.channels, self.filters, itemsize, x is channels_last
+        )
         memory = output(size, dtype)
         image, weights = x(self.x, dtype), packed(weights, dtype)
         bias = packed(self.b, dtype) if b else None
@@ -121,7 +134,7 @@ class Work:
         taken = np.zeros(1, np.longlong) if taken is None else taken
         run.direct(
             image, weights, bias, y, self.axes, np.array(steps, np.intp), self.groups, tasks, taken,
-            memory,
+            memory, from_back,
         )  # fmt: skip
         assert_untouched(y)
         assert_untouched(memory)
@@ -283,7 +296,7 @@ def test_huge_steps(build, dtype):
             y = output((1, 1, *axes[:, 5]), dtype)
             tasks = tasks_of(1, 1, axes[:, 5].tolist(), 1)
             steps = np.array([0, 0, 0, 0, 1, 1, 1], np.intp)
-            size = run.direct_memory(axes, tasks, 1, x.itemsize)
+            size = run.direct_memory(axes, tasks, 1, 1, x.itemsize)
             assert size < 1000
             run.direct(
                 x, np.array([10, 1], dtype), None, y, axes, steps, 1, tasks,
@@ -315,12 +328,17 @@ def test_a_bad_cell_stays_in_its_windows(build, dtype):
 def test_taken_tasks_are_left_alone(build, dtype):
     run, work = kernels_of(build, dtype), Work(KINDS["padded"](20), 2, filters=9)
     tasks = work.tasks(((), (2,), (7,)), (3,))
-    for number in (0, 1, 5, len(tasks), len(tasks) + 3):
-        taken = np.array([number], np.longlong)
-        y = work.run(run, dtype, tasks, taken=taken)
-        assert taken[0] == max(number, len(tasks)) + 1
+    some = (0, 1, 5, len(tasks), len(tasks) + 3)
+    for front, back, from_back in itertools.product(some, some, (False, True)):
+        taken = np.array([front + (back << 32)], np.longlong)
+        y = work.run(run, dtype, tasks, taken=taken, from_back=from_back)
+        more = max(0, len(tasks) - front - back) + 1
+        assert taken[0] == front + (back << 32) + (more << 32 if from_back else more)
         wanted = work.y.astype(float)
-        for n, _, d0, d1, h0, h1, w0, w1, f0, f1 in tasks[:number]:
+        for n, _, d0, d1, h0, h1, w0, w1, f0, f1 in [
+            *tasks[:front],
+            *tasks[len(tasks) - min(back, len(tasks)) :],
+        ]:
             wanted[n, f0:f1, d0:d1, h0:h1, w0:w1] = np.nan
         np.testing.assert_array_equal(y, wanted)
 
@@ -332,24 +350,28 @@ def test_threads_share_a_counter(build, dtype):
     run, work = kernels_of(build, dtype), Work(KINDS["padded"](40), 2, 2, 8, 16)
     tasks = work.tasks(((), (2,), (7, 20)), (8,))
     axes, (weights, steps) = work.axes, as_stored(work.w)
-    size = run.direct_memory(axes, tasks, work.channels, np.dtype(dtype).itemsize)
+    size = run.direct_memory(axes, tasks, work.channels, work.filters, np.dtype(dtype).itemsize)
     x, w, b = (a.astype(dtype) for a in (work.x, weights, work.b))
     for number in (2, 5):
         y, taken = output(work.y.shape, dtype), np.zeros(1, np.longlong)
         start = threading.Barrier(number)
 
-        def help_out(y=y, taken=taken, start=start):
+        def help_out(from_back, y=y, taken=taken, start=start):
             start.wait(PATIENCE)
             memory = np.full(size, np.nan, dtype)
-            run.direct(x, w, b, y, axes, np.array(steps, np.intp), 2, tasks, taken, memory)
+            run.direct(
+                x, w, b, y, axes, np.array(steps, np.intp), 2, tasks, taken, memory, from_back
+            )
 
-        helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(number)]
+        helpers = [
+            threading.Thread(target=help_out, args=(i > 0,), daemon=True) for i in range(number)
+        ]
         for helper in helpers:
             helper.start()
         for helper in helpers:
             helper.join(PATIENCE)
             assert not helper.is_alive()
-        assert taken[0] == len(tasks) + number
+        assert sum(divmod(int(taken[0]), 1 << 32)) == len(tasks) + number
         np.testing.assert_array_equal(y, work.y)
         assert_untouched(y)
 
@@ -364,7 +386,7 @@ def test_arguments_are_checked(build, dtype):
     w, b = np.zeros(6 * 2 * 6, dtype), np.zeros(6, dtype)
     steps = np.array([12, 6, 36, 0, 6, 2, 1], np.intp)
     tasks = tasks_of(2, 2, (1, 5, 3), 3, ((), (2,), ()), (1,))
-    size = run.direct_memory(axes, tasks, 2, x.itemsize)
+    size = run.direct_memory(axes, tasks, 2, 3, x.itemsize)
     memory, taken = np.zeros(size, dtype), np.zeros(1, np.longlong)
     right = {
         "x": x, "w": w, "b": b, "y": y, "axes": axes, "steps": steps, "groups": 2, "tasks": tasks,
@@ -417,14 +439,15 @@ def test_arguments_are_checked(build, dtype):
         {"tasks": tasks[:, :9].copy()},
         {"channels": 0},
         {"channels": -1},
+        {"filters": -1},
         {"itemsize": 0},
     ):
-        arguments = {"axes": axes, "tasks": tasks, "channels": 2, "itemsize": 4, **change}
-        assert refused(run.direct_memory, *arguments.values())
-    assert run.direct_memory(axes, tasks[:0], 2, 4) == 0
+        arguments = {"axes": axes, "tasks": tasks, "channels": 2, "filters": 3, "itemsize": 4}
+        assert refused(run.direct_memory, *(arguments | change).values())
+    assert run.direct_memory(axes, tasks[:0], 2, 3, 4) == 0
     far = np.array([[1 << 17, 1, 1, 1, 1, 1 << 17]] * 3, np.intp)
     with pytest.raises(MemoryError):
-        run.direct_memory(far, tasks_of(1, 1, [1 << 17] * 3, 1), 64, 4)
+        run.direct_memory(far, tasks_of(1, 1, [1 << 17] * 3, 1), 64, 64, 4)
 
 
 def check_nothing_outside(build, dtype):
@@ -437,7 +460,7 @@ def check_nothing_outside(build, dtype):
         tasks = work.tasks(((), (1,), columns))
         weights, steps = as_stored(work.w)
         itemsize = np.dtype(dtype).itemsize
-        size = run.direct_memory(work.axes, tasks, 2, itemsize, lay is protected_last)
+        size = run.direct_memory(work.axes, tasks, 2, 5, itemsize, lay is protected_last)
         w, b, memory = (
             protected(array, dtype, start) for array in (weights, work.b, np.zeros(size))
         )

@@ -70,7 +70,7 @@ class Grad:
         largest = max((b - a) * (d - c) * (f - e) for a, b, c, d, e, f in boxes)
         most = max(b - a for a, b in cut(self.channels, points))
         band = run.direct_memory(
-            self.axes, tasks, most, np.dtype(dtype).itemsize, x is channels_last
+            self.axes, tasks, most, 0, np.dtype(dtype).itemsize, x is channels_last
         )
         blocks = itertools.product(range(self.groups), cut(self.rows, points))
         arguments = {

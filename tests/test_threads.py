@@ -72,6 +72,22 @@ def test_bits_do_not_depend_on_threads(monkeypatch, name, dtype):
         assert all(region.count > 1 and 0 < helpers < number for region, helpers in offered)
 
 
+def test_the_caller_begins_at_the_front_and_workers_at_the_back():
+    """So that each core finds in its cache what it has worked on in the call before."""
+    cyconv.set_num_threads(2)
+    for _ in range(3):
+        done = {}
+        together = threading.Barrier(2)
+
+        def task(tile, done=done, together=together):
+            done.setdefault(threading.get_ident(), []).append(tile)
+            together.wait(PATIENCE)
+
+        threads.run(task, 8, 1.0, blas=False)
+        assert done.pop(threading.get_ident()) == [0, 1, 2, 3]
+        assert list(done.values()) == [[7, 6, 5, 4]]
+
+
 def test_the_work_is_of_all_kinds():
     """So that the table above does not quietly become one of the same."""
 

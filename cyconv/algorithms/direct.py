@@ -138,8 +138,8 @@ def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whol
         axes=axes,
         steps=np.array((*steps[:3], first, *steps[3:]), np.intp),
         tasks=tasks,
-        memory=needs(axes, tasks, g.group_channels, itemsize),
-        memory_last=needs(axes, tasks, g.group_channels, itemsize, True),
+        memory=needs(axes, tasks, g.group_channels, g.group_filters, itemsize),
+        memory_last=needs(axes, tasks, g.group_channels, g.group_filters, itemsize, True),
     )
 
 
@@ -202,7 +202,7 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     table = _table(tasks)
     band, band_last = (
         kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
-            axes, table, max(map(length, channels)), itemsize, last
+            axes, table, max(map(length, channels)), 0, itemsize, last
         )
         for last in (False, True)
     )
@@ -309,11 +309,12 @@ def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) 
 
     items = max(1, _memory(part, not x.flags.c_contiguous))
 
-    def work(_: int) -> None:
+    def work(member: int) -> None:
         memory = threads.scratch(BAND, (items,), x.dtype)
         plan.kernels.direct(
-            x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory
-        )
+            x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory,
+            member > 0,
+        )  # fmt: skip
 
     threads.drain(work, len(part.tasks), plan.seconds)
 

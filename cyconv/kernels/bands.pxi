@@ -44,9 +44,12 @@ cdef enum:
     # padding: a 3x3 kernel took 0.60 us on 28x28 so and 0.45 in a band, but 4.7 and 6.3 on 112x112.
     LONG_ROW = 32
     # Planes narrower than this are one run, cut by tap along W, if that makes few copies: 14x14 took
-    # 0.12 us so and 0.15 row by row, 28x28 the same either way.
+    # 0.12 us so and 0.15 row by row, 28x28 the same either way. At a stride each cell is copied more often
+    # so than by phase, which pays where it is read for this many times as many planes of the output as
+    # there are channels.
     NARROW = 20
     FEW_TAPS = 5
+    MANY_PLANES = 4
     # A sum of the products of so many rows at most is kept a lane, in float32.
     SHORT_SUM = 64
 
@@ -126,8 +129,11 @@ cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) n
     hi[0] = max(lo[0], min(a.output, first_inside((a.kernel - 1) * a.dilation - a.low, a.size, a.stride)))
 
 
-cdef double shape_axes(Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels) noexcept nogil:
-    """Decide how the band cuts each axis; return how many cells of a channel it would have."""
+cdef double shape_axes(
+    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters
+) noexcept nogil:
+    """Decide how the band cuts each axis; return how many cells of a channel it would have. A plane of
+    so many filters follows from it; 0 where none does."""
     cdef Axis* a
     cdef Py_ssize_t i, extent
     cdef double cells = 1, length
@@ -141,7 +147,8 @@ cdef double shape_axes(Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t chan
         # By tap also where phases hold more: most of them, or of their cells, are never read.
         a.by_tap = (
             a.kernel * <double>a.output <= a.sheets * length
-            or i == 2 and a.output < NARROW and a.kernel <= FEW_TAPS and a.stride == 1
+            or i == 2 and a.output < NARROW and a.kernel <= FEW_TAPS
+            and (a.stride == 1 or filters >= MANY_PLANES * channels)
             and g.axes[0].output * g.axes[1].output > 1
         )
         if a.by_tap:
@@ -222,7 +229,7 @@ cdef int lay_out(
     """Decide how x is read; allocates the tables."""
     cdef Axis* a = &g.axes[2]
     cdef Py_ssize_t kd, kh, kw, c, k = 0
-    cdef double cells = shape_axes(g, axes, channels)
+    cdef double cells = shape_axes(g, axes, channels, 0)
     outputs_inside(a, &g.left, &g.right)
     g.masked = is_narrow(g, VECTOR_BYTES // itemsize)
     if g.masked:

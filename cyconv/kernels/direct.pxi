@@ -92,12 +92,12 @@ cdef bint reads_inside(const Py_ssize_t[:, ::1] axes) noexcept nogil:
 
 cdef int lay_out_direct(
     Direct* g, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[::1] steps,
-    Py_ssize_t channels, const Source* source, Py_ssize_t itemsize
+    Py_ssize_t channels, Py_ssize_t filters, const Source* source, Py_ssize_t itemsize
 ) except -1 nogil:
-    """Decide how x is read, and list the taps."""
+    """Decide how x is read, and list the taps; for the weight gradient, `filters` is 0."""
     cdef Layout* band = &g.band
     cdef Py_ssize_t a, c, kd, kh, kw, cell, k = 0
-    cdef double cells = shape_axes(band, axes, channels)
+    cdef double cells = shape_axes(band, axes, channels, filters)
     cdef Axis* depth = &band.axes[0]
     cdef Axis* height = &band.axes[1]
     cdef Axis* width = &band.axes[2]
@@ -368,7 +368,8 @@ cdef bint same_box(const Py_ssize_t* a, const Py_ssize_t* b, Py_ssize_t first) n
 cdef void direct_tasks(
     Direct* g, const real* x, Py_ssize_t image_step, const Source* source, const real* w, const real* b,
     real* y, const Py_ssize_t* y_steps, Py_ssize_t group_filters, const Py_ssize_t[:, ::1] axes,
-    Py_ssize_t group_step, const Py_ssize_t[:, ::1] tasks, long long* taken, real* memory
+    Py_ssize_t group_step, const Py_ssize_t[:, ::1] tasks, long long* taken, bint from_back,
+    real* memory
 ) noexcept nogil:
     """Do tasks until there are none left to take."""
     cdef Layout* band = &g.band
@@ -377,7 +378,7 @@ cdef void direct_tasks(
     cdef const real* cells
     cdef const real* bias
     cdef Py_ssize_t f, depth_step, row_step
-    cdef long long t = cyconv_count(taken)
+    cdef long long t = cyconv_take(taken, tasks.shape[0], from_back)
     while t < tasks.shape[0]:
         task = &tasks[t, 0]
         cells = x + task[IMAGE] * image_step + task[GROUP] * band.channels * source.channel_step
@@ -407,7 +408,7 @@ cdef void direct_tasks(
             + task[BOX + 2] * y_steps[3] + task[BOX + 4] * y_steps[4],
             y_steps,
         )
-        t = cyconv_count(taken)
+        t = cyconv_take(taken, tasks.shape[0], from_back)
 
 
 cdef int check_numbers(const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks) except -1:
@@ -456,19 +457,19 @@ cdef int check_direct(
 
 def direct_memory(
     const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t channels,
-    Py_ssize_t itemsize, bint last=False,
+    Py_ssize_t filters, Py_ssize_t itemsize, bint last=False,
 ):
-    """How many items of memory `direct` needs, for groups of so many channels; `last` says that x has
-    them last."""
+    """How many items of memory `direct` needs, for groups of so many channels and filters; `filters` is 0
+    for `direct_weight_grad`. `last` says that x has its channels last."""
     check_numbers(axes, tasks)
-    if channels < 1 or itemsize not in (4, 8):
-        raise ValueError("channels must be at least 1, and items of 4 or 8 bytes")
+    if channels < 1 or filters < 0 or itemsize not in (4, 8):
+        raise ValueError("channels must be at least 1, filters not negative, and items of 4 or 8 bytes")
     cdef Direct g
     cdef Py_ssize_t[7] steps = [0, 0, 0, 0, 0, 0, 0]
     cdef Source source = [0, 0, 0, 0 if last else 1]
     if tasks.shape[0] == 0:
         return 0
-    lay_out_direct(&g, axes, tasks, <Py_ssize_t[:7]>&steps[0], channels, &source, itemsize)
+    lay_out_direct(&g, axes, tasks, <Py_ssize_t[:7]>&steps[0], channels, filters, &source, itemsize)
     free(g.taps)
     return g.memory
 
@@ -484,6 +485,7 @@ def direct(
     const Py_ssize_t[:, ::1] tasks not None,
     long long[::1] taken not None,
     real[::1] memory not None,
+    bint from_back=False,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`, whoever else is taking some."""
@@ -501,7 +503,7 @@ def direct(
     cdef Direct g
     for a in range(5):
         y_steps[a] = y.strides[a] // size
-    lay_out_direct(&g, axes, tasks, steps, x.shape[1] // groups, &source, size)
+    lay_out_direct(&g, axes, tasks, steps, x.shape[1] // groups, y.shape[1] // groups, &source, size)
     if g.memory > memory.shape[0]:
         free(g.taps)
         raise ValueError(f"memory must have {g.memory} items, got {memory.shape[0]}")
@@ -509,6 +511,6 @@ def direct(
         direct_tasks(
             &g, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0], &b[0] if b is not None else NULL,
             &y[0, 0, 0, 0, 0], y_steps, y.shape[1] // groups, axes, steps[GROUP_STEP], tasks, &taken[0],
-            &memory[0] if memory.shape[0] else NULL,
+            from_back, &memory[0] if memory.shape[0] else NULL,
         )
     free(g.taps)

@@ -245,7 +245,7 @@ def direct_weight_grad(
         dy.strides[0] // size, from_dy.channel_step, from_dy.depth_step, from_dy.height_step, from_dy.column_step
     ]
     cdef Direct g
-    lay_out_direct(&g, axes, tasks, steps, most, &source, size)
+    lay_out_direct(&g, axes, tasks, steps, most, 0, &source, size)
     cdef double items = g.memory + positions * <double>columns
     if memory.shape[0] < items:
         free(g.taps)

@@ -21,7 +21,7 @@ __declspec(dllimport) int __stdcall SwitchToThread(void);
 #define cyconv_pause() __yield()
 #endif
 static __inline long long cyconv_read(const long long *word) { return *(const volatile long long *)word; }
-static __inline long long cyconv_count(long long *word) { return _InterlockedExchangeAdd64(word, 1); }
+static __inline long long cyconv_add(long long *word, long long n) { return _InterlockedExchangeAdd64(word, n); }
 #define cyconv_let_others_run() SwitchToThread()
 #else
 #include <sched.h>
@@ -34,9 +34,22 @@ static __inline long long cyconv_count(long long *word) { return _InterlockedExc
 #define cyconv_pause() ((void)0)
 #endif
 static inline long long cyconv_read(const long long *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-/* Add one to *word, and return what it was. */
-static inline long long cyconv_count(long long *word) { return __atomic_fetch_add(word, 1, __ATOMIC_ACQ_REL); }
+static inline long long cyconv_add(long long *word, long long n) { return __atomic_fetch_add(word, n, __ATOMIC_ACQ_REL); }
 #endif
+
+/* Add one to *word, and return what it was. */
+static inline long long cyconv_count(long long *word) { return cyconv_add(word, 1); }
+
+/* Take one of `number` tasks, the first that is left or the last, and return which; or `number`, where
+   none is left. The lower half of *word counts those taken from the front, the upper half the others. */
+static inline long long cyconv_take(long long *word, long long number, int from_back)
+{
+    const long long before = cyconv_add(word, from_back ? 1LL << 32 : 1);
+    const long long front = before & 0xffffffff, back = before >> 32;
+    if (front + back >= number)
+        return number;
+    return from_back ? number - 1 - back : front;
+}
 
 /* Nanoseconds of the clock; it may jump, so a wait is bounded by its rounds as well. */
 static inline long long cyconv_clock(void)

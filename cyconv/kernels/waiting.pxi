@@ -7,6 +7,7 @@ cdef extern from "waiting.h" nogil:
     )
     int cyconv_current_core()
     long long cyconv_count(long long* word)
+    long long cyconv_take(long long* word, long long number, bint from_back)
     void cyconv_wait_until(const long long* word, long long value)
 
 cdef extern from "cpu.h" nogil:

@@ -68,7 +68,7 @@ cdef class Whole:
         check_direct(x, weights, y, axes, steps, tasks, groups)
         self.sizes = [self.sizes[0], weights, filters, images * self.y_steps[0]]
         self.group_step = steps[GROUP_STEP]
-        lay_out_direct(&self.g, axes, tasks, steps, channels // groups, &self.source, itemsize)
+        lay_out_direct(&self.g, axes, tasks, steps, channels // groups, self.filters, &self.source, itemsize)
         self.place()
 
     cdef int lay_out(
@@ -136,7 +136,7 @@ cdef class Whole:
             return False
         direct_tasks(
             &g, x, self.image_step, &self.source, w, b, y, self.y_steps, self.filters, self.axes, self.group_step,
-            self.tasks, &taken, memory,
+            self.tasks, &taken, False, memory,
         )
         free(memory)
         return True
@@ -172,7 +172,7 @@ cdef class WholeWeightGrad(Whole):
         self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3], 1)
         self.shares, self.blocks, self.columns, self.channels = shares, blocks, columns, channels // groups
         self.positions, self.groups = most_positions(tasks), groups
-        lay_out_direct(&self.g, axes, tasks, steps, self.channels, &self.source, itemsize)
+        lay_out_direct(&self.g, axes, tasks, steps, self.channels, 0, &self.source, itemsize)
         self.place()
 
     def __call__(self, tuple arrays not None, out):

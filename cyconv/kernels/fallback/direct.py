@@ -22,7 +22,12 @@ Integers = NDArray[np.intp]
 
 
 def direct_memory(
-    axes: Integers, tasks: Integers, channels: int, itemsize: int, last: bool = False
+    axes: Integers,
+    tasks: Integers,
+    channels: int,
+    filters: int,
+    itemsize: int,
+    last: bool = False,
 ) -> int:
     """How many items of memory `direct` needs."""
     return 0
@@ -39,11 +44,12 @@ def direct(
     tasks: Integers,
     taken: NDArray[np.longlong],
     memory: Array,
+    from_back: bool = False,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
-    for t in all_tasks(taken, len(tasks)):
+    for t in all_tasks(taken, len(tasks), from_back):
         image, group, *bounds, first, last = tasks[t].tolist()
         box, part = _box(axes, bounds)
         mine = slice(group * filters + first, group * filters + last)

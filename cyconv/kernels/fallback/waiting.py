@@ -24,17 +24,21 @@ def wait_for_change(word: NDArray[np.longlong], seen: int, nanoseconds: int, aft
 _counting = threading.Lock()
 
 
-def take(word: NDArray[np.longlong]) -> int:
-    """Add one to word[0], and return what it was."""
+def count(word: NDArray[np.longlong], by: int = 1) -> int:
+    """Add to word[0], and return what it was."""
     with _counting:
-        word += 1
-        return int(word[0]) - 1
+        word += by
+        return int(word[0]) - by
 
 
-def all_tasks(taken: NDArray[np.longlong], number: int) -> Iterator[int]:
-    """Yield the tasks that are left to take."""
-    while (t := take(taken)) < number:
-        yield t
+def all_tasks(taken: NDArray[np.longlong], number: int, from_back: bool = False) -> Iterator[int]:
+    """Yield the tasks that are left to take. The lower half of the word counts those taken from the
+    front, the upper half those from the back."""
+    while True:
+        back, front = divmod(count(taken, 1 << 32 if from_back else 1), 1 << 32)
+        if front + back >= number:
+            return
+        yield number - 1 - back if from_back else front
 
 
 def first_phase(progress: NDArray[np.longlong], number: int, do: Callable[[int], None]) -> None:
@@ -43,7 +47,7 @@ def first_phase(progress: NDArray[np.longlong], number: int, do: Callable[[int],
         try:
             do(t)
         finally:  # also where it fails: others would wait for it for ever
-            take(progress[1:2])
+            count(progress[1:2])
     while progress[1] < number:
         time.sleep(0)
 
