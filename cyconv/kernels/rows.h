@@ -151,7 +151,8 @@ static void NAME(sum_taps)(
             for (ptrdiff_t j = 0; j < n; j++) y[r * y_step + j] = bias;
 }
 
-/* sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + STRIDE * j]. */
+/* sums[t] += the sum over r and j of dy[r, j] * x[r, offsets[t] + STRIDE * j]. What is left of rows
+   after whole vectors is some lanes of one, or where there are no masks, columns of one position. */
 #define ZERO(t) VECTOR s##t = zero;
 #define ADD_PRODUCT_1(t) s##t = NAME(multiply_add)(s##t, d, LOAD_1(x##t + j));
 #define ADD_PRODUCT_2(t) s##t = NAME(multiply_add)(s##t, d, LOAD_2(x##t + 2 * j));
@@ -162,6 +163,35 @@ static void NAME(sum_taps)(
     NAME(store)(lanes, s##t);                                                                    \
     for (ptrdiff_t i = 0; i < LANES; i++) total += lanes[i];                                     \
     sums[t] += total;
+#if defined(MASKS)
+#define DOT_REST(T, STRIDE)                                                                      \
+    if (j < n) {                                                                                 \
+        VECTOR d = NAME(load_some)(dy + j, n - j);                                               \
+        EACH##T(ADD_REST_##STRIDE)                                                               \
+    }
+#define DOT_COLUMNS(T) (void)0
+#else
+#define DOT_REST(T, STRIDE)
+#define ZERO_ONE(t) REAL s##t = 0;
+#define ADD_ONE_PRODUCT(t) s##t += d * x##t[r * x_step];
+#define ADD_SUM(t) sums[t] += s##t;
+#define DEFINE_DOT_COLUMN(T)                                                                     \
+    static void NAME(dot_column_##T)(                                                            \
+        const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step,                      \
+        const ptrdiff_t *offsets, ptrdiff_t rows, double *sums) {                                \
+        EACH##T(ZERO_ONE)                                                                        \
+        EACH##T(CELLS)                                                                           \
+        for (ptrdiff_t r = 0; r < rows; r++) {                                                   \
+            const REAL d = dy[r * dy_step];                                                      \
+            EACH##T(ADD_ONE_PRODUCT)                                                             \
+        }                                                                                        \
+        EACH##T(ADD_SUM)                                                                         \
+    }
+FOR_EACH_COUNT(DEFINE_DOT_COLUMN)
+#define DOT_COLUMNS(T)                                                                           \
+    for (ptrdiff_t j = n - n % LANES; j < n; j++)                                                \
+    NAME(dot_column_##T)(dy + j, dy_step, x + j * stride, x_step, offsets + done, rows, sums + done)
+#endif
 #define DEFINE_DOT_TAPS(T, STRIDE)                                                               \
     static void NAME(dot_taps_##T##_##STRIDE)(                                                   \
         const REAL *dy, ptrdiff_t dy_step, const REAL *x, ptrdiff_t x_step,                      \
@@ -176,10 +206,7 @@ static void NAME(sum_taps)(
                 VECTOR d = NAME(load)(dy + j);                                                   \
                 EACH##T(ADD_PRODUCT_##STRIDE)                                                    \
             }                                                                                    \
-            if (j < n) {                                                                         \
-                VECTOR d = NAME(load_some)(dy + j, n - j);                                       \
-                EACH##T(ADD_REST_##STRIDE)                                                       \
-            }                                                                                    \
+            DOT_REST(T, STRIDE)                                                                  \
         }                                                                                        \
         double total;                                                                            \
         REAL lanes[VECTOR_BYTES / sizeof(REAL)];                                                 \
@@ -203,6 +230,7 @@ static void NAME(dot_taps)(
             NAME(dot_taps_##T##_1)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);\
         else                                                                                     \
             NAME(dot_taps_##T##_2)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);\
+        DOT_COLUMNS(T);                                                                          \
         break;
             FOR_EACH_COUNT(CASE)
 #undef CASE
@@ -323,6 +351,12 @@ static void NAME(join_row)(
 #undef ADD_REST_2
 #undef ADD_TOTAL
 #undef DEFINE_DOT_TAPS
+#undef DOT_REST
+#undef DOT_COLUMNS
+#undef ZERO_ONE
+#undef ADD_ONE_PRODUCT
+#undef ADD_SUM
+#undef DEFINE_DOT_COLUMN
 #undef DEFINE_DOTS
 
 #endif
