@@ -52,9 +52,13 @@ BLOCK_FILTERS = 64
 # piece, 384 and more were off by 5.1e-6 of the largest value with some of OpenBLAS's kernels.
 LONG_CHANNELS = 256
 # The sum over tiles: where dw is large, both operands are transformed whole, a chunk (bytes) at a
-# time, and workers take blocks of filters; where it is small, they take tiles and sum.
+# time, and workers take some of the 36 planes of the product, whose sums (bytes) are of as many
+# filters as there is room for: BLAS multiplies 256 rows half as fast again as 64. Where dw is
+# small, they take tiles.
 LARGE_SUM = 96**2
-CHUNK_BYTES = 24 << 20
+CHUNK_BYTES = 32 << 20
+PRODUCT_BYTES = 20 << 20
+PLANES = pieces(36, PIECES)
 SUM_PARTS = 8
 # What it takes to transform a tile of a channel, and a weight (seconds); a share of such work
 # should be this long, or the workers wait for each other more than they work.
@@ -128,12 +132,16 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     else:
         few = weights >= LARGE_SUM
         limit = max(BLOCK_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
+    filters, share = BLOCK_FILTERS, g.channels * PER_WEIGHT
+    if pass_ == "weight_grad":
+        filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (36 * itemsize * g.channels))
+        share = max(share, total * PER_TILE)  # of filters, also where it is dy that is transformed
     return Blocks(
         few=few,
         tiles=tuple(blocks(total, limit, LANES)),
         channels=_shares(g.channels, total * PER_TILE),
-        filters=tuple(blocks(g.filters, BLOCK_FILTERS)),
-        weights=_shares(g.filters, g.channels * PER_WEIGHT),
+        filters=tuple(blocks(g.filters, filters)),
+        weights=_shares(g.filters, share),
         axes=g.axes(),
     )
 
@@ -274,26 +282,28 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     if isinstance(plan.tiles, fused.Sums):
         fused.sum_weight_grad(plan, dy, x, dw)
     elif plan.tiles.few:
-        _sum_by_filters(plan, dy, x, dw[:, :, 0])
+        _sum_by_planes(plan, dy, x, dw[:, :, 0])
     else:
         _sum_by_tiles(plan, dy, x, dw[:, :, 0])
 
 
-def _sum_by_filters(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
-    """Transform both operands, a chunk of tiles at a time; workers take blocks of filters."""
-    chunks: tuple[slice, ...] = plan.tiles.tiles
-    total = None
-    if len(chunks) > 1:
-        total = fused.planes(FILTERS, (dw.shape[0], dw.shape[1]), dw.dtype)
-    for chunk in chunks:
-        _add_chunk(plan, dy, x, dw, total, chunk)
+def _sum_by_planes(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+    """Transform both operands, a chunk of tiles at a time; workers multiply some planes each."""
+    cut: Blocks = plan.tiles
+    several = len(cut.tiles) > 1
+    most = dw.shape[0] if several else max(map(length, cut.filters))
+    sums = fused.planes(FILTERS, (most, dw.shape[1]), dw.dtype)
+    for chunk in cut.tiles:
+        u, d = _both(plan, dy, x, chunk)
+        for part in cut.filters:
+            own = sums[:, part] if several else sums[:, : length(part)]
+            _add(plan, d[:, part], u, own, first=chunk is cut.tiles[0])
+            if chunk is cut.tiles[-1]:
+                _turn_back(plan, own, dw[part])
 
 
-def _add_chunk(
-    plan: Plan, dy: Array, x: Array, dw: Array, total: Array | None, chunk: slice
-) -> None:
-    """Add what a chunk of tiles contributes to `total` (None if it is the only one), and after the
-    last, transform the sum back into dw."""
+def _both(plan: Plan, dy: Array, x: Array, chunk: slice) -> tuple[Array, Array]:
+    """The transformed tiles of x, (36, C, tiles), and of dy, (36, F, tiles)."""
     cut: Blocks = plan.tiles
     channels, count = x.shape[1], length(chunk)
     _, of_tiles, of_grad = _planes_of(dy.shape[1], channels, count)
@@ -305,26 +315,38 @@ def _add_chunk(
             part = cut.channels[index]
             plan.kernels.winograd_input(x[:, part], u[:, part], cut.axes, chunk.start, count)
         else:
-            part = cut.filters[index - len(cut.channels)]
+            part = cut.weights[index - len(cut.channels)]
             plan.kernels.winograd_output_grad(dy[:, part], d[:, part], cut.axes, chunk.start, count)
 
-    def add(index: int) -> None:
-        part = cut.filters[index]
-        if chunk.start == 0 and total is not None:
-            np.matmul(d[:, part], u.swapaxes(1, 2), out=total[:, part])
-            return
-        product = fused.planes(PRODUCT, (length(part), channels), x.dtype)
-        np.matmul(d[:, part], u.swapaxes(1, 2), out=product)
-        if total is not None:
-            product += total[:, part]
-        if chunk is cut.tiles[-1]:
-            plan.kernels.winograd_weight_grad(product, dw[part])
-        elif total is not None:
-            total[:, part] = product
-
-    number = len(cut.channels) + len(cut.filters)
+    number = len(cut.channels) + len(cut.weights)
     threads.run(transform, number, (channels + dy.shape[1]) * count * PER_TILE, blas=False)
-    threads.run(add, len(cut.filters), plan.seconds / len(cut.tiles), blas=True)
+    return u, d
+
+
+def _add(plan: Plan, d: Array, u: Array, sums: Array, *, first: bool) -> None:
+    """Add the products of a chunk to sums, (36, F, C), or begin them."""
+
+    def add(index: int) -> None:
+        part = PLANES[index]
+        own, operands = sums[part], (d[part], u[part].swapaxes(1, 2))
+        if first:
+            np.matmul(*operands, out=own)
+        else:
+            own += np.matmul(*operands, out=threads.scratch(PRODUCT, own.shape, own.dtype))
+
+    seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[1] / plan.geometry.filters
+    threads.run(add, len(PLANES), seconds, blas=True)
+
+
+def _turn_back(plan: Plan, sums: Array, dw: Array) -> None:
+    """Fill dw, of some filters, from their sums."""
+    shares = pieces(len(dw), len(plan.tiles.weights))
+
+    def transform(index: int) -> None:
+        part = shares[index]
+        plan.kernels.winograd_weight_grad(sums[:, part], dw[part])
+
+    threads.run(transform, len(shares), math.prod(dw.shape[:2]) * PER_WEIGHT, blas=False)
 
 
 def _parts(cut: Blocks) -> list[tuple[slice, ...]]:
@@ -376,7 +398,9 @@ def outline(plan: Plan) -> Outline:
         if g.channels > LONG_CHANNELS:
             own += math.prod(_planes_of(filters if cut.few else g.filters, g.channels, tiles)[2])
     elif cut.few:
-        shared, own = u + m + (v if len(cut.tiles) > 1 else 0), some_v
+        count, several = len(PLANES), len(cut.tiles) > 1
+        shared = u + m + (v if several else some_v)
+        own = -(-max(map(length, PLANES)) * filters * g.channels // 36) if several else 0
     else:
         count, total = len(_parts(cut)), g.filters * g.channels
         shared, own = count * total, u + m + (total if len(cut.tiles) > count else 0)
