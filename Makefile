@@ -72,11 +72,11 @@ soak: .venv/test
 	$(BIN)/python -m pytest -q -m soak
 
 # The tests, on kernels that check themselves; takes long, and needs gcc, and valgrind.
-sanitize: .venv/test
+sanitize: .venv/checks
 	$(BIN)/python tools/checks.py sanitize
 	$(BIN)/python tools/checks.py bounds
 
-valgrind: .venv/test
+valgrind: .venv/checks
 	$(BIN)/python tools/checks.py valgrind
 
 # Ten minutes of wrong arguments to kernels that AddressSanitizer watches; needs Clang.
@@ -90,7 +90,7 @@ fuzz: .venv/fuzz
 	PYTHONPATH=$(FUZZED) $(BIN)/python tests/fuzz_kernels.py -rss_limit_mb=0 -len_control=0 -max_len=512 -timeout=60 $(FUZZ)
 
 # Of the Python code in the compiled and the pure runs together, then of the kernels.
-coverage: .venv/cover
+coverage: .venv/checks
 	$(BIN)/python -m pytest -q -m "not soak" --cov --cov-report=
 	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q -m "not soak" --cov --cov-append --cov-fail-under=97
 	$(BIN)/python tools/trace.py
