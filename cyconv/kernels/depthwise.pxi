@@ -410,6 +410,8 @@ def depthwise_forward(
     check_contiguous(x, "x")
     if b is not None and b.shape[0] != w.shape[0]:
         raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
+    if x.shape[0] == 0:
+        return
     cdef Py_ssize_t size = sizeof(real), a
     cdef Py_ssize_t groups = x.shape[1] // w.shape[1], filters = w.shape[0] // groups
     cdef Source source = source_of(x)
