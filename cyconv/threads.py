@@ -394,10 +394,7 @@ def drain(task: Callable[[int], None], count: int, seconds: float) -> None:
     each takes what there is to do from a counter that they share, until nothing is left, so that
     one call alone can do it all."""
     number = members(count, seconds, blas=False)
-    if number == 1:
-        task(0)
-    else:
-        _run(task, number, number)
+    _run(task, number, number)
 
 
 def members(count: int, seconds: float, *, blas: bool) -> int:

@@ -1,5 +1,6 @@
 """Threads: the same bits on any number of them, whoever shares what with whom."""
 
+import functools
 import os
 import sys
 import threading
@@ -86,6 +87,17 @@ def test_the_caller_begins_at_the_front_and_workers_at_the_back():
         threads.run(task, 8, 1.0, blas=False)
         assert done.pop(threading.get_ident()) == [0, 1, 2, 3]
         assert list(done.values()) == [[7, 6, 5, 4]]
+
+
+@pytest.mark.parametrize("run", [threads.drain, functools.partial(threads.run, blas=False)])
+def test_nobody_is_warned_of_what_a_tile_computes(run):
+    """On any thread: where Inf and NaN go is the definition's affair."""
+    for number, seconds in ((1, 1.0), (2, 0.0), (2, 1.0)):
+        cyconv.set_num_threads(number)
+        results = []
+        run(lambda tile, results=results: results.append(np.ones(3) / np.zeros(3)), 2, seconds)
+        assert len(results) > 0
+        np.testing.assert_array_equal(results, np.inf)
 
 
 def test_the_work_is_of_all_kinds():
