@@ -1,6 +1,7 @@
 """What docs/accuracy.md promises of float32 and of bits."""
 
 import hashlib
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -91,6 +92,22 @@ def test_float32_error_of_auto_on_large_layers(case, values, seed):
     case = replace(LARGE[case], seed=seed)
     for name, error in errors_of(case, values(case)):
         assert error <= BOUND[np.float32], name
+
+
+@pytest.mark.parametrize("channels", [30, 256, 512])
+def test_channels_that_repeat_each_other(channels):
+    """Then their rounding errors do too, and add up: a bound of its own, for Winograd."""
+    rng = np.random.default_rng(channels)
+    for size, padding, algorithm in itertools.product(
+        (1, 2, 6), (1, 2), ("gemm", "direct", "winograd")
+    ):
+        x = np.repeat(rng.integers(1, 9, (8, 1, size, size)), channels, 1).astype(np.float32)
+        w = np.repeat(rng.integers(-8, 9, (8, 1, 3, 3)), channels, 1).astype(np.float32)
+        y = cyconv.conv(x, w, padding=padding, algorithm=algorithm)
+        wanted = reference.conv(x.astype(float), w.astype(float), padding=padding)
+        magnitudes = reference.conv(abs(x).astype(float), abs(w).astype(float), padding=padding)
+        bound = 3e-5 if algorithm == "winograd" else 5e-6
+        assert abs(y - wanted).max() <= bound * magnitudes.max()
 
 
 def test_the_cases_are_of_each_algorithm():
