@@ -40,9 +40,9 @@ PAGE = """\
 its largest value, forward and for each gradient, for values as networks have them: drawn
 independently, of whatever scale. Where sums cancel to little beside their terms, no sum of float32
 numbers keeps that. For any values, results are off by at most 5e-6 of the largest sum of
-magnitudes, which for y is that of |w| |x| + |b|; but with Winograd by 3e-5 of it, since where
-channels repeat each other, so do their rounding errors (2.4e-5 was the most, with all channels
-equal). In float64 these bounds are 1e-14 and 6e-14. A float16 result is a float32 one, rounded.
+magnitudes, which for y is that of |w| |x| + |b|; but with Winograd by 6e-5 of it, since where
+channels repeat each other, so do their rounding errors (4.1e-5 was the most, with all channels
+equal). In float64 these bounds are 1e-14 and 1.2e-13. A float16 result is a float32 one, rounded.
 Integers are exact as long as their sums are (below 2^24 in float32, 2^53 in float64),
 but with Winograd, which multiplies them by fractions.
 

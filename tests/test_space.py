@@ -28,7 +28,7 @@ SMALL = [
 # magnitudes: in float16 that is the rounding of x, w and y; else docs/accuracy.md. Errors of
 # Winograd add up where values repeat each other.
 CLOSE = {np.float16: 2e-3, np.float32: 5e-6, np.float64: 1e-14}
-REPEATED = 6
+REPEATED = 12
 WAYS = [(build, small) for build in BUILDS for small in (False, True)]
 CASES = int(os.environ.get("CYCONV_SOAK", "24000"))
 
