@@ -7,13 +7,12 @@ memory with.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(NamedTuple):
     """What a pass goes through: `tasks`, handed out to `threads`, and in words what they are.
 
     `name` is what the `algorithm` option calls it, `module` where its code is, `method` what it

@@ -6,10 +6,9 @@ The choice is data: a table of (algorithm, condition); the first whose condition
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +53,7 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
 MULTIPLY_ADDS = 2e10
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """How one pass ("forward", "input_grad", "weight_grad") of a convolution is computed."""
 
     geometry: Geometry

@@ -14,24 +14,22 @@ from cyconv.plan import plan
 
 DTYPES = [np.float32, np.float64]
 
-
-def quiet(of_dtypes):
-    """Without NumPy's warnings, as `threads` calls them. (OpenBLAS for ARM divides by zero in lanes
-    that are in no result.)"""
-    ignored = np.errstate(all="ignore")
-    return {
-        dtype: SimpleNamespace(**{n: ignored(f) for n, f in vars(module).items() if isfunction(f)})
-        for dtype, module in of_dtypes.items()
-    }
-
-
 # The kernels of each build by dtype. Where CYCONV_PURE_PYTHON is set, or no compiler worked, the
 # fallback is all there is.
 COMPILED = {
     name: kernels.kernels_of(importlib.import_module(f"cyconv.kernels._{name}"))
     for name in kernels.loadable()
 }
-BUILDS = {**COMPILED, "fallback": quiet(kernels.kernels_of(fallback))}
+BUILDS = {**COMPILED, "fallback": kernels.kernels_of(fallback)}
+# Those of the fallback by themselves, without NumPy's warnings, as `threads` calls them. (OpenBLAS
+# for ARM divides by zero in lanes that are in no result.)
+QUIET = SimpleNamespace(
+    **{
+        name: np.errstate(all="ignore")(function)
+        for name, function in vars(fallback).items()
+        if isfunction(function)
+    }
+)
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_build = pytest.mark.parametrize("build", BUILDS)
@@ -40,7 +38,8 @@ each_compiled = pytest.mark.parametrize("build", COMPILED)
 
 
 def kernels_of(build, dtype):
-    return BUILDS[build][np.dtype(dtype)]
+    """The kernels, to be called directly."""
+    return QUIET if build == "fallback" else BUILDS[build][np.dtype(dtype)]
 
 
 def refused(call, *arguments):

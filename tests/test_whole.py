@@ -1,6 +1,5 @@
 """Small convolutions in one call: as their kernels compute them, or not at all."""
 
-import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,9 +58,8 @@ class Work:
         patch.setattr(kernels, "BUILD", build)
         self.g = g = described(case)
         made = plan(g, np.dtype(dtype), pass_, "direct")
-        self.plan = dataclasses.replace(
-            made, algorithm=direct, tiles=direct.tiles(g, made.dtype.itemsize, pass_)
-        )
+        tiles = direct.tiles(g, made.dtype.itemsize, pass_)
+        self.plan = made._replace(algorithm=direct, tiles=tiles)
         self.whole = direct.whole(g, made.dtype.itemsize, pass_)
         x, w, b, dy = case.arrays(dtype)
         x, w, dy = x.reshape(g.x_shape), w.reshape(g.w_shape), dy.reshape(g.y_shape)

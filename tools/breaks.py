@@ -124,6 +124,21 @@ BREAKS = [
         BLOCKS,
         ("cyconv_read(word) < value;", "cyconv_read(word) < value - 1;"),
     ),
+    # Tasks from the front and from the back.
+    *breaks(
+        "kernels/waiting.h",
+        DIRECT,
+        ("front + back >= number", "front >= number"),
+        ("number - 1 - back : front", "number - back : front"),
+    ),
+    *breaks(
+        "kernels/rows.h",
+        DEPTHWISE,
+        (
+            "for (ptrdiff_t j = n - n % LANES; j < n; j++) ",
+            "for (ptrdiff_t j = n - n % LANES + 1; j < n; j++) ",
+        ),
+    ),
     # The fallback.
     *breaks(
         "kernels/fallback/lowering.py",
@@ -206,6 +221,27 @@ BREAKS = [
         "test_threads.py blas or scratch",
         ("            if not self._holders:\n", "            if self._holders:\n"),
         ("if size > KEPT_SCRATCH:", "if size >= KEPT_SCRATCH:"),
+    ),
+    *breaks(
+        "threads.py",
+        "test_threads.py begins or warned",
+        (
+            "                self._stop -= 1\n                return self._stop",
+            "                self._next += 1\n                return self._next - 1",
+        ),
+        (
+            "                while (tile := self._take(helping))",
+            "                while (tile := self._take(not helping))",
+        ),
+        (
+            "    if number == 1:\n        with quiet():\n",
+            "    if number == 1:\n        with contextlib.nullcontext():\n",
+        ),
+    ),
+    *breaks(
+        "algorithms/winograd.py",
+        "test_winograd.py close",
+        ("first=chunk is cut.tiles[0]", "first=True"),
     ),
     *breaks(
         "threads.py",

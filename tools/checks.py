@@ -63,7 +63,7 @@ def library(name: str) -> str:
 
 def environment_of(name: str) -> dict[str, str]:
     # Without malloc behind Python's objects, what runs over a small one would go unseen.
-    environment = {"PYTHONMALLOC": "malloc", "PYTHONPATH": "."}
+    environment = {"PYTHONMALLOC": "malloc", "PYTHONPATH": ".", "CYCONV_CHECKS": name}
     if name == "sanitize":
         # Python was not built with it, so it has to come first; Python leaks at exit, and so much
         # memory that there is none is asked for by tests.

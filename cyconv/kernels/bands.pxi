@@ -132,8 +132,8 @@ cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) n
 cdef double shape_axes(
     Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters
 ) noexcept nogil:
-    """Decide how the band cuts each axis; return how many cells of a channel it would have. A plane of
-    so many filters follows from it; 0 where none does."""
+    """Decide how the band cuts each axis; return how many cells of a channel it would have. So many
+    `filters` read it, or 0 where that is no reason to cut by tap."""
     cdef Axis* a
     cdef Py_ssize_t i, extent
     cdef double cells = 1, length

@@ -170,7 +170,9 @@ static void NAME(sum_taps)(
         EACH##T(ADD_REST_##STRIDE)                                                               \
     }
 #define DOT_COLUMNS(T) (void)0
+#define SHORT_DOT 1
 #else
+#define SHORT_DOT LANES
 #define DOT_REST(T, STRIDE)
 #define ZERO_ONE(t) REAL s##t = 0;
 #define ADD_ONE_PRODUCT(t) s##t += d * x##t[r * x_step];
@@ -226,7 +228,9 @@ static void NAME(dot_taps)(
         switch (end - done) {
 #define CASE(T)                                                                                  \
     case T:                                                                                      \
-        if (stride == 1)                                                                         \
+        if (n < SHORT_DOT)                                                                       \
+            ; /* no vector of a row is whole */                                                  \
+        else if (stride == 1)                                                                    \
             NAME(dot_taps_##T##_1)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);\
         else                                                                                     \
             NAME(dot_taps_##T##_2)(dy, dy_step, x, x_step, offsets + done, rows, n, sums + done);\
@@ -353,6 +357,7 @@ static void NAME(join_row)(
 #undef DEFINE_DOT_TAPS
 #undef DOT_REST
 #undef DOT_COLUMNS
+#undef SHORT_DOT
 #undef ZERO_ONE
 #undef ADD_ONE_PRODUCT
 #undef ADD_SUM
