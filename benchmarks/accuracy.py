@@ -39,12 +39,15 @@ PAGE = """\
 **Near the exact result.** In float32, with `algorithm="auto"`, a result is off by at most 5e-6 of
 its largest value, forward and for each gradient, for values as networks have them: drawn
 independently, of whatever scale. Where sums cancel to little beside their terms, no sum of float32
-numbers keeps that. For any values, results are off by at most 5e-6 of the largest sum of
-magnitudes, which for y is that of |w| |x| + |b|; but with Winograd by 6e-5 of it, since where
-channels repeat each other, so do their rounding errors (4.1e-5 was the most, with all channels
-equal). In float64 these bounds are 1e-14 and 1.2e-13. A float16 result is a float32 one, rounded.
-Integers are exact as long as their sums are (below 2^24 in float32, 2^53 in float64),
-but with Winograd, which multiplies them by fractions.
+numbers keeps that; then, and with any `algorithm`, it is 5e-6 of the largest sum of magnitudes,
+which for y is that of |w| |x| + |b|. In float64 these bounds are 1e-14.
+
+Where values repeat each other, as in an image of one colour, so do their rounding errors, and they
+add up. Then results are off by at most 2e-5 of the largest sum of magnitudes, and with Winograd by
+6e-5 (4.1e-5 was the most, with all channels equal); in float64 by 4e-14, and by 1.2e-13.
+
+A float16 result is a float32 one, rounded. Integers are exact as long as their sums are (below 2^24
+in float32, 2^53 in float64), but with Winograd, which multiplies them by fractions.
 
 **The same to the bit.** On one machine, with one build and one BLAS, the same call gives the same
 bits, from run to run and with any number of threads. With `algorithm="direct"`, and in a vector
