@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-DType = np.dtype[Any]
+from cyconv.types import Array, DType
 
 HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 

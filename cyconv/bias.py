@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.arguments import computed_in
 from cyconv.tiling import PIECES, pieces
-
-Array = NDArray[Any]
+from cyconv.types import Array, DType
 
 # A sum over fewer bytes is not cut into parts.
 SMALL_SUM = 1 << 20
@@ -43,7 +40,7 @@ def bias_grad(dy: Array, rank: int, last: bool) -> Array:
         return sums.astype(dy.dtype, copy=False) if n else np.zeros(f, dy.dtype)
 
 
-def _row_sums(rows: Array, dtype: np.dtype[Any]) -> Array:
+def _row_sums(rows: Array, dtype: DType) -> Array:
     sums = np.empty(len(rows), dtype)
     parts = pieces(len(rows), PIECES)
 

@@ -9,15 +9,11 @@ images, which go through scratch memory.
     weight_grad   load dy and x, compute dw, add it to the sum, in the order of the blocks
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import layout, threads
 from cyconv.arguments import native
@@ -27,8 +23,7 @@ from cyconv.geometry import Geometry
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
 from cyconv.tiling import blocks, length
-
-Array = NDArray[Any]
+from cyconv.types import Array, DType
 
 # What the converted images of a block may take, in bytes; but it is at least one image.
 BLOCK_BYTES = 32 << 20
@@ -45,13 +40,13 @@ class Side(NamedTuple):
     last: bool
     # Whether images that have their channels last may keep them there.
     takes_last: bool
-    dtype: np.dtype[Any]
+    dtype: DType
 
     def is_native(self, images: Array) -> bool:
         """Whether the algorithms can work on these images as they are."""
         return self.takes(images.dtype) and images.flags.c_contiguous and images.flags.aligned
 
-    def takes(self, dtype: np.dtype[Any]) -> bool:
+    def takes(self, dtype: DType) -> bool:
         """Whether C-contiguous images of this dtype need no conversion."""
         return self.border is None and not self.last and dtype == self.dtype
 
@@ -153,7 +148,7 @@ class Blocks(NamedTuple):
         assert total is not None
         layout.copy(result, total)
 
-    def nbytes(self, dtype: np.dtype[Any], result: np.dtype[Any]) -> int:
+    def nbytes(self, dtype: DType, result: DType) -> int:
         """What conversions take, if arrays are of one dtype and the result of another."""
         pass_, inner = self.plans[0].pass_, self.x.dtype
         x_dtype, y_dtype = {
@@ -176,14 +171,14 @@ class Blocks(NamedTuple):
 
 
 def make_blocks(
-    g: Geometry, border: Border | None, last: bool, dtype: np.dtype[Any], pass_: str, algorithm: str
+    g: Geometry, border: Border | None, last: bool, dtype: DType, pass_: str, algorithm: str
 ) -> Blocks:
     """Cut a convolution of at least one image into blocks, and plan each."""
     padded = within(g, border)
     image = math.prod(padded.x_shape[1:]) + math.prod(padded.y_shape[1:])
     parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
     plans = tuple(
-        plan(replace(padded, batch=length(part)), dtype, pass_, algorithm) for part in parts
+        plan(padded._replace(batch=length(part)), dtype, pass_, algorithm) for part in parts
     )
     takes_last = border is None and all(made.takes_last for made in plans)
     x = Side(X, padded.x_shape[1:], border, last, takes_last, dtype)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cyconv import kernels, threads
-from cyconv.arguments import Array, array, computed_in, native, result_dtype
+from cyconv.arguments import array, computed_in, native, result_dtype
 from cyconv.geometry import Geometry, geometry
 from cyconv.integers import check_countable, integers, shape
+from cyconv.types import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def im2col(

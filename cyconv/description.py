@@ -4,25 +4,24 @@ It is no second calculation. The plan is the one that the functions run, from th
 each algorithm says itself what it goes through, by the numbers with which it asks for memory.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from cyconv import kernels
 from cyconv.algorithms import direct
-from cyconv.arguments import DType
 from cyconv.blocks import Blocks
 from cyconv.integers import choice, shape
 from cyconv.outline import Outline, counted, made_of
 from cyconv.prepare import ADJOINTS, Prepared, prepare
 from cyconv.rows import Rows
 from cyconv.tiling import length
+from cyconv.types import DType
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 Shape = tuple[int, ...]
 
@@ -57,8 +56,7 @@ TRANSPOSED_OPTIONS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Description:
+class Description(NamedTuple):
     """How one pass of a convolution is computed here, and what it takes.
 
     Attributes
@@ -146,7 +144,7 @@ class Description:
 def describe(
     x_shape: Iterable[int],
     w_shape: Iterable[int],
-    dtype: DTypeLike = np.float32,
+    dtype: "DTypeLike" = np.float32,
     pass_: str = "forward",
     **options: Any,
 ) -> Description:
@@ -236,7 +234,7 @@ def describe(
     )
 
 
-def _dtype(dtype: DTypeLike) -> DType:
+def _dtype(dtype: "DTypeLike") -> DType:
     try:
         if dtype is not None:  # which NumPy takes for float64
             return np.dtype(dtype)

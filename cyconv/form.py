@@ -1,8 +1,6 @@
 """Form: how a caller's arrays of images are laid out, against (N, C, d, h, w), as they are seen
 inside."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from cyconv.integers import choice

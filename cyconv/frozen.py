@@ -13,17 +13,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from cyconv import layout
+from cyconv.types import Array, DType
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
-
-Array = NDArray[Any]
 
 
 class Packs:
@@ -56,7 +52,7 @@ class Packs:
         key = plan.algorithm, plan.pass_, plan.dtype
         return (self._keep(key, lambda: prepare(plan, w)),)
 
-    def cast(self, w: Array, dtype: np.dtype[Any]) -> Array:
+    def cast(self, w: Array, dtype: DType) -> Array:
         """w in the dtype that is computed in, where that is not its own."""
         if w.dtype == dtype:
             return w

@@ -1,25 +1,23 @@
 """The functions: read the arguments, make the plan, run it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from cyconv.arguments import Array, array, check_dy, check_real, native
+from cyconv.arguments import array, check_dy, check_real, native
 from cyconv.bias import bias_grad
 from cyconv.frozen import Packs
 from cyconv.integers import shape
 from cyconv.prepare import prepare
+from cyconv.types import Array, DType
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def conv(
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike | None = None,
+    x: "ArrayLike",
+    w: "ArrayLike",
+    b: "ArrayLike | None" = None,
     *,
     stride: Any = 1,
     padding: Any = 0,
@@ -123,8 +121,8 @@ def convolve(
 
 
 def conv_input_grad(
-    dy: ArrayLike,
-    w: ArrayLike,
+    dy: "ArrayLike",
+    w: "ArrayLike",
     x_shape: Iterable[int],
     *,
     stride: Any = 1,
@@ -190,8 +188,8 @@ def conv_input_grad(
 
 
 def conv_weight_grad(
-    dy: ArrayLike,
-    x: ArrayLike,
+    dy: "ArrayLike",
+    x: "ArrayLike",
     w_shape: Iterable[int],
     *,
     stride: Any = 1,
@@ -254,22 +252,21 @@ def conv_weight_grad(
 GRADIENTS = ("X", "W", "b")
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(NamedTuple):
     """What a backward pass needs: the inputs themselves, and the options."""
 
     X: Array
     W: Array
     b_shape: tuple[int, ...] | None
     out_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
     options: dict[str, Any]
 
 
 def conv_forward(
-    X: ArrayLike,
-    W: ArrayLike,
-    b: ArrayLike | None = None,
+    X: "ArrayLike",
+    W: "ArrayLike",
+    b: "ArrayLike | None" = None,
     stride: Any = 1,
     padding: Any = 1,
     dilation: Any = 1,
@@ -328,7 +325,7 @@ def conv_forward(
 
 
 def conv_backward(
-    dout: ArrayLike, cache: Cache, *, need: Iterable[str] = GRADIENTS
+    dout: "ArrayLike", cache: Cache, *, need: Iterable[str] = GRADIENTS
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Compute the gradients of a convolution from that of its output.
 

@@ -5,19 +5,16 @@ leading axes have size 1, kernel 1, stride 1 and no padding. All argument checks
 integers are made here, once, before anything is allocated.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.form import form_of
 from cyconv.integers import LARGEST, Pads, check_countable, integer, integers, paddings
+from cyconv.types import Integers
 
 Triple = tuple[int, int, int]
 
@@ -28,16 +25,8 @@ def as_triple(values: Sequence[int], filler: int) -> Triple:
     return a, b, c
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """One convolution: what is read, with which step, and what comes out.
-
-    Along each axis, output position o reads with tap k the input cell
-    ``o * stride - low + k * dilation``, a cell outside of ``[0, size)`` being zero. (The high pads
-    follow from these numbers, and are negative where the last cells are never read.) A stride or
-    dilation that makes no difference (one output position, one tap) is 1, so that equal
-    convolutions have equal geometries.
-    """
+class _Numbers(NamedTuple):
+    """What a Geometry is made of."""
 
     rank: int
     batch: int
@@ -50,6 +39,17 @@ class Geometry:
     dilation: Triple
     low: Triple
     output: Triple
+
+
+class Geometry(_Numbers):
+    """One convolution: what is read, with which step, and what comes out.
+
+    Along each axis, output position o reads with tap k the input cell
+    ``o * stride - low + k * dilation``, a cell outside of ``[0, size)`` being zero. (The high pads
+    follow from these numbers, and are negative where the last cells are never read.) A stride or
+    dilation that makes no difference (one output position, one tap) is 1, so that equal
+    convolutions have equal geometries.
+    """
 
     @cached_property
     def taps(self) -> int:
@@ -88,12 +88,12 @@ class Geometry:
     def _columns(self) -> tuple[Triple, ...]:
         return self.size, self.kernel, self.stride, self.dilation, self.low, self.output
 
-    def axes(self) -> NDArray[np.intp]:
+    def axes(self) -> Integers:
         """The integers that kernels read: a row an axis of size, kernel, stride, dilation, low
         pad, output."""
         return np.array(self._columns(), dtype=np.intp).T.copy()
 
-    def flipped(self) -> Geometry:
+    def flipped(self) -> "Geometry":
         """The stride 1 convolution over dy, with the kernel flipped and its channel axes swapped,
         that is this one's input gradient. Its low pad is negative where this one pads by more
         than the kernel reaches."""

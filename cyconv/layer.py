@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
-from cyconv.arguments import Array
 from cyconv.form import form_of, is_last
 from cyconv.integers import integer, integers, shape
 from cyconv.parameters import Parameters, cast
 from cyconv.plan import check_algorithm
+from cyconv.types import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 
 class Layer(Parameters):

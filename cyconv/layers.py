@@ -13,17 +13,20 @@ Layers of all ranks are one class, `_Conv`; the public ones only say over how ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from cyconv.arguments import Array, check_dy
+from cyconv.arguments import check_dy
 from cyconv.functional import Cache, conv_backward, convolve
 from cyconv.geometry import geometry_and_pads
 from cyconv.integers import Pads, choice, paddings
 from cyconv.layer import Layer
 from cyconv.padding import PADDING_MODES, border_of
+from cyconv.types import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 class _Conv(Layer):

@@ -11,13 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import kernels, threads
 from cyconv.arguments import HALF, SINGLE
 from cyconv.tiling import blocks
+from cyconv.types import Array, DType
 
-Array = NDArray[Any]
 Box = tuple[slice, ...]
 
 # What one task reads and writes, in bytes: a transposed copy strides through one of the two, whose
@@ -34,7 +33,7 @@ def channels_first(images: Array) -> Array:
     return images.transpose(0, 4, 1, 2, 3)
 
 
-def cast(array: Array, dtype: np.dtype[Any]) -> Array:
+def cast(array: Array, dtype: DType) -> Array:
     """A copy (N, C, d, h, w) in another dtype."""
     result = np.empty(array.shape, dtype)
     copy(result, array)

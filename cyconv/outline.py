@@ -4,8 +4,6 @@ Each algorithm has a function `outline`. Its numbers are those that the algorith
 memory with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

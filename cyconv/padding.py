@@ -11,19 +11,14 @@ is that of the image.
     circular    3 4 | 0 1 2 3 4 | 0 1
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.geometry import Geometry, as_triple
 from cyconv.integers import Pads, check_countable
-
-Array = NDArray[Any]
+from cyconv.types import Array
 
 PADDING_MODES = ("zeros", "reflect", "symmetric", "replicate", "circular")
 
@@ -121,4 +116,4 @@ def within(g: Geometry, border: Border | None) -> Geometry:
     if border is None:
         return g
     a, b, c = (n + low + high for n, (low, high) in zip(g.size, border.pads, strict=True))
-    return replace(g, size=(a, b, c), low=(0, 0, 0))
+    return g._replace(size=(a, b, c), low=(0, 0, 0))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
-from cyconv.arguments import Array, array, check_real
+from cyconv.arguments import array, check_real
 from cyconv.frozen import Packs
 from cyconv.integers import check_countable
+from cyconv.types import Array, DType
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 DTYPES = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
 
@@ -44,7 +47,7 @@ class Parameters:
         self._packs = Packs()
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The dtype of the parameters and of the results, to which x and dy are cast."""
         return self.weight.dtype
 
@@ -235,7 +238,7 @@ def _is_known(dtype: DTypeLike) -> bool:
         return False
 
 
-def cast(name: str, value: ArrayLike | None, dtype: np.dtype[Any]) -> Array:
+def cast(name: str, value: ArrayLike | None, dtype: DType) -> Array:
     """Return `value` as an array of `dtype`: the same array, if it is one."""
     a = array(name, value)
     check_real(name, a.dtype)

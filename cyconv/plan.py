@@ -3,19 +3,15 @@
 The choice is data: a table of (algorithm, condition); the first whose condition holds computes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cyconv import kernels, threads
 from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
 from cyconv.geometry import Geometry
+from cyconv.types import Array, DType
 
 Condition = Callable[[Geometry, str, int], bool]
 
@@ -57,7 +53,7 @@ class Plan(NamedTuple):
     """How one pass ("forward", "input_grad", "weight_grad") of a convolution is computed."""
 
     geometry: Geometry
-    dtype: np.dtype[Any]
+    dtype: DType
     pass_: str
     algorithm: ModuleType
     tiles: Any
@@ -69,7 +65,7 @@ class Plan(NamedTuple):
     kernels: Any
     # For fixed weights (`cyconv.frozen`): from the plan and w to what `run` also takes after its
     # arrays; None where the algorithm keeps nothing.
-    prepare: Callable[[Plan, NDArray[Any]], NDArray[Any]] | None
+    prepare: "Callable[[Plan, Array], Array] | None"
     # For small work, a function of the tuple of arrays and the result that does all of it, or does
     # nothing and returns False.
     whole: Callable[[tuple[Any, ...], Any], bool] | None
@@ -78,7 +74,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def plan(geometry: Geometry, dtype: np.dtype[Any], pass_: str, algorithm: str) -> Plan:
+def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
     """Choose and prepare; `algorithm` is a name of the table."""
     itemsize = dtype.itemsize
     ways = (way for way, holds in TABLE[algorithm] if holds(geometry, pass_, itemsize))

@@ -1,7 +1,5 @@
 """Prepare: from shapes, dtypes and options to a plan, and from the caller's arrays to a result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,8 +9,6 @@ import numpy as np
 from cyconv import rows
 from cyconv.adjoint import transposed_geometry
 from cyconv.arguments import (
-    Array,
-    DType,
     check_b,
     check_dy,
     check_out,
@@ -30,6 +26,7 @@ from cyconv.layout import channels_first
 from cyconv.padding import PADDING_MODES, Border, border_of
 from cyconv.plan import Plan, check_algorithm, plan
 from cyconv.rows import Rows
+from cyconv.types import Array, DType
 
 Shape = tuple[int, ...]
 # Those of x and w, and that of b where y is computed, and of dy where a gradient is, or None.

@@ -7,13 +7,10 @@ With positions in the rows, x is (N * positions, C) and y (N * positions, F): no
     weight_grad   dw  = dy.T @ x      parts summed in a fixed order
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.algorithms import pointwise
@@ -23,8 +20,7 @@ from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
 from cyconv.plan import Plan
 from cyconv.tiling import length, pieces, wanted_pieces
-
-Array = NDArray[Any]
+from cyconv.types import Array
 
 # All accumulators of a weight gradient, in bytes.
 SUM_BYTES = 8 << 20

@@ -24,10 +24,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import kernels
 from cyconv.integers import integer
+from cyconv.types import Array, DType
 
 # Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
 # estimated) stays on the calling thread.
@@ -426,11 +426,11 @@ class _Scratch(threading.local):
     one takes half a microsecond."""
 
     def __init__(self) -> None:
-        self.buffers: dict[int, NDArray[np.uint8]] = {}
-        self.arrays: dict[tuple[int, tuple[int, ...], np.dtype[Any]], NDArray[Any]] = {}
+        self.buffers: dict[int, np.ndarray[Any, np.dtype[np.uint8]]] = {}
+        self.arrays: dict[tuple[int, tuple[int, ...], DType], Array] = {}
 
 
-def scratch(slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def scratch(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
     """Return uninitialised memory that belongs to this thread until it asks for the slot again."""
     key = (slot, shape, dtype)
     array = _scratch.arrays.get(key)
@@ -451,7 +451,7 @@ def scratch(slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[
     return array
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
+def _aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Fresh memory, aligned to a page. NumPy asks for huge pages from 4 MB on: with small ones,
     which cost a Winograd layer up to a quarter of its speed, it is a matter of luck where in the
     caches a buffer comes to lie."""

@@ -7,18 +7,15 @@ convolution with a shifted low pad, so kernels need no notion of a tile: they ge
 Tiles depend on the geometry alone, never on the number of threads: so do the bits of the result.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.geometry import Geometry, Triple
+from cyconv.types import Integers
 
 # Work is cut into at least this many pieces, so that one image or a small batch occupies all cores,
 # but not into pieces of fewer multiply-adds: for some 30 us no thread is worth waking.
@@ -26,24 +23,26 @@ PIECES = 8
 PIECE_WORK = 3_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Images `first` to `last`, and of each the flattened output positions of `span`."""
 
     first: int
     last: int
     span: slice
-    axes: NDArray[np.intp]
-    images: slice = field(init=False)
-    single: bool = field(init=False)
-    # Output positions of the tile, over all of its images.
-    count: int = field(init=False)
+    axes: Integers
 
-    def __post_init__(self) -> None:
-        number = self.last - self.first
-        object.__setattr__(self, "images", slice(self.first, self.last))
-        object.__setattr__(self, "single", number == 1)
-        object.__setattr__(self, "count", number * length(self.span))
+    @property
+    def images(self) -> slice:
+        return slice(self.first, self.last)
+
+    @property
+    def single(self) -> bool:
+        return self.last - self.first == 1
+
+    @property
+    def positions(self) -> int:
+        """Output positions of the tile, over all of its images."""
+        return (self.last - self.first) * length(self.span)
 
 
 class Share(NamedTuple):
@@ -82,7 +81,7 @@ def cut_overlapping(g: Geometry, limit: int) -> tuple[tuple[Share, ...], ...]:
     return (tuple(Share(block, tiles) for tiles in _cut_images(g, rows) for block in channels),)
 
 
-def _apart(g: Geometry, axes: NDArray[np.intp]) -> bool:
+def _apart(g: Geometry, axes: Integers) -> bool:
     """Whether the tiles before and after this one, in one row of tiles, read no common cell."""
     cut = axes[:, 5] != g.output
     outermost = next(a for a in range(3) if a == 2 or g.output[a] > 1)
@@ -166,7 +165,7 @@ def boxes(output: Triple, limit: int) -> Iterator[tuple[Triple, Triple]]:
             yield (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
 
 
-def _box(axes: NDArray[np.intp], start: Triple, stop: Triple) -> tuple[slice, NDArray[np.intp]]:
+def _box(axes: Integers, start: Triple, stop: Triple) -> tuple[slice, Integers]:
     """The span of flattened positions of a box, and the axes of the convolution that it is."""
     _, _, stride, _, low, output = axes.T
     shifted = axes.copy()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike
-
-from cyconv.arguments import Array, array
+from cyconv.arguments import array
 from cyconv.frozen import Packs
 from cyconv.prepare import prepare
+from cyconv.types import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def conv_transpose(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from cyconv.adjoint import check_output_padding, transposed_geometry
-from cyconv.arguments import Array, check_dy, native
+from cyconv.arguments import check_dy, native
 from cyconv.bias import bias_grad
 from cyconv.form import is_last
 from cyconv.integers import integers
 from cyconv.layer import Layer
 from cyconv.transposed import transpose, transpose_input_grad, transpose_weight_grad
+from cyconv.types import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 class _ConvTranspose(Layer):

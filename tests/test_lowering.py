@@ -201,7 +201,7 @@ def positions_of(g, tiles, channels=slice(None)):
     counts = np.zeros((g.batch, g.channels, g.positions), int)
     for tile in tiles:
         counts[tile.images, channels, tile.span] += 1
-        assert tile.count == (tile.last - tile.first) * (tile.span.stop - tile.span.start)
+        assert tile.positions == (tile.last - tile.first) * (tile.span.stop - tile.span.start)
         assert tile.single == (tile.last - tile.first == 1)
     return counts
 
@@ -220,7 +220,7 @@ def test_cut(drawn, number):
     g, limit, _ = drawn
     tiles = tiling.cut(g, limit, number)
     assert (positions_of(g, tiles) == 1).all()
-    assert all(tile.count <= max(1, limit) for tile in tiles)
+    assert all(tile.positions <= max(1, limit) for tile in tiles)
     assert len(tiles) >= g.batch * g.positions / -(-g.batch * g.positions // number)
     for tile in (tiles[0], tiles[len(tiles) // 2], tiles[-1]):
         assert_reads_as_the_whole(g, tile)

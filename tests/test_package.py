@@ -231,16 +231,35 @@ def test_show_config(capsys):
 def test_public_names():
     assert len(set(cyconv.__all__)) == len(cyconv.__all__)
     assert {*SIGNATURES, *LAYERS} <= set(cyconv.__all__)
+    assert "." not in "".join(cyconv.__all__)
+    for name in cyconv.__all__:
+        value = getattr(cyconv, name)
+        assert not callable(value) or value.__doc__, name
     public = {
         name
         for name, value in vars(cyconv).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert public - {"backend"} <= set(cyconv.__all__) <= public | {"__version__"}
-    assert "." not in "".join(cyconv.__all__)
-    for name in cyconv.__all__:
-        value = getattr(cyconv, name)
-        assert not callable(value) or value.__doc__, name
+    unlisted = {"Any", "TYPE_CHECKING", "import_module"}
+    assert public - unlisted <= set(cyconv.__all__) <= public | {"__version__"}
+
+
+def test_names_are_imported_when_asked_for():
+    """Seldom needed ones not before; all of them as if they always had been there."""
+    code = """
+import sys, cyconv
+assert "cyconv.layers" in sys.modules and "cyconv.description" not in sys.modules
+assert {"describe", "im2col"} <= set(dir(cyconv)), dir(cyconv)
+assert cyconv.describe is cyconv.description.describe is vars(cyconv)["describe"]
+from cyconv import *
+assert im2col is cyconv.columns.im2col and ConvTranspose2D.__name__ == "ConvTranspose2D"
+try:
+    cyconv.conv4
+except AttributeError as error:
+    print(error)
+"""
+    done = run("-c", code)
+    assert done.stdout.strip() == "module 'cyconv' has no attribute 'conv4'", done.stderr
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

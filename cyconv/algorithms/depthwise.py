@@ -12,28 +12,23 @@ padded copy of the channels of one group (kernels/depthwise.pxi). Any geometry i
 Work is cut into images, groups and, where those are few, boxes of the output.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
 from cyconv.tiling import PIECES, length, pieces
+from cyconv.types import Array, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
 
 # Work is cut into PIECES tasks or about as many, but not into shorter ones than this (seconds).
 TASK_SECONDS = 2e-5
@@ -50,7 +45,7 @@ class Piece(NamedTuple):
     the even and the odd columns of the cells."""
 
     out: Box
-    axes: tuple[NDArray[np.intp], ...]
+    axes: tuple[Integers, ...]
     phases: tuple[int, ...] = (0,)
 
 
@@ -64,8 +59,7 @@ class Task(NamedTuple):
     part: int
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """The tasks of a pass, an estimate of their seconds on one thread, the taps of each phase of
     the kernel, and whether there are cells of dx that no tap reaches."""
 
@@ -74,12 +68,8 @@ class Work:
     parts: int
     phases: tuple[Box, ...]
     gaps: bool
-
-    @cached_property
-    def single(self) -> NDArray[np.intp] | None:
-        """The axes, if the whole is one call: small ones are all call, so it is a plain one."""
-        pieces = [piece for task in self.tasks for piece in task.pieces]
-        return pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None
+    # The axes, if the whole is one call: small ones are all call, so it is a plain one.
+    single: Integers | None
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -122,12 +112,14 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
         for j, batch in enumerate(batches)
         for c, f in groups
     ]
+    pieces = [piece for task in tasks for piece in task.pieces]
     return Work(
         tasks=tuple(tasks),
         seconds=seconds,
         parts=len(images) * len(batches),
         phases=tuple(phase.taps for phase in phases),
         gaps=gaps,
+        single=pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None,
     )
 
 
@@ -189,7 +181,7 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
         yield Piece((out[0], out[1], out[2]), tuple(parts), whole.phases)
 
 
-def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     work: Work = plan.tiles
     if work.single is not None:
@@ -208,7 +200,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
     threads.run(task, len(work.tasks), work.seconds, blas=False)
 
 
-def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
     work: Work = plan.tiles
@@ -237,7 +229,7 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
     threads.run(task, len(work.tasks), work.seconds, blas=False)
 
 
-def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Work = plan.tiles
     if work.single is not None:
@@ -261,7 +253,7 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
             np.sum(parts, axis=0, out=dw)
 
 
-def outline(plan: Plan) -> Outline:
+def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     g = plan.geometry
     work: Work = plan.tiles
@@ -290,11 +282,11 @@ def outline(plan: Plan) -> Outline:
     )
 
 
-def _positions(axes: NDArray[np.intp]) -> int:
+def _positions(axes: Integers) -> int:
     return int(axes[:, 5].prod())
 
 
-def _task_items(plan: Plan, task: Task) -> int:
+def _task_items(plan: "Plan", task: Task) -> int:
     """What the kernels take for a task, in items."""
     g = plan.geometry
     sizes = (g.group_channels, g.group_filters)

@@ -15,26 +15,23 @@ Work is cut into tasks, each a box of the output of one image and group, and som
 take tasks from a common counter, without the interpreter from the first to the last.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import kernels, threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
 from cyconv.tiling import boxes, length, pieces, wanted_pieces
+from cyconv.types import Array, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
 
 # A band stays in a core's second cache, beside the weights of some filters (bytes).
 BAND_BYTES = 512 << 10
@@ -61,9 +58,9 @@ class Part(NamedTuple):
     last."""
 
     out: Box | None
-    axes: NDArray[np.intp]
-    steps: NDArray[np.intp]
-    tasks: NDArray[np.intp]
+    axes: Integers
+    steps: Integers
+    tasks: Integers
     memory: int
     memory_last: int
 
@@ -79,10 +76,10 @@ class Sum(NamedTuple):
     """The weight gradient: axes, tasks, shares of them and blocks of rows of the sum, as the kernel
     takes them, the shape of the accumulators, and items of memory."""
 
-    axes: NDArray[np.intp]
-    tasks: NDArray[np.intp]
-    shares: NDArray[np.intp]
-    blocks: NDArray[np.intp]
+    axes: Integers
+    tasks: Integers
+    shares: Integers
+    blocks: Integers
     sums: tuple[int, int, int]
     memory: int
     memory_last: int
@@ -143,7 +140,7 @@ def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whol
     )
 
 
-def _flat(axes: NDArray[np.intp]) -> NDArray[np.intp]:
+def _flat(axes: Integers) -> Integers:
     """A 1x1 convolution of the image as it is goes over one axis: then its rows are long."""
     size, kernel, stride, _, low, output = axes.T
     if (kernel == 1).all() and (stride == 1).all() and (low == 0).all() and (size == output).all():
@@ -151,7 +148,7 @@ def _flat(axes: NDArray[np.intp]) -> NDArray[np.intp]:
     return axes
 
 
-def _boxes(g: Geometry, axes: NDArray[np.intp], limit: int, itemsize: int) -> list[Any]:
+def _boxes(g: Geometry, axes: Integers, limit: int, itemsize: int) -> list[Any]:
     """Cut the output into boxes of at most `limit` positions, whose bands are small."""
     cells = math.prod(min(int(kernel), int(stride)) for kernel, stride in axes[:, 1:3])
     limit = min(limit, BAND_BYTES // (itemsize * g.group_channels * cells))
@@ -159,7 +156,7 @@ def _boxes(g: Geometry, axes: NDArray[np.intp], limit: int, itemsize: int) -> li
     return list(boxes((depth, height, width), max(1, limit)))
 
 
-def _tasks(g: Geometry, axes: NDArray[np.intp], itemsize: int) -> NDArray[np.intp]:
+def _tasks(g: Geometry, axes: Integers, itemsize: int) -> Integers:
     """Cut into boxes, and these into enough blocks of filters; a row each of image, group, box and
     filters. Those of one band follow each other."""
     wanted = -(-wanted_pieces(g) // (g.batch * g.groups))
@@ -175,7 +172,7 @@ def _tasks(g: Geometry, axes: NDArray[np.intp], itemsize: int) -> NDArray[np.int
     )
 
 
-def _table(rows: Iterable[tuple[int, ...]]) -> NDArray[np.intp]:
+def _table(rows: Iterable[tuple[int, ...]]) -> Integers:
     return np.array(list(rows), np.intp)
 
 
@@ -223,7 +220,7 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     )
 
 
-def _is_small(tasks: NDArray[np.intp], memory: int) -> bool:
+def _is_small(tasks: Integers, memory: int) -> bool:
     return memory <= WHOLE_BYTES and bool((tasks[:, 2:8] == tasks[0, 2:8]).all())
 
 
@@ -263,13 +260,13 @@ def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
     return of.Whole(part.axes, part.steps, g.groups, part.tasks, weights, *sizes, itemsize)
 
 
-def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     (part,) = plan.tiles.parts
     _run(plan, part, x, w, b, y)
 
 
-def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     if plan.tiles.gaps:
         dx[...] = 0
@@ -277,7 +274,7 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
         _run(plan, part, dy, w, None, dx if part.out is None else dx[:, :, *part.out])
 
 
-def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Sum = plan.tiles
     x = x.reshape(*x.shape[:2], *work.axes[:, 0])
@@ -299,7 +296,7 @@ def _memory(work: Part | Sum, last: bool) -> int:
     return work.memory_last if last else work.memory
 
 
-def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _run(plan: "Plan", part: Part, x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Do all tasks of a part, on several threads where that pays."""
     g = plan.geometry
     taken = np.zeros(1, np.longlong)
@@ -319,7 +316,7 @@ def _run(plan: Plan, part: Part, x: Array, w: Array, b: Array | None, y: Array) 
     threads.drain(work, len(part.tasks), plan.seconds)
 
 
-def outline(plan: Plan, once: bool = False, last: bool = False) -> Outline:
+def outline(plan: "Plan", once: bool = False, last: bool = False) -> Outline:
     """What a pass goes through and takes, for `describe`; with `once` in one call, as the `whole`
     of the plan of this or another algorithm does it; with `last` where channels are last."""
     g = plan.geometry
@@ -353,6 +350,6 @@ def outline(plan: Plan, once: bool = False, last: bool = False) -> Outline:
     )
 
 
-def _positions(tasks: NDArray[np.intp]) -> int:
+def _positions(tasks: Integers) -> int:
     """Those of the largest box."""
     return int((tasks[:, 3:8:2] - tasks[:, 2:8:2]).prod(axis=1).max())

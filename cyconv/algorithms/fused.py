@@ -14,24 +14,20 @@ the planes that it reads, one for each tap of the kernel along the depth. So a 3
 108 products for 432.
 """
 
-from __future__ import annotations
-
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.tiling import PIECES, blocks, length, pieces
+from cyconv.types import Array, DType, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
-Integers = NDArray[np.intp]
 
 # Slots of a thread's scratch memory.
 SHARED, OWN, TOTAL = range(3)
@@ -130,7 +126,7 @@ def _shares(size: int, seconds: float) -> Integers:
     return _rows(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS))), WIDE))
 
 
-def prepare(plan: Plan, w: Array) -> Array:
+def prepare(plan: "Plan", w: Array) -> Array:
     """The transformed filters, (36, KD * C, F in steps of WIDE), for w (F, C, KD, 3, 3)."""
     filters, channels = len(w), w.shape[1] * w.shape[2]
     v = np.empty((36, channels, _rounded(filters)), w.dtype)
@@ -146,7 +142,7 @@ def prepare(plan: Plan, w: Array) -> Array:
     return v
 
 
-def planes(slot: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+def planes(slot: int, shape: tuple[int, int], dtype: DType) -> Array:
     """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
     flat = threads.scratch(slot, (36, plane_items(*shape)), dtype)
     return flat[:, :-WIDE].reshape(36, *shape)
@@ -157,7 +153,7 @@ def plane_items(rows: int, columns: int) -> int:
     return rows * columns + WIDE
 
 
-def convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
+def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3), or from the
     transformed filters v."""
     cut: Blocks = plan.tiles
@@ -248,7 +244,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     )
 
 
-def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def sum_weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C, KD, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if plan.tiles.few:
         _sum_by_channels(plan, dy, x, dw)
@@ -256,7 +252,7 @@ def sum_weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
         _sum_by_tiles(plan, dy, x, dw)
 
 
-def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     sums = threads.scratch(SHARED, (cut.shared,), dw.dtype)
     sums = sums.reshape(len(cut.parts), 36, -1, cut.columns)
@@ -272,7 +268,7 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     threads.drain(work, len(cut.parts), plan.seconds)
 
 
-def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     chunks = len(cut.chunks)
     d = threads.scratch(SHARED, (cut.shared,), dw.dtype).reshape(36, -1)
@@ -290,7 +286,7 @@ def _sum_by_channels(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
         threads.drain(work, len(cut.channels), plan.seconds / chunks)
 
 
-def outline(plan: Plan) -> Outline:
+def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     cut: Blocks | Sums = plan.tiles
     if isinstance(cut, Blocks):

@@ -11,13 +11,10 @@ in the backward pass: that is cheaper than keeping them.
     weight_grad   dw     += dy tile @ im2col(x).T   tiles summed in a fixed order
 """
 
-from __future__ import annotations
-
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.algorithms.products import (
@@ -45,11 +42,11 @@ from cyconv.tiling import (
     pieces,
     wanted_pieces,
 )
+from cyconv.types import Array
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
 
 # The columns of a tile, in bytes: enough that BLAS, which repacks the weights at each call, works
 # at full speed, and few enough that they stay in cache.
@@ -108,13 +105,13 @@ def _flips(g: Geometry) -> bool:
     return g.stride == (1, 1, 1) and flip <= ADD_COST * g.channels * positions
 
 
-def forward(plan: Plan, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     g = plan.geometry
     _forward(plan, g, x, as_matrices(w, g), b, y)
 
 
-def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _forward(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     flat = y.reshape(g.batch, g.filters, g.positions)
     if isinstance(plan.tiles, ByFilter):
         _by_filter(plan, g, x, w, b, flat)
@@ -127,7 +124,7 @@ def _forward(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Ar
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
 
-def _by_filter(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     cut: ByFilter = plan.tiles
     cols = threads.scratch(COLS, _columns_shape(slice(0, g.channels), cut.tile, g), x.dtype)
 
@@ -144,7 +141,7 @@ def _by_filter(plan: Plan, g: Geometry, x: Array, w: Array, b: Array | None, y: 
     threads.run(task, len(cut.filters), plan.seconds, blas=plan.large_products)
 
 
-def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
+def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
     if _flips(g):
@@ -161,7 +158,7 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
         _add_back(plan, flat, matrices, dx, shares)
 
 
-def _add_back(plan: Plan, dy: Array, w: Array, dx: Array, shares: tuple[Share, ...]) -> None:
+def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share, ...]) -> None:
     """Add to dx what comes back through some tiles of dy."""
     g = plan.geometry
 
@@ -173,14 +170,14 @@ def _add_back(plan: Plan, dy: Array, w: Array, dx: Array, shares: tuple[Share, .
         for tile in share.tiles:
             dy_tile = take(dy, filters_of(share.channels, g), tile, len(part))
             cols = threads.scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
-            np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.count))
+            np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.positions))
             plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
     seconds = plan.seconds / len(plan.tiles)
     threads.run(task, len(shares), seconds, blas=plan.large_products)
 
 
-def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     g = plan.geometry
     flat = dy.reshape(g.batch, g.filters, g.positions)
@@ -191,19 +188,19 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     sum_products(plan, columns, flat, dw)
 
 
-def _columns(plan: Plan, g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
+def _columns(plan: "Plan", g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
     """The columns of a tile, (groups, C/groups * taps, positions), for some of the channels."""
     cols = threads.scratch(COLS, _columns_shape(channels, tile, g), x.dtype)
     plan.kernels.im2col(x[tile.images, channels], cols, tile.axes)
     groups = 1 if g.groups == 1 else length(channels) // g.group_channels
-    return cols.reshape(groups, -1, tile.count)
+    return cols.reshape(groups, -1, tile.positions)
 
 
 def _columns_shape(channels: slice, tile: Tile, g: Geometry) -> tuple[int, int]:
-    return length(channels) * g.taps, tile.count
+    return length(channels) * g.taps, tile.positions
 
 
-def outline(plan: Plan) -> Outline:
+def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     g = plan.geometry
     if plan.pass_ == "forward":
@@ -222,29 +219,29 @@ def outline(plan: Plan) -> Outline:
     own = max(columns(*pair) for pair in pairs)
     own += max(beside_items(length(filters_of(s.channels, g)), tile) for s, tile in pairs)
     channels = max(length(share.channels) for share, _ in pairs)
-    longest = max(tile.count for _, tile in pairs)
+    longest = max(tile.positions for _, tile in pairs)
     words = f"{made_of(len(pairs), 'tile', longest, 'position')} of {counted(channels, 'channel')}"
     method = "matrix products, and col2im by tiles"
     return _outline(plan, method, words, max(map(len, phases)), 0, own)
 
 
-def _outline_forward(plan: Plan, g: Geometry, shared: int) -> Outline:
+def _outline_forward(plan: "Plan", g: Geometry, shared: int) -> Outline:
     method = "im2col by tiles, and matrix products"
     if isinstance(plan.tiles, ByFilter):
         cut: ByFilter = plan.tiles
         shared += math.prod(_columns_shape(slice(0, g.channels), cut.tile, g))
         filters = max(map(length, cut.filters))
-        words = f"1 tile of {counted(cut.tile.count, 'position')}, "
+        words = f"1 tile of {counted(cut.tile.positions, 'position')}, "
         words += made_of(len(cut.filters), "block", filters, "filter")
         own = beside_items(filters, cut.tile)
         return _outline(plan, method, words, len(cut.filters), shared, own)
     tiles: tuple[Tile, ...] = plan.tiles
     own = max(math.prod(_columns_shape(slice(0, g.channels), tile, g)) for tile in tiles)
     own += max(beside_items(g.filters, tile) for tile in tiles)
-    words = made_of(len(tiles), "tile", max(tile.count for tile in tiles), "position")
+    words = made_of(len(tiles), "tile", max(tile.positions for tile in tiles), "position")
     return _outline(plan, method, words, len(tiles), shared, own)
 
 
-def _outline(plan: Plan, method: str, tiles: str, tasks: int, shared: int, own: int) -> Outline:
+def _outline(plan: "Plan", method: str, tiles: str, tasks: int, shared: int, own: int) -> Outline:
     number = threads.members(tasks, plan.seconds, blas=plan.large_products)
     return Outline("gemm", "lowering", method, tiles, tasks, number, shared, own)

@@ -5,16 +5,14 @@ stride several, interleaved: cells of dx with the same remainder by the stride a
 same taps.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.geometry import Geometry
+from cyconv.types import Integers
 
 Box = tuple[slice, slice, slice]
 
@@ -22,7 +20,7 @@ Box = tuple[slice, slice, slice]
 class Phase(NamedTuple):
     """A convolution by some taps of the kernel; `out` are the cells of the result that it fills."""
 
-    axes: NDArray[np.intp]
+    axes: Integers
     out: Box
     taps: Box
 

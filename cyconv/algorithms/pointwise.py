@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from cyconv import threads
 from cyconv.algorithms.products import (
     COLS,
@@ -27,11 +25,11 @@ from cyconv.algorithms.products import (
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
 from cyconv.tiling import PIECES, Share, Tile, cut, cut_sums, length, pieces, wanted_pieces
+from cyconv.types import Array
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
 
 # The part of x and y that a tile touches, in bytes. Nothing is copied, so tiles only need to be
 # few enough for BLAS to work at full speed, and as many as there is work to share.
@@ -114,7 +112,7 @@ def outline(plan: Plan) -> Outline:
         tasks = len(plan.tiles)
         own = max(beside_items(read, tile) for tile, _ in plan.tiles)
         own += max(beside_items(length(part), tile) for tile, part in plan.tiles)
-        longest = max(tile.count for tile, _ in plan.tiles)
+        longest = max(tile.positions for tile, _ in plan.tiles)
         words = made_of(tasks, "tile", longest, "position")
         words += f", up to {max(length(part) for _, part in plan.tiles):,} rows each"
         method = "a matrix product of the arrays as they are"

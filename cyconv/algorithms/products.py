@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv.geometry import Geometry
 from cyconv.outline import counted, made_of
 from cyconv.tiling import Share, Tile, length
+from cyconv.types import Array
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
 
 # Slots of a thread's scratch memory.
 COLS, IMAGES, PRODUCT = range(3)
@@ -58,7 +57,7 @@ def filters_of(channels: slice, g: Geometry) -> slice:
 def beside_shape(channels: int, tile: Tile) -> tuple[int, int, int]:
     """The shape of the images of a tile, next to each other: (channels, images, positions)."""
     number = tile.last - tile.first
-    return channels, number, tile.count // number
+    return channels, number, tile.positions // number
 
 
 def beside_items(channels: int, tile: Tile) -> int:
@@ -79,7 +78,7 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> No
             out += b.reshape(groups, filters, 1)
         return
     beside = threads.scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
-    np.matmul(w, cols, out=beside.reshape(groups, filters, tile.count))
+    np.matmul(w, cols, out=beside.reshape(groups, filters, tile.positions))
     images = beside.swapaxes(0, 1)
     if b is None:
         y[tile.images] = images
@@ -94,7 +93,7 @@ def take(y: Array, channels: slice, tile: Tile, groups: int, slot: int = IMAGES)
     part = y[tile.images, channels].swapaxes(0, 1)
     images = threads.scratch(slot, beside_shape(len(part), tile), y.dtype)
     images[:] = part
-    return images.reshape(groups, -1, tile.count)
+    return images.reshape(groups, -1, tile.positions)
 
 
 def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array, dw: Array) -> None:
@@ -152,7 +151,7 @@ def outline_sum(plan: Plan, columns: Callable[[Share, Tile], int]) -> tuple[str,
     )
     # A tile after the first is multiplied into memory of its own, and then added.
     product = max((len(s.tiles) > 1) * _weights_of(s.channels, g) for s in shares)
-    longest = max(tile.count for share in shares for tile in share.tiles)
+    longest = max(tile.positions for share in shares for tile in share.tiles)
     words = (
         f"{made_of(len(shares), 'share', tiles, 'tile')} (of up to {counted(longest, 'position')} "
         f"of {counted(channels, 'channel')})"

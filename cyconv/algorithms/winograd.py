@@ -17,25 +17,21 @@ many it is the other way round: the tiles are transformed once, and the filters 
 fixed filters, V is kept (`prepare`).
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv import kernels, threads
 from cyconv.algorithms import fused
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.tiling import PIECES, blocks, length, pieces
+from cyconv.types import Array, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
 
-Array = NDArray[Any]
 
 # Slots of a thread's scratch memory.
 TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
@@ -114,7 +110,7 @@ class Blocks(NamedTuple):
     channels: tuple[slice, ...]
     filters: tuple[slice, ...]
     weights: tuple[slice, ...]  # filters again, to be transformed by themselves
-    axes: NDArray[np.intp]
+    axes: Integers
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fused.Sums:
@@ -150,7 +146,7 @@ def _read(g: Geometry) -> Geometry:
     """Without the cells of x past the last that an output reads (as there may be of dy, with more
     padding than taps), which would else be in the last tile, and a NaN there mark it."""
     height, width = (min(g.size[axis], max(1, g.output[axis] + 2 - g.low[axis])) for axis in (1, 2))
-    return replace(g, size=(g.size[0], height, width))
+    return g._replace(size=(g.size[0], height, width))
 
 
 def _shares(size: int, seconds: float) -> tuple[slice, ...]:
@@ -167,7 +163,7 @@ def _planes_of(filters: int, channels: int, tiles: int) -> tuple[Plane, Plane, P
     return (filters, channels), (channels, columns), (filters, columns)
 
 
-def prepare(plan: Plan, w: Array) -> Array:
+def prepare(plan: "Plan", w: Array) -> Array:
     """The transformed filters of a pass, for `run` to take: V, (36, F, C), of the filters of the
     convolution that the pass is; on the fast road as `fused` has it."""
     filters = _filters(plan, w)
@@ -179,7 +175,7 @@ def prepare(plan: Plan, w: Array) -> Array:
     return v
 
 
-def _transform_filters(plan: Plan, w: Array, v: Array) -> None:
+def _transform_filters(plan: "Plan", w: Array, v: Array) -> None:
     shares = plan.tiles.weights
 
     def transform(index: int) -> None:
@@ -190,25 +186,25 @@ def _transform_filters(plan: Plan, w: Array, v: Array) -> None:
 
 
 def forward(
-    plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None = None
+    plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None = None
 ) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, kd, 3, 3)."""
     _convolve(plan, x, _filters(plan, w), b, y, v)
 
 
-def input_grad(plan: Plan, dy: Array, w: Array, dx: Array, v: Array | None = None) -> None:
+def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array, v: Array | None = None) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     _convolve(plan, dy, _filters(plan, w), None, dx, v)
 
 
-def _filters(plan: Plan, w: Array) -> Array:
+def _filters(plan: "Plan", w: Array) -> Array:
     """The filters of the convolution that a pass is."""
     if plan.pass_ == "forward":
         return w
     return w[:, :, ::-1, ::-1, ::-1].swapaxes(0, 1)
 
 
-def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
+def _convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
     height, width = plan.tiles.axes[1:, 0]
     x = x[..., :height, :width]  # what is read
     if isinstance(plan.tiles, fused.Blocks):
@@ -220,7 +216,7 @@ def _convolve(plan: Plan, x: Array, w: Array, b: Array | None, y: Array, v: Arra
 
 
 def _tiles_in_blocks(
-    plan: Plan, x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
+    plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
 ) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
@@ -241,7 +237,7 @@ def _tiles_in_blocks(
 
 
 def _filters_in_blocks(
-    plan: Plan, x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
+    plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
 ) -> None:
     cut: Blocks = plan.tiles
     channels, count = w.shape[1], cut.tiles[-1].stop
@@ -277,7 +273,7 @@ def _multiply(v: Array, u: Array, m: Array) -> None:
         m += np.matmul(v[:, :, part], u[:, part], out=product)
 
 
-def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C, kd, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if isinstance(plan.tiles, fused.Sums):
         fused.sum_weight_grad(plan, dy, x, dw)
@@ -287,7 +283,7 @@ def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
         _sum_by_tiles(plan, dy, x, dw[:, :, 0])
 
 
-def _sum_by_planes(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Transform both operands, a chunk of tiles at a time; workers multiply some planes each."""
     cut: Blocks = plan.tiles
     several = len(cut.tiles) > 1
@@ -302,7 +298,7 @@ def _sum_by_planes(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
                 _turn_back(plan, own, dw[part])
 
 
-def _both(plan: Plan, dy: Array, x: Array, chunk: slice) -> tuple[Array, Array]:
+def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array]:
     """The transformed tiles of x, (36, C, tiles), and of dy, (36, F, tiles)."""
     cut: Blocks = plan.tiles
     channels, count = x.shape[1], length(chunk)
@@ -323,7 +319,7 @@ def _both(plan: Plan, dy: Array, x: Array, chunk: slice) -> tuple[Array, Array]:
     return u, d
 
 
-def _add(plan: Plan, d: Array, u: Array, sums: Array, *, first: bool) -> None:
+def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
     """Add the products of a chunk to sums, (36, F, C), or begin them."""
 
     def add(index: int) -> None:
@@ -338,7 +334,7 @@ def _add(plan: Plan, d: Array, u: Array, sums: Array, *, first: bool) -> None:
     threads.run(add, len(PLANES), seconds, blas=True)
 
 
-def _turn_back(plan: Plan, sums: Array, dw: Array) -> None:
+def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
     """Fill dw, of some filters, from their sums."""
     shares = pieces(len(dw), len(plan.tiles.weights))
 
@@ -354,7 +350,7 @@ def _parts(cut: Blocks) -> list[tuple[slice, ...]]:
     return [cut.tiles[part] for part in pieces(len(cut.tiles), SUM_PARTS)]
 
 
-def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
+def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Workers take some of the blocks of tiles, and sum in accumulators of their own."""
     cut: Blocks = plan.tiles
     parts = _parts(cut)
@@ -383,7 +379,7 @@ def _sum_by_tiles(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     plan.kernels.winograd_weight_grad(sums[0], dw)
 
 
-def outline(plan: Plan) -> Outline:
+def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     if not isinstance(plan.tiles, Blocks):
         return fused.outline(plan)

@@ -6,19 +6,13 @@ Channels are seen as (group, channel of the group), so that one product serves a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.kernels.fallback.lowering import each_tap
+from cyconv.types import Array, Integers
 
-Array = NDArray[Any]
 
-
-def depthwise_forward(
-    x: Array, w: Array, b: Array | None, y: Array, axes: NDArray[np.intp]
-) -> None:
+def depthwise_forward(x: Array, w: Array, b: Array | None, y: Array, axes: Integers) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
     None."""
     groups = x.shape[1] // w.shape[1]
@@ -35,8 +29,8 @@ def depthwise_pair(
     even_w: Array,
     odd_w: Array,
     y: Array,
-    even_axes: NDArray[np.intp],
-    odd_axes: NDArray[np.intp],
+    even_axes: Integers,
+    odd_axes: Integers,
 ) -> None:
     """Two convolutions of x (n, C, d, h, w), one into the even columns of y (n, F, od, oh, ow), one
     into the odd ones."""
@@ -44,7 +38,7 @@ def depthwise_pair(
     depthwise_forward(x, odd_w, None, y[..., 1::2], odd_axes)
 
 
-def depthwise_weight_grad(dy: Array, x: Array, dw: Array, axes: NDArray[np.intp]) -> None:
+def depthwise_weight_grad(dy: Array, x: Array, dw: Array, axes: Integers) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w)."""
     groups = x.shape[1] // dw.shape[1]
     for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
@@ -53,7 +47,7 @@ def depthwise_weight_grad(dy: Array, x: Array, dw: Array, axes: NDArray[np.intp]
         dw[:, :, *tap] = sums.reshape(dw.shape[:2])
 
 
-def depthwise_memory(axes: NDArray[np.intp], channels: int, filters: int, itemsize: int) -> int:
+def depthwise_memory(axes: Integers, channels: int, filters: int, itemsize: int) -> int:
     """How many items of memory a compiled kernel would take."""
     return 0
 

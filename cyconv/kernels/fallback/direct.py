@@ -9,16 +9,11 @@ the filters of the group.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.kernels.fallback.lowering import each_tap
 from cyconv.kernels.fallback.waiting import all_tasks, first_phase, second_phase
-
-Array = NDArray[Any]
-Integers = NDArray[np.intp]
+from cyconv.types import Array, Counters, Integers
 
 
 def direct_memory(
@@ -42,7 +37,7 @@ def direct(
     steps: Integers,
     groups: int,
     tasks: Integers,
-    taken: NDArray[np.longlong],
+    taken: Counters,
     memory: Array,
     from_back: bool = False,
 ) -> None:
@@ -83,7 +78,7 @@ def direct_weight_grad(
     tasks: Integers,
     shares: Integers,
     blocks: Integers,
-    progress: NDArray[np.longlong],
+    progress: Counters,
     memory: Array,
 ) -> None:
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from cyconv.types import Array
 
 
 def half_to_float(halves: Array, cells: Array) -> None:

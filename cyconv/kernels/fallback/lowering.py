@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from cyconv.types import Array, Integers
 
-Array = NDArray[Any]
 Index = tuple[int | slice, ...]
 
 
-def inside(tap: int, axis: NDArray[np.intp]) -> tuple[slice, slice]:
+def inside(tap: int, axis: Integers) -> tuple[slice, slice]:
     """Along one axis: the outputs at which this tap falls inside the image, and the cells that
     it reads there."""
     size, _, stride, dilation, low, output = (int(number) for number in axis)
@@ -29,7 +26,7 @@ def inside(tap: int, axis: NDArray[np.intp]) -> tuple[slice, slice]:
     return slice(lo, hi), slice(first, first + max(0, hi - lo - 1) * stride + (hi > lo), stride)
 
 
-def each_tap(axes: NDArray[np.intp]) -> Iterator[tuple[Index, Index]]:
+def each_tap(axes: Integers) -> Iterator[tuple[Index, Index]]:
     """For each tap of the kernel, yield where its outputs stand in the columns, seen as
     (c, kd, kh, kw, n, od, oh, ow), and the cells that it reads in x (n, c, d, h, w)."""
     every = slice(None)
@@ -38,7 +35,7 @@ def each_tap(axes: NDArray[np.intp]) -> Iterator[tuple[Index, Index]]:
         yield (every, kd, kh, kw, every, od, oh, ow), (every, every, d, h, w)
 
 
-def im2col(x: Array, cols: Array, axes: NDArray[np.intp]) -> None:
+def im2col(x: Array, cols: Array, axes: Integers) -> None:
     """Write the columns of x (n, c, d, h, w) into cols (c * taps, n * positions)."""
     n, c = x.shape[:2]
     view = cols.reshape(c, *axes[:, 1], n, *axes[:, 5])
@@ -47,7 +44,7 @@ def im2col(x: Array, cols: Array, axes: NDArray[np.intp]) -> None:
         view[outputs] = x[cells].swapaxes(0, 1)
 
 
-def col2im(cols: Array, x: Array, axes: NDArray[np.intp]) -> None:
+def col2im(cols: Array, x: Array, axes: Integers) -> None:
     """Add each cell of cols (c * taps, n * positions) to the cell of x (n, c, d, h, w) that it
     came from: the adjoint of im2col."""
     n, c = x.shape[:2]

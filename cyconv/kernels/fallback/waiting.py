@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
-from numpy.typing import NDArray
+from cyconv.types import Counters
 
 
 def current_core() -> int:
@@ -16,7 +15,7 @@ def current_core() -> int:
     return -1
 
 
-def wait_for_change(word: NDArray[np.longlong], seen: int, nanoseconds: int, after: int) -> bool:
+def wait_for_change(word: Counters, seen: int, nanoseconds: int, after: int) -> bool:
     """Return whether word[0] is no longer `seen`."""
     return int(word[0]) != seen
 
@@ -24,14 +23,14 @@ def wait_for_change(word: NDArray[np.longlong], seen: int, nanoseconds: int, aft
 _counting = threading.Lock()
 
 
-def count(word: NDArray[np.longlong], by: int = 1) -> int:
+def count(word: Counters, by: int = 1) -> int:
     """Add to word[0], and return what it was."""
     with _counting:
         word += by
         return int(word[0]) - by
 
 
-def all_tasks(taken: NDArray[np.longlong], number: int, from_back: bool = False) -> Iterator[int]:
+def all_tasks(taken: Counters, number: int, from_back: bool = False) -> Iterator[int]:
     """Yield the tasks that are left to take. The lower half of the word counts those taken from the
     front, the upper half those from the back."""
     while True:
@@ -41,7 +40,7 @@ def all_tasks(taken: NDArray[np.longlong], number: int, from_back: bool = False)
         yield number - 1 - back if from_back else front
 
 
-def first_phase(progress: NDArray[np.longlong], number: int, do: Callable[[int], None]) -> None:
+def first_phase(progress: Counters, number: int, do: Callable[[int], None]) -> None:
     """Do tasks of the first of two phases, then wait until others have done theirs."""
     for t in all_tasks(progress[:1], number):
         try:
@@ -52,6 +51,6 @@ def first_phase(progress: NDArray[np.longlong], number: int, do: Callable[[int],
         time.sleep(0)
 
 
-def second_phase(progress: NDArray[np.longlong], number: int) -> Iterator[int]:
+def second_phase(progress: Counters, number: int) -> Iterator[int]:
     """Yield tasks of the second phase."""
     return all_tasks(progress[2:], number)

@@ -11,16 +11,11 @@ follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyconv.kernels.fallback.waiting import first_phase, second_phase
-
-Array = NDArray[Any]
-Axes = NDArray[np.intp]
-Progress = NDArray[np.longlong]
+from cyconv.types import Array, Counters, Integers
 
 _a, _b = 0.5**0.5, 2**0.5
 # Evaluation of a polynomial of degree 3 (four outputs) at the points; "at infinity", its leading
@@ -51,15 +46,15 @@ BT = np.array(
 )
 
 
-def _count(x: Array, axes: Axes) -> int:
+def _count(x: Array, axes: Integers) -> int:
     return len(x) * int(axes[0, 5]) * math.prod(_tile_grid(axes))
 
 
-def _tile_grid(axes: Axes) -> tuple[int, int]:
+def _tile_grid(axes: Integers) -> tuple[int, int]:
     return -(-int(axes[1, 5]) // 4), -(-int(axes[2, 5]) // 4)
 
 
-def _find_tiles(axes: Axes, images: int, first: int, tiles: int) -> tuple[NDArray[np.intp], ...]:
+def _find_tiles(axes: Integers, images: int, first: int, tiles: int) -> tuple[Integers, ...]:
     """Image, plane of the output, row and column of some tiles, numbered through all images."""
     grid = (images, int(axes[0, 5]), *_tile_grid(axes))
     return np.unravel_index(np.arange(first, first + tiles), grid)
@@ -73,7 +68,7 @@ def _overlap(low: int, need: int, size: int) -> tuple[slice, slice]:
 
 
 def _read_tiles(
-    x: Array, axes: Axes, low: tuple[int, int, int], width: int, first: int, tiles: int
+    x: Array, axes: Integers, low: tuple[int, int, int], width: int, first: int, tiles: int
 ) -> Array:
     """Some tiles of width x width cells, 4 apart, from -low on: (c, tiles, width, width)."""
     th, tw = _tile_grid(axes)
@@ -94,18 +89,18 @@ def _transform(matrix: Array, tiles: Array, u: Array) -> None:
     u[:, :, tiles.shape[1] :] = 0
 
 
-def winograd_input(x: Array, u: Array, axes: Axes, first: int, tiles: int) -> None:
+def winograd_input(x: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
     """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
     _transform(BT, _read_tiles(x, axes, _low(axes), 6, first, tiles), u)
 
 
-def _low(axes: Axes, tap: int = 0) -> tuple[int, int, int]:
+def _low(axes: Integers, tap: int = 0) -> tuple[int, int, int]:
     """The low pads of what is read by one tap along the depth."""
     depth, height, width = axes[:, 4].tolist()
     return depth - tap * int(axes[0, 3]), height, width
 
 
-def _input(x: Array, axes: Axes, first: int, tiles: int) -> Array:
+def _input(x: Array, axes: Integers, first: int, tiles: int) -> Array:
     """U (36, KD * c, tiles) of tiles of x (n, c, d, h, w), tap by tap along the depth."""
     depth, c = int(axes[0, 1]), x.shape[1]
     u = np.empty((36, depth * c, tiles), x.dtype)
@@ -115,13 +110,13 @@ def _input(x: Array, axes: Axes, first: int, tiles: int) -> Array:
     return u
 
 
-def winograd_output_grad(dy: Array, u: Array, axes: Axes, first: int, tiles: int) -> None:
+def winograd_output_grad(dy: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
     """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
     _transform(A, _read_tiles(dy, axes, (0, 0, 0), 4, first, tiles), u)
 
 
 def winograd_output(
-    m: Array, b: Array | None, y: Array, axes: Axes, first: int, tiles: int
+    m: Array, b: Array | None, y: Array, axes: Integers, first: int, tiles: int
 ) -> None:
     """Write the tiles A^T m A + b of y (n, f, d, h, w), for m (36, f, >= tiles)."""
     f = y.shape[1]
@@ -165,12 +160,12 @@ def winograd_by_tiles(
     v: Array,
     b: Array | None,
     y: Array,
-    axes: Axes,
-    filters: Axes,
-    tiles: Axes,
+    axes: Integers,
+    filters: Integers,
+    tiles: Integers,
     columns: int,
     rows: int,
-    progress: Progress,
+    progress: Counters,
     memory: Array,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) and b (F,) or None:
@@ -194,13 +189,13 @@ def winograd_by_filters(
     v: Array,
     b: Array | None,
     y: Array,
-    axes: Axes,
+    axes: Integers,
     u: Array,
-    channels: Axes,
-    filters: Axes,
+    channels: Integers,
+    filters: Integers,
     prepared: bool,
     columns: int,
-    progress: Progress,
+    progress: Counters,
     memory: Array,
 ) -> None:
     """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
@@ -229,12 +224,12 @@ def winograd_sum_by_tiles(
     x: Array,
     sums: Array,
     dw: Array,
-    axes: Axes,
-    tiles: Axes,
-    parts: Axes,
-    channels: Axes,
+    axes: Integers,
+    tiles: Integers,
+    parts: Integers,
+    channels: Integers,
     width: int,
-    progress: Progress,
+    progress: Counters,
     memory: Array,
 ) -> None:
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
@@ -262,15 +257,15 @@ def winograd_sum_by_channels(
     d: Array,
     sums: Array,
     dw: Array,
-    axes: Axes,
-    blocks: Axes,
-    tiles: Axes,
-    channels: Axes,
+    axes: Integers,
+    blocks: Integers,
+    tiles: Integers,
+    channels: Integers,
     width: int,
     columns: int,
     add: bool,
     last: bool,
-    progress: Progress,
+    progress: Counters,
     memory: Array,
 ) -> None:
     """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
@@ -292,7 +287,7 @@ def winograd_sum_by_channels(
             _output_sums(total, dw[:, part])
 
 
-def _products(dy: Array, x: Array, axes: Axes, start: int, stop: int) -> Array:
+def _products(dy: Array, x: Array, axes: Integers, start: int, stop: int) -> Array:
     """The sum over tiles of U @ D, (36, KD * C, F)."""
     u = _input(x, axes, start, stop - start)
     d = np.empty((36, dy.shape[1], stop - start), x.dtype)
