@@ -17,7 +17,7 @@ from strategies import Case, cases
 
 import cyconv
 from cyconv import threads, tiling
-from cyconv.algorithms import lowering, pointwise
+from cyconv.algorithms import lowering, pointwise, products
 from cyconv.geometry import geometry
 from cyconv.plan import plan
 
@@ -284,6 +284,13 @@ SHARED = {
     "channels": Case((1, 64, 21, 21), (32, 64, 7, 7), 2, 3),
     "channels of groups": Case((1, 64, 21, 21), (64, 16, 7, 7), 2, 3, groups=4),
     "volume": Case((1, 16, 12, 14, 13), (32, 16, 3, 3, 3), 2, 1),
+    "blocks": Case((1, 16, 30, 30), (24, 16, 3, 3)),
+    "blocks, images": Case((40, 28, 10, 10), (64, 28, 3, 3), padding=1),
+    "blocks, images of groups": Case((40, 56, 12, 12), (64, 28, 3, 3), padding=1, groups=2),
+    "summed blocks": Case((1, 3, 50, 50), (25, 3, 3, 3), padding=1),
+    "summed blocks, images": Case((24, 3, 40, 40), (16, 3, 5, 5), padding=2),
+    "summed blocks, images of groups": Case((24, 6, 40, 40), (32, 3, 5, 5), padding=2, groups=2),
+    "summed blocks, beside": Case((200, 3, 6, 6), (16, 3, 3, 3), padding=1),
 }
 
 
@@ -319,6 +326,29 @@ def test_shared_work_is_as_named():
                 assert len(back) == 2, name
             if name.startswith("channels"):
                 assert len(back) == 1 < len({s.channels.start for s in back[0]}), name
+        block = products.unpacked(products.weights_of(g), 4)
+        tiles = plan(g, np.dtype(np.float32), "forward", "gemm").tiles
+        if "blocks" in name:
+            each = tiles[0].positions if name.endswith("beside") else g.positions
+            assert 0 < block < each, name
+            assert each % block, name
+            assert products.apart(tiles[0], block) == ("images" in name), name
+        assert name.startswith("summed") == (products.weights_of(g) <= products.FEW_WEIGHTS), name
+
+
+@each_dtype
+def test_products_in_blocks_are_written_once_and_nowhere_else(dtype):
+    rng = np.random.default_rng(0)
+    for stack, rows, inner, positions in (
+        ((2,), 25, 27, 3000), ((3, 1), 16, 75, 1700), ((1,), 4, 6, 90), ((1,), 200, 90, 700)
+    ):  # fmt: skip
+        w = rng.integers(-8, 9, (stack[-1], rows, inner)).astype(dtype)
+        cols = rng.integers(-8, 9, (*stack, inner, positions)).astype(dtype)
+        whole = np.full((*stack, rows, positions + 7), np.nan, dtype)
+        products.product(w, cols, whole[..., 3:-4])
+        np.testing.assert_array_equal(whole[..., 3:-4], np.matmul(w, cols))
+        assert np.isnan(whole[..., :3]).all()
+        assert np.isnan(whole[..., -4:]).all()
 
 
 @pytest.mark.parametrize("pass_", ["forward", "input_grad", "weight_grad"])

@@ -323,6 +323,8 @@ CASES = [
     Case((2, 5, 4, 9, 10), (7, 5, 3, 3, 3), padding=1),
     Case((2, 20, 3, 7, 8), (18, 20, 2, 3, 3), padding=((2, 5), (0, 1), (1, 0)), dilation=(3, 1, 1)),
     Case((1, 3, 6, 5, 6), (4, 3, 1, 3, 3)),
+    # One cell of depth, and the only output reads the padding before it.
+    Case((2, 3, 1, 5, 6), (4, 3, 1, 3, 3), stride=(2, 1, 1), padding=((1, 0), (1, 1), (1, 1))),
 ]
 
 

@@ -14,19 +14,23 @@ in the backward pass: that is cheaper than keeping them.
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from cyconv import threads
 from cyconv.algorithms.products import (
     COLS,
+    apart,
+    as_it_is,
     as_matrices,
     beside_items,
     block_of,
+    by_image,
     filters_of,
     multiply,
     outline_sum,
+    product,
     sum_products,
     take,
+    unpacked,
+    weights_of,
 )
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
@@ -161,6 +165,7 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
 def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share, ...]) -> None:
     """Add to dx what comes back through some tiles of dy."""
     g = plan.geometry
+    block = unpacked(weights_of(g), dx.itemsize)
 
     def task(index: int) -> None:
         share = shares[index]
@@ -168,9 +173,14 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
         if len(plan.tiles) == 1:
             dx[share.tiles[0].images, share.channels] = 0
         for tile in share.tiles:
-            dy_tile = take(dy, filters_of(share.channels, g), tile, len(part))
             cols = threads.scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
-            np.matmul(part, dy_tile, out=cols.reshape(len(part), -1, tile.positions))
+            out = cols.reshape(len(part), -1, tile.positions)
+            if apart(tile, block):
+                dy_tile = as_it_is(dy, filters_of(share.channels, g), tile, len(part))
+                out = by_image(out, tile)
+            else:
+                dy_tile = take(dy, filters_of(share.channels, g), tile, len(part))
+            product(part, dy_tile, out)
             plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
     seconds = plan.seconds / len(plan.tiles)
@@ -203,6 +213,7 @@ def _columns_shape(channels: slice, tile: Tile, g: Geometry) -> tuple[int, int]:
 def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     g = plan.geometry
+    block = unpacked(weights_of(g), plan.dtype.itemsize)
     if plan.pass_ == "forward":
         return _outline_forward(plan, g, 0)
     if plan.pass_ == "input_grad" and _flips(g):
@@ -217,7 +228,7 @@ def outline(plan: "Plan") -> Outline:
     phases: tuple[tuple[Share, ...], ...] = plan.tiles
     pairs = [(share, tile) for shares in phases for share in shares for tile in share.tiles]
     own = max(columns(*pair) for pair in pairs)
-    own += max(beside_items(length(filters_of(s.channels, g)), tile) for s, tile in pairs)
+    own += max(beside_items(length(filters_of(s.channels, g)), tile, block) for s, tile in pairs)
     channels = max(length(share.channels) for share, _ in pairs)
     longest = max(tile.positions for _, tile in pairs)
     words = f"{made_of(len(pairs), 'tile', longest, 'position')} of {counted(channels, 'channel')}"
@@ -233,11 +244,14 @@ def _outline_forward(plan: "Plan", g: Geometry, shared: int) -> Outline:
         filters = max(map(length, cut.filters))
         words = f"1 tile of {counted(cut.tile.positions, 'position')}, "
         words += made_of(len(cut.filters), "block", filters, "filter")
-        own = beside_items(filters, cut.tile)
+        own = beside_items(
+            filters, cut.tile, unpacked(filters * g.channels * g.taps, plan.dtype.itemsize)
+        )
         return _outline(plan, method, words, len(cut.filters), shared, own)
     tiles: tuple[Tile, ...] = plan.tiles
+    block = unpacked(weights_of(g), plan.dtype.itemsize)
     own = max(math.prod(_columns_shape(slice(0, g.channels), tile, g)) for tile in tiles)
-    own += max(beside_items(g.filters, tile) for tile in tiles)
+    own += max(beside_items(g.filters, tile, block) for tile in tiles)
     words = made_of(len(tiles), "tile", max(tile.positions for tile in tiles), "position")
     return _outline(plan, method, words, len(tiles), shared, own)
 

@@ -21,6 +21,7 @@ from cyconv.algorithms.products import (
     outline_sum,
     sum_products,
     take,
+    unpacked,
 )
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
@@ -109,9 +110,14 @@ def outline(plan: Plan) -> Outline:
         method = "matrix products of the arrays as they are, summed"
     else:
         read = g.channels if plan.pass_ == "forward" else g.filters
+
+        def block_for(part: slice) -> int:
+            weights = length(part) // g.groups * (read // g.groups)
+            return unpacked(weights, plan.dtype.itemsize)
+
         tasks = len(plan.tiles)
         own = max(beside_items(read, tile) for tile, _ in plan.tiles)
-        own += max(beside_items(length(part), tile) for tile, part in plan.tiles)
+        own += max(beside_items(length(part), tile, block_for(part)) for tile, part in plan.tiles)
         longest = max(tile.positions for tile, _ in plan.tiles)
         words = made_of(tasks, "tile", longest, "position")
         words += f", up to {max(length(part) for _, part in plan.tiles):,} rows each"

@@ -3,6 +3,10 @@
 With the columns of a tile, ``cols`` of shape (groups, C/groups * taps, positions), the three passes
 are products with the weights (groups, F/groups, C/groups * taps) and with the tile of y or dy,
 (groups, F/groups, positions).
+
+BLAS copies ("packs") its operands into an order of its own, which takes as long as the product
+where few filters meet few taps. OpenBLAS leaves that out for small matrices; so such a product is
+made in blocks of positions, in one stacked call.
 """
 
 from __future__ import annotations
@@ -27,6 +31,16 @@ if TYPE_CHECKING:
 COLS, IMAGES, PRODUCT = range(3)
 # A product whose rows are as many as this gains nothing from having more of them.
 LONG_SIDE = 256
+# OpenBLAS packs nothing up to this many multiply-adds. Blocks of that size took, on one core,
+# 0.4 to 0.5 of the time for 6 filters and 25 taps or 16 and 144, 0.7 to 0.9 for 64 and 27 or 32
+# and 144.
+UNPACKED = 1_000_000
+# Shorter blocks than this are all call.
+SHORTEST = 48
+# Each block of a sum has a product of its own, which is added up. With so few weights, the time
+# went to 0.4 (25 filters and 27 taps) or 0.75 (16 and 75); with more it did not change. In float64
+# this bounds the other products, too: 64 filters and 27 taps took 1.15 times as long in blocks.
+FEW_WEIGHTS = 1_250
 
 
 def as_matrices(w: Array, g: Geometry) -> Array:
@@ -60,25 +74,69 @@ def beside_shape(channels: int, tile: Tile) -> tuple[int, int, int]:
     return channels, number, tile.positions // number
 
 
-def beside_items(channels: int, tile: Tile) -> int:
-    """What that takes; nothing if the tile is of one image, which is used where it is."""
-    return 0 if tile.single else math.prod(beside_shape(channels, tile))
+def beside_items(channels: int, tile: Tile, block: int = 0) -> int:
+    """What that takes; nothing where images are used where they are."""
+    return 0 if tile.single or apart(tile, block) else math.prod(beside_shape(channels, tile))
+
+
+def weights_of(g: Geometry) -> int:
+    """How many weights a group has."""
+    return g.group_filters * g.group_channels * g.taps
+
+
+def unpacked(weights: int, itemsize: int) -> int:
+    """How many positions at a time so many weights of a group should meet; 0 for all at once."""
+    if weights > (UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS):
+        return 0
+    return UNPACKED // weights // 16 * 16
+
+
+def product(w: Array, cols: Array, out: Array) -> None:
+    """Write w @ cols, for stacks of matrices."""
+    block = unpacked(w.shape[-2] * w.shape[-1], w.itemsize)
+    positions = cols.shape[-1]
+    if not 0 < block < positions:
+        np.matmul(w, cols, out=out)
+        return
+    end = positions // block * block
+    np.matmul(w[..., None, :, :], _in_blocks(cols, block, end), out=_in_blocks(out, block, end))
+    if end < positions:
+        np.matmul(w, cols[..., end:], out=out[..., end:])
+
+
+def _in_blocks(matrices: Array, block: int, end: int) -> Array:
+    """The columns up to `end` as a stack of blocks: (..., blocks, rows, block)."""
+    stack = matrices[..., :end].reshape(*matrices.shape[:-1], -1, block)
+    return stack.swapaxes(-2, -3)
+
+
+def by_image(merged: Array, tile: Tile) -> Array:
+    """Columns of several images (groups, rows, positions) as (images, groups, rows, positions)."""
+    groups, rows, _ = merged.shape
+    return merged.reshape(groups, rows, tile.last - tile.first, -1).transpose(2, 0, 1, 3)
+
+
+def apart(tile: Tile, block: int) -> bool:
+    """Whether the products of a tile's images are made apart, straight from and to where they are:
+    what is done in blocks of positions anyway need not lie beside each other."""
+    return not tile.single and block > 0 and length(tile.span) >= SHORTEST
 
 
 def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> None:
     """Write the tile of y = w @ cols + b, where y is (N, F, positions).
 
-    One image is written straight into y; several are one product, copied to their places.
+    One image is written straight into y, and so are several that are multiplied apart; else several
+    are one product, copied to their places.
     """
-    groups, filters, _ = w.shape
-    if tile.single:
-        out = y[tile.first].reshape(groups, filters, -1)[:, :, tile.span]
-        np.matmul(w, cols, out=out)
+    groups, filters, rows = w.shape
+    if tile.single or apart(tile, unpacked(filters * rows, w.itemsize)):
+        out = as_it_is(y, slice(None), tile, groups)
+        product(w, cols if tile.single else by_image(cols, tile), out)
         if b is not None:
             out += b.reshape(groups, filters, 1)
         return
     beside = threads.scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
-    np.matmul(w, cols, out=beside.reshape(groups, filters, tile.positions))
+    product(w, cols, beside.reshape(groups, filters, tile.positions))
     images = beside.swapaxes(0, 1)
     if b is None:
         y[tile.images] = images
@@ -86,10 +144,18 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> No
         np.add(images, b.reshape(-1, 1), out=y[tile.images])
 
 
+def as_it_is(y: Array, channels: slice, tile: Tile, groups: int) -> Array:
+    """The tile of some channels of y (N, C, positions) as a view: (groups, channels/groups,
+    positions), with an axis of the images before that where they are several."""
+    if tile.single:
+        return y[tile.first, channels].reshape(groups, -1, y.shape[2])[:, :, tile.span]
+    return y[tile.images, channels].reshape(tile.last - tile.first, groups, -1, y.shape[2])
+
+
 def take(y: Array, channels: slice, tile: Tile, groups: int, slot: int = IMAGES) -> Array:
     """The tile of some channels of y (N, C, positions) as (groups, channels/groups, positions)."""
     if tile.single:
-        return y[tile.first, channels].reshape(groups, -1, y.shape[2])[:, :, tile.span]
+        return as_it_is(y, channels, tile, groups)
     part = y[tile.images, channels].swapaxes(0, 1)
     images = threads.scratch(slot, beside_shape(len(part), tile), y.dtype)
     images[:] = part
@@ -105,11 +171,27 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
     g = plan.geometry
     parts: Sequence[Sequence[Share]] = plan.tiles
     shape = (g.groups, g.group_filters, g.group_channels * g.taps)
+    few = weights_of(g) <= FEW_WEIGHTS
+    block = unpacked(weights_of(g), dw.itemsize)
     turned = shape[2] > shape[1] < LONG_SIDE
     sums = np.empty((len(parts), shape[0], *(shape[:0:-1] if turned else shape[1:])), dw.dtype)
     # The accumulators by filter, whichever way they lie.
     by_filter = sums.swapaxes(2, 3) if turned else sums
     shares = [(block_of(by_filter[i], s.channels, g), s) for i, p in enumerate(parts) for s in p]
+
+    def task_in_blocks(index: int) -> None:
+        total, share = shares[index]
+        for tile in share.tiles:
+            filters, cols = filters_of(share.channels, g), columns(share, tile)
+            if apart(tile, block):
+                part = _sum_blocks(as_it_is(dy, filters, tile, len(total)), by_image(cols, tile))
+                part = part.sum(axis=0)
+            else:
+                part = _sum_blocks(take(dy, filters, tile, len(total)), cols)
+            if tile is share.tiles[0]:
+                total[...] = part
+            else:
+                total += part
 
     def task(index: int) -> None:
         total, share = shares[index]
@@ -124,17 +206,39 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
             else:
                 out += np.matmul(left, right, out=threads.scratch(PRODUCT, out.shape, out.dtype))
 
-    threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
+    threads.run(
+        task_in_blocks if few else task, len(shares), plan.seconds, blas=plan.large_products
+    )
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
     dw.reshape(shape)[...] = by_filter[0]
 
 
-def _weights_of(channels: slice, g: Geometry) -> int:
+def _sum_blocks(dy: Array, cols: Array) -> Array:
+    """dy @ cols.T, for stacks of matrices, as a sum over blocks of positions."""
+    block = unpacked(dy.shape[-2] * cols.shape[-2], dy.itemsize)
+    positions = cols.shape[-1]
+    end = positions // block * block
+    total: Array = np.matmul(dy[..., end:], cols[..., end:].swapaxes(-2, -1))
+    if end:
+        left, right = (_in_blocks(a, block, end) for a in (dy, cols))
+        parts = threads.scratch(PRODUCT, (*left.shape[:-1], right.shape[-2]), dy.dtype)
+        np.matmul(left, right.swapaxes(-2, -1), out=parts)
+        total += parts.sum(axis=-3)
+    return total
+
+
+def _met_by(channels: slice, g: Geometry) -> int:
     """How many weights meet a block of the channels."""
     by_filter = length(channels) if g.groups == 1 else g.group_channels
     return length(filters_of(channels, g)) * by_filter * g.taps
+
+
+def _blocks_of(tile: Tile, block: int) -> int:
+    """How many products of a tile of a sum are added up."""
+    number = tile.last - tile.first if apart(tile, block) else 1
+    return number * (1 + tile.positions // number // block)
 
 
 def outline_sum(plan: Plan, columns: Callable[[Share, Tile], int]) -> tuple[str, int, int, int]:
@@ -144,13 +248,17 @@ def outline_sum(plan: Plan, columns: Callable[[Share, Tile], int]) -> tuple[str,
     shares = [share for part in plan.tiles for share in part]
     tiles = max(len(share.tiles) for share in shares)
     channels = max(length(share.channels) for share in shares)
+    few = weights_of(g) <= FEW_WEIGHTS
+    block = unpacked(weights_of(g), plan.dtype.itemsize) if few else 0
     copies = max(
-        columns(share, tile) + beside_items(length(filters_of(share.channels, g)), tile)
+        columns(share, tile)
+        + beside_items(length(filters_of(share.channels, g)), tile, block)
+        + (_blocks_of(tile, block) * _met_by(share.channels, g) if few else 0)
         for share in shares
         for tile in share.tiles
     )
     # A tile after the first is multiplied into memory of its own, and then added.
-    product = max((len(s.tiles) > 1) * _weights_of(s.channels, g) for s in shares)
+    product = max((not few and len(s.tiles) > 1) * _met_by(s.channels, g) for s in shares)
     longest = max(tile.positions for share in shares for tile in share.tiles)
     words = (
         f"{made_of(len(shares), 'share', tiles, 'tile')} (of up to {counted(longest, 'position')} "

@@ -72,7 +72,8 @@ def serves(g: Geometry) -> bool:
 
 
 def _flat(g: Geometry) -> bool:
-    return g.kernel[0] == g.size[0] == g.output[0] == 1
+    """Whether there is nothing along the first axis (where a low pad would shift all out of x)."""
+    return g.kernel[0] == g.size[0] == g.output[0] == 1 and g.low[0] == 0
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
