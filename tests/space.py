@@ -176,7 +176,8 @@ class Trial:
         y, dx, dw = define(x, w, dy)
         if self.bias:
             y = y + b.reshape(-1, *[1] * self.rank)
-        db = dy.sum(axis=(0, *range(2, dy.ndim)))
+        # NumPy adds equal terms up one by one here, and their rounding errors with them.
+        db = dy.sum(axis=(0, *range(2, dy.ndim)), dtype=np.longdouble).astype(np.float64)
         return [self._back(y), self._back(dx), dw, db]
 
     def _plain(self, x, w, dy):
