@@ -229,3 +229,24 @@ def test_signals_at_any_time(alarms, algorithm):
         cyconv.set_num_threads(3)
     assert stopped
     assert all_passes(*WORK[algorithm]) == alone
+
+
+def test_nobody_waits_for_a_task_that_was_taken_and_left(monkeypatch):
+    """A signal may come after a task of a first phase was taken, and before it is begun."""
+    progress, others = np.zeros(3, np.longlong), []
+
+    def interrupted(taken, number):
+        waiting.count(taken)
+        raise KeyboardInterrupt
+        yield
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(waiting, "all_tasks", interrupted)
+        waiting.first_phase(progress, 2, others.append)
+    helper = threading.Thread(
+        target=waiting.first_phase, args=(progress, 2, others.append), daemon=True
+    )
+    helper.start()
+    helper.join(PATIENCE)
+    assert not helper.is_alive()
+    assert others == [1]

@@ -42,11 +42,13 @@ def all_tasks(taken: Counters, number: int, from_back: bool = False) -> Iterator
 
 def first_phase(progress: Counters, number: int, do: Callable[[int], None]) -> None:
     """Do tasks of the first of two phases, then wait until others have done theirs."""
-    for t in all_tasks(progress[:1], number):
-        try:
+    try:
+        for t in all_tasks(progress[:1], number):
             do(t)
-        finally:  # also where it fails: others would wait for it for ever
             count(progress[1:2])
+    except BaseException:  # a signal's, too, between any two steps: others would wait for ever
+        progress[1] = number
+        raise
     while progress[1] < number:
         time.sleep(0)
 
