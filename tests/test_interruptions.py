@@ -240,9 +240,10 @@ def test_nobody_waits_for_a_task_that_was_taken_and_left(monkeypatch):
         raise KeyboardInterrupt
         yield
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(waiting, "all_tasks", interrupted)
-        waiting.first_phase(progress, 2, others.append)
+        with pytest.raises(KeyboardInterrupt):
+            waiting.first_phase(progress, 2, others.append)
     helper = threading.Thread(
         target=waiting.first_phase, args=(progress, 2, others.append), daemon=True
     )
