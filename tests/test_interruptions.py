@@ -183,7 +183,7 @@ def at_signal(exception):
 
 @pytest.fixture
 def alarms():
-    """`signal`, where it has timers; none goes off any more after the test. The collector rests, for
+    """`signal`, where it has timers; none goes off any more after the test. The collector rests:
     a signal in one of its callbacks (Hypothesis has one) would not reach the caller."""
     signal = pytest.importorskip("signal")
     if not hasattr(signal, "setitimer"):
