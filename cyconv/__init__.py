@@ -1,7 +1,7 @@
 """cyconv: a convolution layer for NumPy."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib
+import typing
 
 from cyconv.config import __version__, show_config
 from cyconv.functional import (
@@ -15,7 +15,7 @@ from cyconv.kernels import backend
 from cyconv.layers import Conv1D, Conv2D, Conv3D
 from cyconv.threads import get_num_threads, set_num_threads
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from cyconv.columns import col2im, im2col
     from cyconv.description import describe
     from cyconv.transposed import conv_transpose
@@ -56,10 +56,10 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'cyconv' has no attribute {name!r}")
-    value = getattr(import_module(f"cyconv.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(f"cyconv.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -69,8 +69,12 @@ class Geometry(_Numbers):
         return self.filters // self.groups
 
     @cached_property
+    def group_weights(self) -> int:
+        return self.group_filters * self.group_channels * self.taps
+
+    @cached_property
     def multiply_adds(self) -> int:
-        return self.batch * self.positions * self.filters * self.group_channels * self.taps
+        return self.batch * self.positions * self.groups * self.group_weights
 
     # Shapes with three spatial axes, as the algorithms see the arrays.
     @cached_property

@@ -326,14 +326,14 @@ def test_shared_work_is_as_named():
                 assert len(back) == 2, name
             if name.startswith("channels"):
                 assert len(back) == 1 < len({s.channels.start for s in back[0]}), name
-        block = products.unpacked(products.weights_of(g), 4)
+        block = products.unpacked(g.group_weights, 4)
         tiles = plan(g, np.dtype(np.float32), "forward", "gemm").tiles
         if "blocks" in name:
             each = tiles[0].positions if name.endswith("beside") else g.positions
             assert 0 < block < each, name
             assert each % block, name
             assert products.apart(tiles[0], block) == ("images" in name), name
-        assert name.startswith("summed") == (products.weights_of(g) <= products.FEW_WEIGHTS), name
+        assert name.startswith("summed") == (g.group_weights <= products.FEW_WEIGHTS), name
 
 
 @each_dtype

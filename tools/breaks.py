@@ -209,10 +209,7 @@ BREAKS = [
         "algorithms/products.py",
         "test_functional.py",
         ("out += b.reshape(groups, filters, 1)", "out -= b.reshape(groups, filters, 1)"),
-        (
-            "            if tile is share.tiles[0]:\n                np",
-            "            if True:\n                np",
-        ),
+        ("first=tile is share.tiles[0]", "first=True"),
     ),
     *breaks(
         "algorithms/products.py",
@@ -220,7 +217,7 @@ BREAKS = [
         ("    if end < positions:\n        np", "    if False:\n        np"),
         ("    if end:\n", "    if end > block:\n"),
         (".transpose(2, 0, 1, 3)", ".transpose(2, 0, 1, 3)[::-1]"),
-        ("                part = part.sum(axis=0)\n", "                part = part[0]\n"),
+        ("== 3 else total.sum(axis=0)", "== 3 else total[0]"),
     ),
     *breaks(
         "algorithms/direct.py",

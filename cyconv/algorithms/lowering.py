@@ -17,20 +17,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cyconv import threads
 from cyconv.algorithms.products import (
     COLS,
-    apart,
-    as_it_is,
     as_matrices,
+    as_taken,
     beside_items,
+    block_length,
     block_of,
-    by_image,
     filters_of,
     multiply,
     outline_sum,
     product,
+    sum_block_length,
     sum_products,
     take,
-    unpacked,
-    weights_of,
 )
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
@@ -117,19 +115,22 @@ def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None
 
 def _forward(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     flat = y.reshape(g.batch, g.filters, g.positions)
+    block = block_length(plan)
     if isinstance(plan.tiles, ByFilter):
         _by_filter(plan, g, x, w, b, flat)
         return
 
     def task(index: int) -> None:
         tile = plan.tiles[index]
-        multiply(w, _columns(plan, g, x, slice(0, g.channels), tile), b, flat, tile)
+        cols = as_taken(_columns(plan, g, x, slice(0, g.channels), tile), tile, block)
+        multiply(w, cols, b, flat, tile, block)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
 
 def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     cut: ByFilter = plan.tiles
+    block = block_length(plan)
     cols = threads.scratch(COLS, _columns_shape(slice(0, g.channels), cut.tile, g), x.dtype)
 
     def lower(index: int) -> None:
@@ -139,8 +140,10 @@ def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y
 
     def task(index: int) -> None:
         part = cut.filters[index]
-        multiply(w[:, part], cols[None], None if b is None else b[part], y[:, part], cut.tile)
+        bias = None if b is None else b[part]
+        multiply(w[:, part], lowered, bias, y[:, part], cut.tile, block)
 
+    lowered = as_taken(cols[None], cut.tile, block)
     threads.run(lower, len(cut.channels), cols.size * 2e-10, blas=False)
     threads.run(task, len(cut.filters), plan.seconds, blas=plan.large_products)
 
@@ -165,7 +168,7 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
 def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share, ...]) -> None:
     """Add to dx what comes back through some tiles of dy."""
     g = plan.geometry
-    block = unpacked(weights_of(g), dx.itemsize)
+    block = block_length(plan)
 
     def task(index: int) -> None:
         share = shares[index]
@@ -174,12 +177,8 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
             dx[share.tiles[0].images, share.channels] = 0
         for tile in share.tiles:
             cols = threads.scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
-            out = cols.reshape(len(part), -1, tile.positions)
-            if apart(tile, block):
-                dy_tile = as_it_is(dy, filters_of(share.channels, g), tile, len(part))
-                out = by_image(out, tile)
-            else:
-                dy_tile = take(dy, filters_of(share.channels, g), tile, len(part))
+            dy_tile = take(dy, filters_of(share.channels, g), tile, len(part), block)
+            out = as_taken(cols.reshape(len(part), -1, tile.positions), tile, block)
             product(part, dy_tile, out)
             plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
@@ -189,11 +188,11 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
-    g = plan.geometry
+    g, block = plan.geometry, sum_block_length(plan)
     flat = dy.reshape(g.batch, g.filters, g.positions)
 
     def columns(share: Share, tile: Tile) -> Array:
-        return _columns(plan, g, x, share.channels, tile)
+        return as_taken(_columns(plan, g, x, share.channels, tile), tile, block)
 
     sum_products(plan, columns, flat, dw)
 
@@ -213,7 +212,7 @@ def _columns_shape(channels: slice, tile: Tile, g: Geometry) -> tuple[int, int]:
 def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     g = plan.geometry
-    block = unpacked(weights_of(g), plan.dtype.itemsize)
+    block = block_length(plan)
     if plan.pass_ == "forward":
         return _outline_forward(plan, g, 0)
     if plan.pass_ == "input_grad" and _flips(g):
@@ -237,6 +236,7 @@ def outline(plan: "Plan") -> Outline:
 
 
 def _outline_forward(plan: "Plan", g: Geometry, shared: int) -> Outline:
+    block = block_length(plan)
     method = "im2col by tiles, and matrix products"
     if isinstance(plan.tiles, ByFilter):
         cut: ByFilter = plan.tiles
@@ -244,12 +244,9 @@ def _outline_forward(plan: "Plan", g: Geometry, shared: int) -> Outline:
         filters = max(map(length, cut.filters))
         words = f"1 tile of {counted(cut.tile.positions, 'position')}, "
         words += made_of(len(cut.filters), "block", filters, "filter")
-        own = beside_items(
-            filters, cut.tile, unpacked(filters * g.channels * g.taps, plan.dtype.itemsize)
-        )
+        own = beside_items(filters, cut.tile, block)
         return _outline(plan, method, words, len(cut.filters), shared, own)
     tiles: tuple[Tile, ...] = plan.tiles
-    block = unpacked(weights_of(g), plan.dtype.itemsize)
     own = max(math.prod(_columns_shape(slice(0, g.channels), tile, g)) for tile in tiles)
     own += max(beside_items(g.filters, tile, block) for tile in tiles)
     words = made_of(len(tiles), "tile", max(tile.positions for tile in tiles), "position")

@@ -17,11 +17,12 @@ from cyconv.algorithms.products import (
     COLS,
     as_matrices,
     beside_items,
+    block_length,
     multiply,
     outline_sum,
+    sum_block_length,
     sum_products,
     take,
-    unpacked,
 )
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
@@ -72,7 +73,7 @@ def input_grad(plan: Plan, dy: Array, w: Array, dx: Array) -> None:
 
 
 def _multiply_all(plan: Plan, w: Array, x: Array, b: Array | None, y: Array) -> None:
-    g = plan.geometry
+    g, block = plan.geometry, block_length(plan)
     x = x.reshape(g.batch, -1, g.positions)
     y = y.reshape(g.batch, -1, g.positions)
 
@@ -80,19 +81,20 @@ def _multiply_all(plan: Plan, w: Array, x: Array, b: Array | None, y: Array) -> 
         tile, part = plan.tiles[index]
         rows = w if len(w) > 1 else w[:, part]
         bias = None if b is None else b[part]
-        multiply(rows, take(x, slice(None), tile, g.groups), bias, y[:, part], tile)
+        cols = take(x, slice(None), tile, g.groups, block)
+        multiply(rows, cols, bias, y[:, part], tile, block)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
 
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, 1, 1, 1) from dy (N, F, d, h, w) and x (N, C, d, h, w)."""
-    g = plan.geometry
+    g, block = plan.geometry, sum_block_length(plan)
     x = x.reshape(g.batch, -1, g.positions)
 
     def columns(share: Share, tile: Tile) -> Array:
         groups = 1 if g.groups == 1 else length(share.channels) // g.group_channels
-        return take(x, share.channels, tile, groups, COLS)
+        return take(x, share.channels, tile, groups, block, COLS)
 
     sum_products(plan, columns, dy.reshape(g.batch, -1, g.positions), dw)
 
@@ -104,20 +106,16 @@ def outline(plan: Plan) -> Outline:
     if plan.pass_ == "weight_grad":
 
         def columns(share: Share, tile: Tile) -> int:
-            return beside_items(length(share.channels), tile)
+            return beside_items(length(share.channels), tile, sum_block_length(plan))
 
         words, tasks, shared, own = outline_sum(plan, columns)
         method = "matrix products of the arrays as they are, summed"
     else:
         read = g.channels if plan.pass_ == "forward" else g.filters
-
-        def block_for(part: slice) -> int:
-            weights = length(part) // g.groups * (read // g.groups)
-            return unpacked(weights, plan.dtype.itemsize)
-
+        block = block_length(plan)
         tasks = len(plan.tiles)
-        own = max(beside_items(read, tile) for tile, _ in plan.tiles)
-        own += max(beside_items(length(part), tile, block_for(part)) for tile, part in plan.tiles)
+        own = max(beside_items(read, tile, block) for tile, _ in plan.tiles)
+        own += max(beside_items(length(part), tile, block) for tile, part in plan.tiles)
         longest = max(tile.positions for tile, _ in plan.tiles)
         words = made_of(tasks, "tile", longest, "position")
         words += f", up to {max(length(part) for _, part in plan.tiles):,} rows each"

@@ -74,18 +74,18 @@ def beside_shape(channels: int, tile: Tile) -> tuple[int, int, int]:
     return channels, number, tile.positions // number
 
 
-def beside_items(channels: int, tile: Tile, block: int = 0) -> int:
+def beside_items(channels: int, tile: Tile, block: int) -> int:
     """What that takes; nothing where images are used where they are."""
     return 0 if tile.single or apart(tile, block) else math.prod(beside_shape(channels, tile))
 
 
-def weights_of(g: Geometry) -> int:
-    """How many weights a group has."""
-    return g.group_filters * g.group_channels * g.taps
+def block_length(plan: Plan) -> int:
+    """How many positions at a time the weights of a group should meet; 0 for all at once."""
+    return unpacked(plan.geometry.group_weights, plan.dtype.itemsize)
 
 
 def unpacked(weights: int, itemsize: int) -> int:
-    """How many positions at a time so many weights of a group should meet; 0 for all at once."""
+    """The same for so many weights."""
     if weights > (UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS):
         return 0
     return UNPACKED // weights // 16 * 16
@@ -110,28 +110,31 @@ def _in_blocks(matrices: Array, block: int, end: int) -> Array:
     return stack.swapaxes(-2, -3)
 
 
-def by_image(merged: Array, tile: Tile) -> Array:
-    """Columns of several images (groups, rows, positions) as (images, groups, rows, positions)."""
-    groups, rows, _ = merged.shape
-    return merged.reshape(groups, rows, tile.last - tile.first, -1).transpose(2, 0, 1, 3)
-
-
 def apart(tile: Tile, block: int) -> bool:
     """Whether the products of a tile's images are made apart, straight from and to where they are:
     what is done in blocks of positions anyway need not lie beside each other."""
     return not tile.single and block > 0 and length(tile.span) >= SHORTEST
 
 
-def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> None:
-    """Write the tile of y = w @ cols + b, where y is (N, F, positions).
+def as_taken(cols: Array, tile: Tile, block: int) -> Array:
+    """The columns of a tile, (groups, rows, positions), as `take` gives what they are multiplied
+    with: where images are apart, (images, groups, rows, positions)."""
+    if not apart(tile, block):
+        return cols
+    groups, rows, _ = cols.shape
+    return cols.reshape(groups, rows, tile.last - tile.first, -1).transpose(2, 0, 1, 3)
+
+
+def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile, block: int) -> None:
+    """Write the tile of y = w @ cols + b, where y is (N, F, positions) and cols are as taken.
 
     One image is written straight into y, and so are several that are multiplied apart; else several
     are one product, copied to their places.
     """
-    groups, filters, rows = w.shape
-    if tile.single or apart(tile, unpacked(filters * rows, w.itemsize)):
-        out = as_it_is(y, slice(None), tile, groups)
-        product(w, cols if tile.single else by_image(cols, tile), out)
+    groups, filters, _ = w.shape
+    if tile.single or apart(tile, block):
+        out = _as_it_is(y, slice(None), tile, groups)
+        product(w, cols, out)
         if b is not None:
             out += b.reshape(groups, filters, 1)
         return
@@ -144,7 +147,7 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile) -> No
         np.add(images, b.reshape(-1, 1), out=y[tile.images])
 
 
-def as_it_is(y: Array, channels: slice, tile: Tile, groups: int) -> Array:
+def _as_it_is(y: Array, channels: slice, tile: Tile, groups: int) -> Array:
     """The tile of some channels of y (N, C, positions) as a view: (groups, channels/groups,
     positions), with an axis of the images before that where they are several."""
     if tile.single:
@@ -152,10 +155,13 @@ def as_it_is(y: Array, channels: slice, tile: Tile, groups: int) -> Array:
     return y[tile.images, channels].reshape(tile.last - tile.first, groups, -1, y.shape[2])
 
 
-def take(y: Array, channels: slice, tile: Tile, groups: int, slot: int = IMAGES) -> Array:
-    """The tile of some channels of y (N, C, positions) as (groups, channels/groups, positions)."""
-    if tile.single:
-        return as_it_is(y, channels, tile, groups)
+def take(
+    y: Array, channels: slice, tile: Tile, groups: int, block: int, slot: int = IMAGES
+) -> Array:
+    """The tile of some channels of y (N, C, positions) as (groups, channels/groups, positions), or
+    where images are apart, with an axis of them before that."""
+    if tile.single or apart(tile, block):
+        return _as_it_is(y, channels, tile, groups)
     part = y[tile.images, channels].swapaxes(0, 1)
     images = threads.scratch(slot, beside_shape(len(part), tile), y.dtype)
     images[:] = part
@@ -171,62 +177,60 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
     g = plan.geometry
     parts: Sequence[Sequence[Share]] = plan.tiles
     shape = (g.groups, g.group_filters, g.group_channels * g.taps)
-    few = weights_of(g) <= FEW_WEIGHTS
-    block = unpacked(weights_of(g), dw.itemsize)
+    block = sum_block_length(plan)
     turned = shape[2] > shape[1] < LONG_SIDE
     sums = np.empty((len(parts), shape[0], *(shape[:0:-1] if turned else shape[1:])), dw.dtype)
     # The accumulators by filter, whichever way they lie.
     by_filter = sums.swapaxes(2, 3) if turned else sums
     shares = [(block_of(by_filter[i], s.channels, g), s) for i, p in enumerate(parts) for s in p]
 
-    def task_in_blocks(index: int) -> None:
-        total, share = shares[index]
-        for tile in share.tiles:
-            filters, cols = filters_of(share.channels, g), columns(share, tile)
-            if apart(tile, block):
-                part = _sum_blocks(as_it_is(dy, filters, tile, len(total)), by_image(cols, tile))
-                part = part.sum(axis=0)
-            else:
-                part = _sum_blocks(take(dy, filters, tile, len(total)), cols)
-            if tile is share.tiles[0]:
-                total[...] = part
-            else:
-                total += part
-
     def task(index: int) -> None:
         total, share = shares[index]
         for tile in share.tiles:
-            dy_tile = take(dy, filters_of(share.channels, g), tile, len(total))
-            left, right = dy_tile, columns(share, tile).swapaxes(1, 2)
-            out = total
+            left = take(dy, filters_of(share.channels, g), tile, len(total), block)
+            right, out = columns(share, tile), total
             if turned:
-                left, right, out = (a.swapaxes(1, 2) for a in (right, left, total))
-            if tile is share.tiles[0]:
-                np.matmul(left, right, out=out)
-            else:
-                out += np.matmul(left, right, out=threads.scratch(PRODUCT, out.shape, out.dtype))
+                left, right, out = right, left, total.swapaxes(1, 2)
+            _add_product(left, right, out, block, first=tile is share.tiles[0])
 
-    threads.run(
-        task_in_blocks if few else task, len(shares), plan.seconds, blas=plan.large_products
-    )
+    threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
     dw.reshape(shape)[...] = by_filter[0]
 
 
-def _sum_blocks(dy: Array, cols: Array) -> Array:
-    """dy @ cols.T, for stacks of matrices, as a sum over blocks of positions."""
-    block = unpacked(dy.shape[-2] * cols.shape[-2], dy.itemsize)
-    positions = cols.shape[-1]
-    end = positions // block * block
-    total: Array = np.matmul(dy[..., end:], cols[..., end:].swapaxes(-2, -1))
+def sum_block_length(plan: Plan) -> int:
+    """As `block_length`, for a sum over positions."""
+    return block_length(plan) if plan.geometry.group_weights <= FEW_WEIGHTS else 0
+
+
+def _add_product(left: Array, right: Array, out: Array, block: int, *, first: bool) -> None:
+    """Add left @ right.T, for stacks of matrices, to `out`, or write it there."""
+    if block:
+        part = _sum_blocks(left, right, block)
+    elif first:
+        np.matmul(left, right.swapaxes(1, 2), out=out)
+        return
+    else:
+        memory = threads.scratch(PRODUCT, out.shape, out.dtype)
+        part = np.matmul(left, right.swapaxes(1, 2), out=memory)
+    if first:
+        out[...] = part
+    else:
+        out += part
+
+
+def _sum_blocks(left: Array, right: Array, block: int) -> Array:
+    """left @ right.T as a sum over blocks of positions and, where images are apart, over these."""
+    end = left.shape[-1] // block * block
+    total: Array = np.matmul(left[..., end:], right[..., end:].swapaxes(-2, -1))
     if end:
-        left, right = (_in_blocks(a, block, end) for a in (dy, cols))
-        parts = threads.scratch(PRODUCT, (*left.shape[:-1], right.shape[-2]), dy.dtype)
+        left, right = (_in_blocks(a, block, end) for a in (left, right))
+        parts = threads.scratch(PRODUCT, (*left.shape[:-1], right.shape[-2]), left.dtype)
         np.matmul(left, right.swapaxes(-2, -1), out=parts)
         total += parts.sum(axis=-3)
-    return total
+    return total if total.ndim == 3 else total.sum(axis=0)
 
 
 def _met_by(channels: slice, g: Geometry) -> int:
@@ -248,17 +252,16 @@ def outline_sum(plan: Plan, columns: Callable[[Share, Tile], int]) -> tuple[str,
     shares = [share for part in plan.tiles for share in part]
     tiles = max(len(share.tiles) for share in shares)
     channels = max(length(share.channels) for share in shares)
-    few = weights_of(g) <= FEW_WEIGHTS
-    block = unpacked(weights_of(g), plan.dtype.itemsize) if few else 0
+    block = sum_block_length(plan)
     copies = max(
         columns(share, tile)
         + beside_items(length(filters_of(share.channels, g)), tile, block)
-        + (_blocks_of(tile, block) * _met_by(share.channels, g) if few else 0)
+        + (_blocks_of(tile, block) * _met_by(share.channels, g) if block else 0)
         for share in shares
         for tile in share.tiles
     )
     # A tile after the first is multiplied into memory of its own, and then added.
-    product = max((not few and len(s.tiles) > 1) * _met_by(s.channels, g) for s in shares)
+    product = max((not block and len(s.tiles) > 1) * _met_by(s.channels, g) for s in shares)
     longest = max(tile.positions for share in shares for tile in share.tiles)
     words = (
         f"{made_of(len(shares), 'share', tiles, 'tile')} (of up to {counted(longest, 'position')} "
