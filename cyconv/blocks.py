@@ -11,7 +11,6 @@ images, which go through scratch memory.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
+from cyconv.record import Record
 from cyconv.tiling import blocks, length
 from cyconv.types import Array, DType
 
@@ -31,7 +31,7 @@ BLOCK_BYTES = 32 << 20
 X, Y = 16, 17
 
 
-class Side(NamedTuple):
+class Side(Record):
     """How the images on one side of a convolution are brought into (n, C, d, h, w), and back."""
 
     slot: int
@@ -87,7 +87,7 @@ class Side(NamedTuple):
         return layout.channels_first(images) if self.last else images
 
 
-class Blocks(NamedTuple):
+class Blocks(Record):
     """A pass over blocks of images; `plans` has that of each block."""
 
     parts: tuple[slice, ...]
@@ -181,6 +181,15 @@ def make_blocks(
         plan(padded._replace(batch=length(part)), dtype, pass_, algorithm) for part in parts
     )
     takes_last = border is None and all(made.takes_last for made in plans)
-    x = Side(X, padded.x_shape[1:], border, last, takes_last, dtype)
-    y = Side(Y, padded.y_shape[1:], None, last, takes_last, dtype)
-    return Blocks(parts, plans, x, y)
+
+    def side(slot: int, image: tuple[int, ...], border: Border | None) -> Side:
+        return Side(
+            slot=slot, image=image, border=border, last=last, takes_last=takes_last, dtype=dtype
+        )
+
+    return Blocks(
+        parts=parts,
+        plans=plans,
+        x=side(X, padded.x_shape[1:], border),
+        y=side(Y, padded.y_shape[1:], None),
+    )

@@ -251,7 +251,16 @@ def _outline(made: Prepared) -> Outline:
     """That of what `Prepared.run` runs; of several blocks of images, the one that takes most."""
     plan, detour = made.plan, made.detour
     if plan.geometry.batch == 0:
-        return Outline("none", "none", "there are no images", "none", 0, 1, 0, 0)
+        return Outline(
+            name="none",
+            module="none",
+            method="there are no images",
+            tiles="none",
+            tasks=0,
+            threads=1,
+            shared=0,
+            own=0,
+        )
     if isinstance(detour, Rows):
         return detour.outline()
     if isinstance(detour, Blocks):

@@ -5,12 +5,13 @@ memory with.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from cyconv.record import Record
 
 Shape = tuple[int, ...]
 
 
-class Outline(NamedTuple):
+class Outline(Record):
     """What a pass goes through: `tasks`, handed out to `threads`, and in words what they are.
 
     `name` is what the `algorithm` option calls it, `module` where its code is, `method` what it

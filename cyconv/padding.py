@@ -12,18 +12,18 @@ is that of the image.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from cyconv.geometry import Geometry, as_triple
 from cyconv.integers import Pads, check_countable
+from cyconv.record import Record
 from cyconv.types import Array
 
 PADDING_MODES = ("zeros", "reflect", "symmetric", "replicate", "circular")
 
 
-class Border(NamedTuple):
+class Border(Record):
     """The pads of three spatial axes, of any mode but zeros."""
 
     mode: str
@@ -41,7 +41,7 @@ class Border(NamedTuple):
         Examples
         --------
         >>> padded = np.array([[[[[0, 0, 1, 2, 3, 0]]]]])
-        >>> Border("reflect", ((0, 0), (0, 0), (2, 1))).fill(padded)
+        >>> Border(mode="reflect", pads=((0, 0), (0, 0), (2, 1))).fill(padded)
         >>> padded[0, 0, 0, 0]
         array([3, 2, 1, 2, 3, 2])
         """
@@ -54,7 +54,7 @@ class Border(NamedTuple):
         Examples
         --------
         >>> padded = np.array([[[[[1, 10, 0, 0, 0, 100]]]]])
-        >>> Border("reflect", ((0, 0), (0, 0), (2, 1))).fold(padded)
+        >>> Border(mode="reflect", pads=((0, 0), (0, 0), (2, 1))).fold(padded)
         >>> padded[0, 0, 0, 0, 2:5]
         array([  0, 110,   1])
         """
@@ -106,7 +106,7 @@ def border_of(mode: str, pads: Pads, g: Geometry, name: str) -> Border | None:
             )
     lows = as_triple([low for low, _ in pads], 0)
     highs = as_triple([high for _, high in pads], 0)
-    border = Border(mode, tuple(zip(lows, highs, strict=True)))
+    border = Border(mode=mode, pads=tuple(zip(lows, highs, strict=True)))
     check_countable(f"{name} with its padding", within(g, border).x_shape)
     return border
 

@@ -6,11 +6,12 @@ The choice is data: a table of (algorithm, condition); the first whose condition
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyconv import kernels, threads
 from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
 from cyconv.geometry import Geometry
+from cyconv.record import Record
 from cyconv.types import Array, DType
 
 Condition = Callable[[Geometry, str, int], bool]
@@ -49,7 +50,7 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
 MULTIPLY_ADDS = 2e10
 
 
-class Plan(NamedTuple):
+class Plan(Record):
     """How one pass ("forward", "input_grad", "weight_grad") of a convolution is computed."""
 
     geometry: Geometry

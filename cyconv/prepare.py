@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from cyconv.integers import choice
 from cyconv.layout import channels_first
 from cyconv.padding import PADDING_MODES, Border, border_of
 from cyconv.plan import Plan, check_algorithm, plan
+from cyconv.record import Record
 from cyconv.rows import Rows
 from cyconv.types import Array, DType
 
@@ -33,7 +34,7 @@ Shape = tuple[int, ...]
 Shapes = tuple[Shape, Shape, Shape | None]
 
 
-class Prepared(NamedTuple):
+class Prepared(Record):
     """A plan, with what is needed to read the caller's arrays and to return one of theirs."""
 
     plan: Plan
@@ -208,7 +209,7 @@ def _plan(
     inner = computed_in(dtype)
     if g.batch and last and inner == dtype and border is None and rows.serves(g, algorithm):
         made = plan(g, dtype, core, algorithm)
-        return made, Rows(made)
+        return made, Rows(plan=made)
     made = plan(g, inner, core, algorithm)
     if last and made.takes_last and inner == dtype and border is None:
         return made, None

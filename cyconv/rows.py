@@ -8,7 +8,6 @@ With positions in the rows, x is (N * positions, C) and y (N * positions, F): no
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
 from cyconv.plan import Plan
+from cyconv.record import Record
 from cyconv.tiling import length, pieces, wanted_pieces
 from cyconv.types import Array
 
@@ -30,7 +30,7 @@ def serves(g: Geometry, algorithm: str) -> bool:
     return pointwise.serves(g) and g.groups == 1 and algorithm in ("auto", "gemm")
 
 
-class Rows(NamedTuple):
+class Rows(Record):
     """A pass of a convolution, as one product of matrices cut into pieces."""
 
     plan: Plan
@@ -118,4 +118,13 @@ class Rows(NamedTuple):
         words = made_of(len(parts), "piece", max(map(length, parts)), "row" if by_row else "column")
         number = threads.members(len(parts), self.plan.seconds, blas=self.plan.large_products)
         method = "a matrix product of the arrays as they are, channels last"
-        return Outline("gemm", "rows", method, words, len(parts), number, shared, own)
+        return Outline(
+            name="gemm",
+            module="rows",
+            method=method,
+            tiles=words,
+            tasks=len(parts),
+            threads=number,
+            shared=shared,
+            own=own,
+        )

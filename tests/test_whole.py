@@ -12,7 +12,7 @@ import cyconv
 from cyconv import kernels
 from cyconv.algorithms import direct
 from cyconv.geometry import geometry
-from cyconv.plan import plan
+from cyconv.plan import Plan, plan
 
 CASES = {
     "tiny": Case((1, 1, 10, 10), (1, 1, 3, 3), padding=1),
@@ -59,7 +59,7 @@ class Work:
         self.g = g = described(case)
         made = plan(g, np.dtype(dtype), pass_, "direct")
         tiles = direct.tiles(g, made.dtype.itemsize, pass_)
-        self.plan = made._replace(algorithm=direct, tiles=tiles)
+        self.plan = Plan(**{**vars(made), "algorithm": direct, "tiles": tiles})
         self.whole = direct.whole(g, made.dtype.itemsize, pass_)
         x, w, b, dy = case.arrays(dtype)
         x, w, dy = x.reshape(g.x_shape), w.reshape(g.w_shape), dy.reshape(g.y_shape)

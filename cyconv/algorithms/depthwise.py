@@ -15,7 +15,7 @@ Work is cut into images, groups and, where those are few, boxes of the output.
 import itertools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from cyconv import threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
+from cyconv.record import Record
 from cyconv.tiling import PIECES, length, pieces
 from cyconv.types import Array, Integers
 
@@ -39,17 +40,17 @@ PER_MULTIPLY_ADD = 4e-11
 PER_CELL = 1.5e-10
 
 
-class Piece(NamedTuple):
+class Piece(Record):
     """A convolution that is part of the whole: which cells of the result it fills (those of dx, for
     the input gradient), its axes, and which phase of the kernel is its own. There may be two, for
     the even and the odd columns of the cells."""
 
     out: Box
     axes: tuple[Integers, ...]
-    phases: tuple[int, ...] = (0,)
+    phases: tuple[int, ...]
 
 
-class Task(NamedTuple):
+class Task(Record):
     """Pieces, of some images and groups; `part` is the accumulator of a sum that they belong to."""
 
     images: slice
@@ -59,7 +60,7 @@ class Task(NamedTuple):
     part: int
 
 
-class Work(NamedTuple):
+class Work(Record):
     """The tasks of a pass, an estimate of their seconds on one thread, the taps of each phase of
     the kernel, and whether there are cells of dx that no tap reaches."""
 
@@ -107,7 +108,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     boxes = [box for whole in wholes for box in _boxes(whole, channels, itemsize, number)]
     batches = [tuple(boxes)] if together and pass_ == "input_grad" else [(box,) for box in boxes]
     tasks = [
-        Task(n, c, f, batch, i * len(batches) + j)
+        Task(images=n, channels=c, filters=f, pieces=batch, part=i * len(batches) + j)
         for i, n in enumerate(images)
         for j, batch in enumerate(batches)
         for c, f in groups
@@ -138,7 +139,7 @@ def _images_and_groups(
 
 
 def _singles(phases: list[Phase]) -> list[Piece]:
-    return [Piece(phase.out, (phase.axes,), (i,)) for i, phase in enumerate(phases)]
+    return [Piece(out=phase.out, axes=(phase.axes,), phases=(i,)) for i, phase in enumerate(phases)]
 
 
 def _pairs(phases: list[Phase], g: Geometry) -> list[Piece]:
@@ -151,7 +152,7 @@ def _pairs(phases: list[Phase], g: Geometry) -> list[Piece]:
     for i in range(0, len(phases), 2):
         even, odd = phases[i], phases[i + 1]
         out = (even.out[0], even.out[1], slice(0, g.size[2]))
-        pairs.append(Piece(out, (even.axes, odd.axes), (i, i + 1)))
+        pairs.append(Piece(out=out, axes=(even.axes, odd.axes), phases=(i, i + 1)))
     return pairs
 
 
@@ -178,7 +179,7 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
             o = out[axis]
             step = o.step or 1
             out[axis] = slice(o.start + b.start * step, o.start + (b.stop - 1) * step + 1, step)
-        yield Piece((out[0], out[1], out[2]), tuple(parts), whole.phases)
+        yield Piece(out=(out[0], out[1], out[2]), axes=tuple(parts), phases=whole.phases)
 
 
 def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:

@@ -18,7 +18,7 @@ take tasks from a common counter, without the interpreter from the first to the 
 import itertools
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from cyconv import kernels, threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
+from cyconv.record import Record
 from cyconv.tiling import boxes, length, pieces, wanted_pieces
 from cyconv.types import Array, Integers
 
@@ -52,7 +53,7 @@ SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
 
 
-class Part(NamedTuple):
+class Part(Record):
     """A convolution into some cells of the result: `out`, or None for all of them. The kernel's
     arguments: axes, where weights are found, tasks, and items of memory, also with channels
     last."""
@@ -65,14 +66,14 @@ class Part(NamedTuple):
     memory_last: int
 
 
-class Work(NamedTuple):
+class Work(Record):
     """The parts of a pass, and whether there are cells of the result in none of them."""
 
     parts: tuple[Part, ...]
     gaps: bool
 
 
-class Sum(NamedTuple):
+class Sum(Record):
     """The weight gradient: axes, tasks, shares of them and blocks of rows of the sum, as the kernel
     takes them, the shape of the accumulators, and items of memory."""
 
@@ -117,7 +118,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
         _part(turned, phase, (filters, channels, group), itemsize, len(phases) == 1 and not gaps)
         for phase in phases
     ]
-    return Work(tuple(parts), gaps)
+    return Work(parts=tuple(parts), gaps=gaps)
 
 
 def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whole: bool) -> Part:

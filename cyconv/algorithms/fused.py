@@ -15,13 +15,14 @@ the planes that it reads, one for each tap of the kernel along the depth. So a 3
 """
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cyconv import threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
+from cyconv.record import Record
 from cyconv.tiling import PIECES, blocks, length, pieces
 from cyconv.types import Array, DType, Integers
 
@@ -64,7 +65,7 @@ def pays(g: Geometry, pass_: str, total: int) -> bool:
     return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
-class Blocks(NamedTuple):
+class Blocks(Record):
     """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
 
     few: bool
@@ -187,7 +188,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
     threads.drain(work, count, plan.seconds)
 
 
-class Sums(NamedTuple):
+class Sums(Record):
     """The weight gradient: chunks of blocks of tiles, parts of the first, and blocks of channels
     and filters, as rows of (start, stop); tiles and filters in whole vectors."""
 

@@ -12,7 +12,7 @@ in the backward pass: that is cheaper than keeping them.
 """
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cyconv import threads
 from cyconv.algorithms.products import (
@@ -32,6 +32,7 @@ from cyconv.algorithms.products import (
 )
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
+from cyconv.record import Record
 from cyconv.tiling import (
     PIECES,
     Share,
@@ -70,7 +71,7 @@ def serves(g: Geometry) -> bool:
     return True
 
 
-class ByFilter(NamedTuple):
+class ByFilter(Record):
     """One tile of everything, lowered by blocks of channels and multiplied by blocks of filters."""
 
     tile: Tile
@@ -87,7 +88,9 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
             (tile,) = cut(g, g.batch * g.positions, 1)
             number = min(wanted_pieces(g), -(-g.filters // BLOCK_FILTERS))
             return ByFilter(
-                tile, tuple(channel_blocks(g, PIECES)), tuple(pieces(g.filters, number))
+                tile=tile,
+                channels=tuple(channel_blocks(g, PIECES)),
+                filters=tuple(pieces(g.filters, number)),
             )
         return cut(g, cells // rows, wanted_pieces(g))
     if pass_ == "input_grad":
@@ -255,4 +258,13 @@ def _outline_forward(plan: "Plan", g: Geometry, shared: int) -> Outline:
 
 def _outline(plan: "Plan", method: str, tiles: str, tasks: int, shared: int, own: int) -> Outline:
     number = threads.members(tasks, plan.seconds, blas=plan.large_products)
-    return Outline("gemm", "lowering", method, tiles, tasks, number, shared, own)
+    return Outline(
+        name="gemm",
+        module="lowering",
+        method=method,
+        tiles=tiles,
+        tasks=tasks,
+        threads=number,
+        shared=shared,
+        own=own,
+    )

@@ -7,17 +7,17 @@ same taps.
 
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from cyconv.geometry import Geometry
+from cyconv.record import Record
 from cyconv.types import Integers
 
 Box = tuple[slice, slice, slice]
 
 
-class Phase(NamedTuple):
+class Phase(Record):
     """A convolution by some taps of the kernel; `out` are the cells of the result that it fills."""
 
     axes: Integers
@@ -30,7 +30,7 @@ def phases_of(g: Geometry, pass_: str) -> tuple[list[Phase], bool]:
     if pass_ == "input_grad":
         return _of_input_grad(g)
     d, h, w = (slice(0, size) for size in g.output)
-    return [Phase(g.axes(), (d, h, w), (slice(None),) * 3)], False
+    return [Phase(axes=g.axes(), out=(d, h, w), taps=(slice(None),) * 3)], False
 
 
 def _of_input_grad(g: Geometry) -> tuple[list[Phase], bool]:
@@ -63,5 +63,6 @@ def _of_input_grad(g: Geometry) -> tuple[list[Phase], bool]:
         by_axis.append(rows)
     phases = []
     for (ad, od, td), (ah, oh, th), (aw, ow, tw) in itertools.product(*by_axis):
-        phases.append(Phase(np.array([ad, ah, aw], np.intp), (od, oh, ow), (td, th, tw)))
+        axes = np.array([ad, ah, aw], np.intp)
+        phases.append(Phase(axes=axes, out=(od, oh, ow), taps=(td, th, tw)))
     return phases, gaps

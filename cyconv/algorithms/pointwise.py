@@ -121,4 +121,13 @@ def outline(plan: Plan) -> Outline:
         words += f", up to {max(length(part) for _, part in plan.tiles):,} rows each"
         method = "a matrix product of the arrays as they are"
     number = threads.members(tasks, plan.seconds, blas=plan.large_products)
-    return Outline("gemm", "pointwise", method, words, tasks, number, shared, own)
+    return Outline(
+        name="gemm",
+        module="pointwise",
+        method=method,
+        tiles=words,
+        tasks=tasks,
+        threads=number,
+        shared=shared,
+        own=own,
+    )

@@ -18,7 +18,7 @@ fixed filters, V is kept (`prepare`).
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from cyconv import kernels, threads
 from cyconv.algorithms import fused
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
+from cyconv.record import Record
 from cyconv.tiling import PIECES, blocks, length, pieces
 from cyconv.types import Array, Integers
 
@@ -103,7 +104,7 @@ def count_tiles(g: Geometry) -> int:
     return g.batch * g.output[0] * -(-g.output[1] // 4) * -(-g.output[2] // 4)
 
 
-class Blocks(NamedTuple):
+class Blocks(Record):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool
