@@ -93,6 +93,11 @@ typedef __m256i mask_float;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f32
 typedef float32x4_t vector_float;
+#else
+#define ALL(value) {value, value, value, value}
+#define EVEN(a, b) {a[0], a[2], b[1], b[3]}
+#define ZIP_LOW(a, b) {a[0], b[0], a[1], b[1]}
+#define ZIP_HIGH(a, b) {a[2], b[2], a[3], b[3]}
 #endif
 #include "simd.h"
 #undef REAL
@@ -103,6 +108,7 @@ typedef float32x4_t vector_float;
 #undef HALVES
 #undef SOME
 #undef EVEN
+#undef ALL
 
 #define REAL double
 #define NAME(function) function##_double
@@ -125,6 +131,11 @@ typedef __m256i mask_double;
 #elif defined(CYCONV_NEON)
 #define INTRINSIC(operation) operation##_f64
 typedef float64x2_t vector_double;
+#else
+#define ALL(value) {value, value}
+#define EVEN(a, b) {a[0], b[1]}
+#define ZIP_LOW(a, b) {a[0], b[0]}
+#define ZIP_HIGH(a, b) {a[1], b[1]}
 #endif
 #include "simd.h"
 #undef REAL
@@ -135,6 +146,7 @@ typedef float64x2_t vector_double;
 #undef HALVES
 #undef SOME
 #undef EVEN
+#undef ALL
 
 #endif
 
@@ -226,15 +238,24 @@ ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
 #else
 
 #if defined(__GNUC__)
+/* Lanes are put together in one expression: GCC makes one instruction of it, and ten where they are
+   set one by one. */
 typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES)));
-#define LANE(v, i) (v)[i]
+ALWAYS_INLINE VECTOR NAME(spread)(REAL value) { return (VECTOR)ALL(value); }
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) { return sum + a * b; }
 ALWAYS_INLINE VECTOR NAME(multiply)(VECTOR a, VECTOR b) { return a * b; }
 ALWAYS_INLINE VECTOR NAME(add)(VECTOR a, VECTOR b) { return a + b; }
 ALWAYS_INLINE VECTOR NAME(subtract)(VECTOR a, VECTOR b) { return a - b; }
+ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) { return (VECTOR)ZIP_LOW(a, b); }
+ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) { return (VECTOR)ZIP_HIGH(a, b); }
+ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) { return (VECTOR)EVEN(a, b); }
 #else
 typedef struct { REAL lanes[VECTOR_BYTES / sizeof(REAL)]; } VECTOR;
-#define LANE(v, i) (v).lanes[i]
+ALWAYS_INLINE VECTOR NAME(spread)(REAL value) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++) v.lanes[i] = value;
+    return v;
+}
 ALWAYS_INLINE VECTOR NAME(multiply_add)(VECTOR sum, VECTOR a, VECTOR b) {
     for (ptrdiff_t i = 0; i < LANES; i++) sum.lanes[i] += a.lanes[i] * b.lanes[i];
     return sum;
@@ -251,6 +272,22 @@ ALWAYS_INLINE VECTOR NAME(subtract)(VECTOR a, VECTOR b) {
     for (ptrdiff_t i = 0; i < LANES; i++) a.lanes[i] -= b.lanes[i];
     return a;
 }
+ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++) v.lanes[i] = (i % 2 ? b : a).lanes[i / 2];
+    return v;
+}
+ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++) v.lanes[i] = (i % 2 ? b : a).lanes[(LANES + i) / 2];
+    return v;
+}
+ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
+    VECTOR v;
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        v.lanes[i] = 2 * i < LANES ? a.lanes[2 * i] : b.lanes[2 * i + 1 - LANES];
+    return v;
+}
 #endif
 ALWAYS_INLINE VECTOR NAME(load)(const REAL *cells) {
     VECTOR v;
@@ -258,29 +295,6 @@ ALWAYS_INLINE VECTOR NAME(load)(const REAL *cells) {
     return v;
 }
 ALWAYS_INLINE void NAME(store)(REAL *cells, VECTOR v) { memcpy(cells, &v, sizeof v); }
-ALWAYS_INLINE VECTOR NAME(spread)(REAL value) {
-    VECTOR v;
-    for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = value;
-    return v;
-}
-ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
-    VECTOR v;
-    for (ptrdiff_t i = 0; i < LANES; i++)
-        LANE(v, i) = 2 * i < LANES ? LANE(a, 2 * i) : LANE(b, 2 * i + 1 - LANES);
-    return v;
-}
-ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
-    VECTOR v;
-    for (ptrdiff_t i = 0; i < LANES; i++) LANE(v, i) = i % 2 ? LANE(b, i / 2) : LANE(a, i / 2);
-    return v;
-}
-ALWAYS_INLINE VECTOR NAME(zip_high)(VECTOR a, VECTOR b) {
-    VECTOR v;
-    for (ptrdiff_t i = 0; i < LANES; i++)
-        LANE(v, i) = i % 2 ? LANE(b, (LANES + i) / 2) : LANE(a, (LANES + i) / 2);
-    return v;
-}
-#undef LANE
 
 #endif
 
