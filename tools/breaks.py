@@ -84,13 +84,32 @@ BREAKS = [
         ("buffer.len != sizes[3 if i == number else i] * itemsize or ", ""),
         ("self.image_step = channels * volume", "self.image_step = volume"),
     ),
+    *breaks("kernels/simd.h", WINOGRAD, ("? rows - LANES : i", "? rows - LANES - 1 : i")),
     # The transforms of the plain road, and those of the fast one.
     *breaks(
         "kernels/winograd.pxi",
         WINOGRAD,
-        ("odd1 = third * a * (v[i + step] -", "odd1 = third * a * (v[i + step] +"),
-        ("line[4 * i + 5]", "line[4 * i + 4]"),
         ("min(count, size - first))", "min(count, size - first - 1))"),
+        ("zero(v + k * STEP + tiles, WIDE - tiles)", "zero(v + k * STEP + tiles, 0)"),
+        ("count = min(4 * run, g.W - 4 * tw)", "count = 4 * run"),
+        ("copy_lanes(&v[0], WIDE, lanes,", "copy_lanes(&v[0], WIDE, lanes - 1,"),
+    ),
+    *breaks(
+        "kernels/winograd.h",
+        WINOGRAD,
+        (
+            "ROOT_HALF, SUBTRACT(x[1], x[2]));\n    const VECTOR even2 = TIMES(1.0",
+            "ROOT_HALF, ADD(x[1], x[2]));\n    const VECTOR even2 = TIMES(1.0",
+        ),
+        ("(cells + 4 * j + 4, 2,", "(cells + 4 * j + 4, 1,"),
+    ),
+    *breaks(
+        "kernels/transforms.pxi",
+        WINOGRAD,
+        (
+            "weight_tile(taps + 8 * WIDE, -3 * WIDE, -WIDE,",
+            "weight_tile(taps + 8 * WIDE, -WIDE, -3 * WIDE,",
+        ),
     ),
     *breaks(
         "kernels/winograd.h",
@@ -105,7 +124,6 @@ BREAKS = [
         BLOCKS,
         ("min(count, g.W - w))", "min(count, g.W - w - 1))"),
         ("range(min(4, g.H - 4 * th))", "range(min(3, g.H - 4 * th))"),
-        ("&taps[8 * WIDE], -3 * WIDE, -WIDE", "&taps[8 * WIDE], -WIDE, -3 * WIDE"),
     ),
     *breaks(
         "kernels/winograd_grad.pxi",

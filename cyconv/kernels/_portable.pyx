@@ -1,6 +1,6 @@
 # cython: language_level=3
 """The kernels for any processor, compiled with plain optimisation; and those of the plain road, which
-gain nothing from vectors: all that multiplies there is BLAS."""
+multiplies by BLAS."""
 
 include "bodies.pxi"
 include "lowering.pxi"

@@ -6,6 +6,7 @@ ctypedef fused real:
 
 include "axes.pxi"
 include "grid.pxi"
+include "transforms.pxi"
 include "depthwise.pxi"
 include "half.pxi"
 include "waiting.pxi"

@@ -1,9 +1,5 @@
 # Winograd's tiles and filters in memory, and checks: what both of its roads share.
 
-cdef enum:
-    LANES = 16
-
-
 cdef struct Grid:
     # Where tiles stand in an array (images, c, D, H, W), in items: t = (n * TH + th) * TW + tw, for
     # the n-th plane of the output: of an image, or of a volume, whose planes are many.

@@ -449,19 +449,27 @@ static void NAME(transpose_some)(
 #endif
 }
 
-/* The same for any number of rows and columns. */
+/* The same for any number of rows and columns. Without masks the last tile reaches back to where the
+   one before has been, if there is one. */
 static void NAME(transpose)(
     const REAL *from, ptrdiff_t from_step, ptrdiff_t rows, ptrdiff_t columns, REAL *to,
     ptrdiff_t to_step) {
+#if defined(MASKS)
+    const int reach = 0;
+#else
+    const int reach = rows >= LANES && columns >= LANES;
+#endif
     for (ptrdiff_t i = 0; i < rows; i += LANES) {
+        const ptrdiff_t top = reach && i > rows - LANES ? rows - LANES : i;
+        const ptrdiff_t r = rows - top < LANES ? rows - top : LANES;
         for (ptrdiff_t j = 0; j < columns; j += LANES) {
-            const ptrdiff_t r = rows - i < LANES ? rows - i : LANES;
-            const ptrdiff_t c = columns - j < LANES ? columns - j : LANES;
+            const ptrdiff_t left = reach && j > columns - LANES ? columns - LANES : j;
+            const ptrdiff_t c = columns - left < LANES ? columns - left : LANES;
+            const REAL *tile = from + top * from_step + left;
             if (r == LANES && c == LANES)
-                NAME(transpose_tile)(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
+                NAME(transpose_tile)(tile, from_step, to + left * to_step + top, to_step);
             else
-                NAME(transpose_some)(
-                    from + i * from_step + j, from_step, r, c, to + j * to_step + i, to_step);
+                NAME(transpose_some)(tile, from_step, r, c, to + left * to_step + top, to_step);
         }
     }
 }

@@ -1,6 +1,6 @@
 /* Winograd's transforms, a tile of WIDE channels at a time: channel beside channel in the lanes of
    vectors, so that it does not matter how narrow an image is. What the matrices are, and why, is said
-   in winograd.pxi; here they are spelled out once more, on vectors.
+   in transforms.pxi; here they are spelled out once more, on vectors.
 
    The file includes itself once for float and once for double. */
 
@@ -129,6 +129,35 @@ DEFINE_TILE(output_tile, output_six, 6, 4)
 DEFINE_TILE(output_grad_tile, output_grad_four, 4, 6)
 DEFINE_TILE(weight_tile, weight_three, 3, 6)
 DEFINE_TILE(weight_grad_tile, weight_grad_six, 6, 3)
+
+/* Cell k of tiles that stand side by side, 4 apart, of `width` (4 or 6) cells each, from a row of an
+   image: v[k * step + i] = cells[4 * i + k]. Tiles are taken in fours, and with six cells each four
+   cells beyond the last are read. All is done in registers: to read from v what begins the next tile
+   would be to wait for what was just written. */
+#if VECTOR_BYTES == 16
+ALWAYS_INLINE void NAME(split_columns)(
+    const REAL *cells, const int some, REAL *v, ptrdiff_t step) {
+    VECTOR a[VECTOR_BYTES / sizeof(REAL)];
+    UNROLL
+    for (int lane = 0; lane < LANES; lane++) a[lane] = NAME(load)(cells + 4 * lane);
+    NAME(turn)(a);
+    UNROLL
+    for (int lane = 0; lane < some; lane++) NAME(store)(v + lane * step, a[lane]);
+}
+
+static void NAME(split_tiles)(
+    const REAL *cells, ptrdiff_t tiles, int width, REAL *v, ptrdiff_t step) {
+    for (ptrdiff_t i = 0; i < tiles; i += 4) {
+        UNROLL
+        for (ptrdiff_t j = i; j < i + 4; j += LANES) {
+            UNROLL
+            for (int k = 0; k < 4; k += LANES)
+                NAME(split_columns)(cells + 4 * j + k, LANES, v + k * step + j, step);
+            if (width == 6) NAME(split_columns)(cells + 4 * j + 4, 2, v + 4 * step + j, step);
+        }
+    }
+}
+#endif
 
 #undef LANES
 #undef VECTOR

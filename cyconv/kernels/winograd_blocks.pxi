@@ -13,41 +13,6 @@
 # In a volume each plane of the output has tiles, whose channels are those of all the planes that it
 # reads: for each of the taps along the depth, C in steps of WIDE, zero outside of the volume.
 
-cdef extern from "winograd.h" nogil:
-    enum:
-        WIDE
-    void input_tile_float(
-        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const float* bias)
-    void input_tile_double(
-        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const double* bias)
-    void output_tile_float(
-        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const float* bias)
-    void output_tile_double(
-        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const double* bias)
-    void output_grad_tile_float(
-        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const float* bias)
-    void output_grad_tile_double(
-        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const double* bias)
-    void weight_tile_float(
-        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const float* bias)
-    void weight_tile_double(
-        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const double* bias)
-    void weight_grad_tile_float(
-        const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const float* bias)
-    void weight_grad_tile_double(
-        const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row, Py_ssize_t to_column,
-        const double* bias)
-
-
 cdef enum:
     # Tiles side by side that are transposed together, and items of a row of them, transposed.
     RUN = 12
@@ -150,10 +115,7 @@ cdef void turn_input(
             )
             for i in range(run):
                 to = u + (t + i) * row_step + c
-                if real is float:
-                    input_tile_float(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
-                else:
-                    input_tile_double(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
+                input_tile(cells + 4 * i * column, row, column, to, plane_step)
             c += WIDE
         t += run
 
@@ -184,16 +146,9 @@ cdef void turn_output(
                 cells, row, column = to, g.row_step, g.column_step
             for i in range(run):
                 products = m + (t + i) * row_step + f
-                if real is float:
-                    output_tile_float(
-                        products, 6 * plane_step, plane_step, cells + 4 * i * column, row, column,
-                        &bias[0] if b != NULL else NULL,
-                    )
-                else:
-                    output_tile_double(
-                        products, 6 * plane_step, plane_step, cells + 4 * i * column, row, column,
-                        &bias[0] if b != NULL else NULL,
-                    )
+                output_tile(
+                    products, plane_step, cells + 4 * i * column, row, column, &bias[0] if b != NULL else NULL
+                )
             if cells == &lines[0]:
                 for i in range(min(4, g.H - 4 * th)):
                     if g.column_step == 1:
@@ -210,42 +165,21 @@ cdef void turn_output(
         f += WIDE
 
 
-cdef inline bint in_order(const Filters* steps, Py_ssize_t sign) noexcept nogil:
-    """Whether the nine taps of a channel follow each other, forwards or backwards."""
-    return steps.column_step == sign and steps.row_step == 3 * sign
-
-
 cdef void turn_weight(
     const real* w, const Filters* steps, Py_ssize_t filters, Py_ssize_t channels,
     real* v, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
     """v (36, channels, filters) = G w G^T, zero past the last filter."""
-    cdef Py_ssize_t f = 0, c, i, lane, some, row = 3 * WIDE, column = WIDE
-    cdef const real* tap
-    cdef const real* first
+    cdef Py_ssize_t f = 0, c
     cdef real[9 * WIDE] taps
-    first = &taps[0]
-    if in_order(steps, -1):
-        first, row, column = &taps[8 * WIDE], -3 * WIDE, -WIDE
     while f < filters:
-        some = min(filters - f, <Py_ssize_t>WIDE)
         zero(&taps[0], 9 * WIDE)
         for c in range(channels):
-            tap = w + f * steps.filter_step + c * steps.channel_step
-            if in_order(steps, 1):
-                transpose(tap, steps.filter_step, some, 9, &taps[0], WIDE)
-            elif in_order(steps, -1):
-                transpose(tap - 8, steps.filter_step, some, 9, &taps[0], WIDE)
-            else:
-                for i in range(9):
-                    for lane in range(some):
-                        taps[i * WIDE + lane] = tap[
-                            lane * steps.filter_step + i // 3 * steps.row_step + i % 3 * steps.column_step
-                        ]
-            if real is float:
-                weight_tile_float(first, row, column, v + c * row_step + f, 6 * plane_step, plane_step, NULL)
-            else:
-                weight_tile_double(first, row, column, v + c * row_step + f, 6 * plane_step, plane_step, NULL)
+            turn_taps(
+                w + f * steps.filter_step + c * steps.channel_step, steps, steps.filter_step,
+                min(filters - f, <Py_ssize_t>WIDE), &taps[0],
+            )
+            transform_taps(&taps[0], steps, v + c * row_step + f, plane_step)
         f += WIDE
 
 

@@ -26,10 +26,7 @@ cdef void turn_output_grad(
             )
             for i in range(run):
                 to = d + (t + i) * row_step + f
-                if real is float:
-                    output_grad_tile_float(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
-                else:
-                    output_grad_tile_double(cells + 4 * i * column, row, column, to, 6 * plane_step, plane_step, NULL)
+                output_grad_tile(cells + 4 * i * column, row, column, to, plane_step)
             t += run
         f += WIDE
 
@@ -39,30 +36,16 @@ cdef void turn_sums(
     real* dw, const Filters* steps
 ) noexcept nogil:
     """dw (filters, channels, 3, 3) = G^T sums G for sums (36, channels, columns)."""
-    cdef Py_ssize_t f, c, i, lane, some
-    cdef real* to
+    cdef Py_ssize_t f, c
     cdef real[9 * WIDE] taps
     for c in range(channels):
         f = 0
         while f < filters:
-            some = min(filters - f, <Py_ssize_t>WIDE)
-            if real is float:
-                weight_grad_tile_float(
-                    sums + c * columns + f, 6 * plane_step, plane_step, &taps[0], 3 * WIDE, WIDE, NULL
-                )
-            else:
-                weight_grad_tile_double(
-                    sums + c * columns + f, 6 * plane_step, plane_step, &taps[0], 3 * WIDE, WIDE, NULL
-                )
-            to = dw + f * steps.filter_step + c * steps.channel_step
-            if in_order(steps, 1):
-                transpose(&taps[0], WIDE, 9, some, to, steps.filter_step)
-            else:
-                for i in range(9):
-                    for lane in range(some):
-                        to[lane * steps.filter_step + i // 3 * steps.row_step + i % 3 * steps.column_step] = (
-                            taps[i * WIDE + lane]
-                        )
+            weight_grad_tile(sums + c * columns + f, plane_step, &taps[0])
+            turn_taps_back(
+                &taps[0], min(filters - f, <Py_ssize_t>WIDE), dw + f * steps.filter_step + c * steps.channel_step,
+                steps, steps.filter_step,
+            )
             f += WIDE
 
 
