@@ -87,7 +87,8 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         )
     tiles: Any = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
     small = geometry.multiply_adds <= direct.SMALL and (
-        chosen is direct or (chosen is depthwise and bool(tiles) and tiles.single is not None)
+        chosen is direct
+        or (chosen is depthwise and bool(tiles) and depthwise.is_one_call(geometry, pass_, tiles))
     )
     return Plan(
         geometry=geometry,

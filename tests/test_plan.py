@@ -136,7 +136,7 @@ def test_auto_takes_winograd_for_volumes(road, pass_):
 def test_auto_multiplies_where_there_is_less_than_a_vector(road):
     """Of positions; for a weight gradient, of half a vector of filters."""
     for case, products in (
-        (Case((8, 64, 3, 3), (64, 64, 3, 3)), lowering),
+        (Case((16, 64, 3, 3), (64, 64, 3, 3)), lowering),
         (Case((8, 64, 5, 5), (64, 64, 3, 3)), lowering),
         (Case((64, 256, 1, 1), (64, 256, 1, 1)), pointwise),
         (Case((8, 64, 15), (64, 64, 1)), pointwise),
@@ -151,6 +151,34 @@ def test_auto_multiplies_where_there_is_less_than_a_vector(road):
         g = described(Case((2, 64, 20, 20), (filters, 64, 4, 4)))
         wanted = direct if filters == 8 and road == "fast" else lowering
         assert chosen(g, "weight_grad") is wanted
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_small_work_is_direct_without_vectors_too(road, pass_):
+    """BLAS is faster, but what comes before and after it is not. NumPy alone gains nothing."""
+    wanted = lowering if road == "fallback" else direct
+    small = described(Case((1, 3, 30, 30), (10, 3, 3, 3)))
+    assert chosen(small, pass_) is wanted
+    for dtype in (FLOAT32, FLOAT64):
+        assert chosen(described(Case((1, 3, 12, 12), (10, 3, 3, 3))), pass_, dtype=dtype) is wanted
+    if road == "plain":
+        large = described(Case((1, 3, 60, 60), (10, 3, 3, 3)))
+        assert chosen(large, pass_) is chosen(small, pass_, dtype=FLOAT64) is lowering
+        strided = described(Case((1, 3, 30, 30), (10, 3, 3, 3), stride=2))
+        assert (chosen(strided, pass_) is direct) == (pass_ != "input_grad")
+
+
+@pytest.mark.skipif(kernels.BUILD is None, reason="the fallback has no calls that do all")
+@pytest.mark.parametrize("pass_", PASSES)
+def test_what_is_tiny_is_one_call(pass_):
+    """Also of depthwise convolutions, whose own kernels soon overtake it."""
+    made = plan(described(Case((1, 3, 12, 12), (10, 3, 3, 3))), FLOAT32, pass_, "auto")
+    assert made.whole is not None
+    for channels in (1, 200):
+        case = Case((2, channels, 9, 9), (channels, 1, 3, 3), groups=channels)
+        made = plan(described(case), FLOAT32, pass_, "auto")
+        assert made.algorithm is depthwise
+        assert (made.whole is not None) == (channels == 1)
 
 
 def test_auto_multiplies_where_few_phases_would_interleave(road):

@@ -38,6 +38,10 @@ BAND_BYTES = 512 << 10
 # What a multiply-add, and a cell that comes from or goes to memory, took on one core (seconds).
 PER_MULTIPLY_ADD = 4e-11
 PER_CELL = 1.5e-10
+# Work of at most so many multiply-adds is better one call of direct's kernel, which is slower but
+# saves 3 us of Python; forwards, with the filters of one group, it is no slower.
+ONE_CALL = {"forward": 1 << 22, "input_grad": 100_000, "weight_grad": 6_000}
+ONE_CALL_IN_GROUPS = 20_000
 
 
 class Piece(Record):
@@ -90,6 +94,14 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if few == 4 and pass_ == "weight_grad":
         return g.positions <= 256 or c == 1 or g.groups == 1
     return few <= 4 or (few <= 6 and g.groups == min(c, f) == 1)
+
+
+def is_one_call(g: Geometry, pass_: str, work: Work) -> bool:
+    """Whether the work is small enough to leave all of it to `direct.whole`."""
+    limit = ONE_CALL[pass_]
+    if g.groups > 1:
+        limit = min(limit, ONE_CALL_IN_GROUPS)
+    return work.single is not None and g.multiply_adds <= limit
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:

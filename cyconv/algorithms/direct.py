@@ -51,6 +51,9 @@ LONG_SUM = 64
 # Work of at most so many multiply-adds, in at most so many bytes of memory, is one call.
 SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
+# On the plain road work of at most so many multiply-adds; of float64, or 1x1, of so many.
+PLAIN = {"forward": 350_000, "input_grad": 400_000, "weight_grad": 500_000}
+PLAIN_LEAST = 60_000
 
 
 class Part(Record):
@@ -94,14 +97,22 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether this beats lowering, measured with AVX-512: on planes of a vector of positions or
     more; for a weight gradient, with half a vector of filters. An input gradient with a stride is
     in parts that interleave, which costs more than it saves where channels or taps are few: 10 ms
-    for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2."""
-    if not kernels.VECTOR:
+    for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
+
+    On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
+    nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
+    if kernels.BUILD is None:
         return False
+    vector = 64 if kernels.VECTOR else 16
+    if not kernels.VECTOR:
+        limit = PLAIN[pass_] if itemsize == 4 and g.taps > 1 else PLAIN_LEAST
+        if g.multiply_adds > limit or (pass_ == "input_grad" and g.stride != (1, 1, 1)):
+            return False
     if pass_ == "weight_grad":
-        return g.group_filters * itemsize >= 32
+        return g.group_filters * itemsize >= vector // 2
     if pass_ == "input_grad" and g.stride != (1, 1, 1) and (g.group_channels < 16 or g.taps == 1):
         return False
-    return g.positions * itemsize >= 64
+    return g.positions * itemsize >= vector
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
