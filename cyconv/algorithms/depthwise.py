@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from cyconv.plan import Plan
 
 
-# Work is cut into PIECES tasks or about as many, but not into shorter ones than this (seconds).
-TASK_SECONDS = 2e-5
+# Work is cut into PIECES tasks or about as many, but not into shorter ones than this (seconds):
+# between two tasks a thread may have to wait for the interpreter, which costs as much.
+TASK_SECONDS = 6e-5
 # The padded copy of a group, in bytes, stays well within a core's second cache.
 BAND_BYTES = 512 << 10
 # What a multiply-add, and a cell that comes from or goes to memory, took on one core (seconds).
