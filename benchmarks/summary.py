@@ -186,7 +186,7 @@ PLAIN_AIMS = [
     Aim("forward, worst layer", 0.5, True, torch_worst("forward")),
     Aim("training step, geometric mean", 1.5, True, torch_mean("train")),
     Aim("float64 training step, geometric mean", 4.3, True, torch_mean("float64")),
-    Aim("latency, worst", 1.5, True, torch_worst("latency")),
+    Aim("latency, geometric mean", 1.5, True, torch_mean("latency")),
     *COMMON_AIMS,
 ]
 
