@@ -24,7 +24,7 @@ def _serves(module: ModuleType) -> Condition:
 
 
 def _compiled(pays: Condition) -> Condition:
-    """Where it pays with compiled transforms; NumPy's cost more than the products they save."""
+    """Where it pays with compiled kernels; NumPy's cost more than the products they save."""
     return lambda g, pass_, itemsize: kernels.BUILD is not None and pays(g, pass_, itemsize)
 
 
@@ -34,7 +34,7 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
     "auto": (
         (depthwise, _compiled(depthwise.pays)),
         (winograd, _compiled(winograd.pays)),
-        (direct, direct.pays),
+        (direct, _compiled(direct.pays)),
         (pointwise, _serves(pointwise)),
         (lowering, _serves(lowering)),
     ),

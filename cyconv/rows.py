@@ -13,6 +13,7 @@ import numpy as np
 
 from cyconv import threads
 from cyconv.algorithms import pointwise
+from cyconv.algorithms.products import outline_products
 from cyconv.arguments import native
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
@@ -116,15 +117,5 @@ class Rows(Record):
             by_row, parts = self._cut()
             own = 0 if by_row else g.batch * g.positions * max(map(length, parts))
         words = made_of(len(parts), "piece", max(map(length, parts)), "row" if by_row else "column")
-        number = threads.members(len(parts), self.plan.seconds, blas=self.plan.large_products)
         method = "a matrix product of the arrays as they are, channels last"
-        return Outline(
-            name="gemm",
-            module="rows",
-            method=method,
-            tiles=words,
-            tasks=len(parts),
-            threads=number,
-            shared=shared,
-            own=own,
-        )
+        return outline_products(self.plan, "rows", method, words, len(parts), shared, own)

@@ -101,18 +101,15 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
-    if kernels.BUILD is None:
-        return False
-    vector = 64 if kernels.VECTOR else 16
-    if not kernels.VECTOR:
+    strided = pass_ == "input_grad" and g.stride != (1, 1, 1)
+    if kernels.VECTOR:
+        vector, suits = 64, not strided or (g.group_channels >= 16 and g.taps > 1)
+    else:
         limit = PLAIN[pass_] if itemsize == 4 and g.taps > 1 else PLAIN_LEAST
-        if g.multiply_adds > limit or (pass_ == "input_grad" and g.stride != (1, 1, 1)):
-            return False
+        vector, suits = 16, not strided and g.multiply_adds <= limit
     if pass_ == "weight_grad":
-        return g.group_filters * itemsize >= vector // 2
-    if pass_ == "input_grad" and g.stride != (1, 1, 1) and (g.group_channels < 16 or g.taps == 1):
-        return False
-    return g.positions * itemsize >= vector
+        return suits and g.group_filters * itemsize >= vector // 2
+    return suits and g.positions * itemsize >= vector
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:

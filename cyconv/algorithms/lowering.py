@@ -24,6 +24,7 @@ from cyconv.algorithms.products import (
     block_of,
     filters_of,
     multiply,
+    outline_products,
     outline_sum,
     product,
     sum_block_length,
@@ -257,14 +258,4 @@ def _outline_forward(plan: "Plan", g: Geometry, shared: int) -> Outline:
 
 
 def _outline(plan: "Plan", method: str, tiles: str, tasks: int, shared: int, own: int) -> Outline:
-    number = threads.members(tasks, plan.seconds, blas=plan.large_products)
-    return Outline(
-        name="gemm",
-        module="lowering",
-        method=method,
-        tiles=tiles,
-        tasks=tasks,
-        threads=number,
-        shared=shared,
-        own=own,
-    )
+    return outline_products(plan, "lowering", method, tiles, tasks, shared, own)

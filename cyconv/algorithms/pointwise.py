@@ -19,6 +19,7 @@ from cyconv.algorithms.products import (
     beside_items,
     block_length,
     multiply,
+    outline_products,
     outline_sum,
     sum_block_length,
     sum_products,
@@ -120,14 +121,4 @@ def outline(plan: Plan) -> Outline:
         words = made_of(tasks, "tile", longest, "position")
         words += f", up to {max(length(part) for _, part in plan.tiles):,} rows each"
         method = "a matrix product of the arrays as they are"
-    number = threads.members(tasks, plan.seconds, blas=plan.large_products)
-    return Outline(
-        name="gemm",
-        module="pointwise",
-        method=method,
-        tiles=words,
-        tasks=tasks,
-        threads=number,
-        shared=shared,
-        own=own,
-    )
+    return outline_products(plan, "pointwise", method, words, tasks, shared, own)

@@ -19,7 +19,7 @@ import numpy as np
 
 from cyconv import threads
 from cyconv.geometry import Geometry
-from cyconv.outline import counted, made_of
+from cyconv.outline import Outline, counted, made_of
 from cyconv.tiling import Share, Tile, length
 from cyconv.types import Array
 
@@ -268,3 +268,19 @@ def outline_sum(plan: Plan, columns: Callable[[Share, Tile], int]) -> tuple[str,
         f"of {counted(channels, 'channel')})"
     )
     return words, len(shares), len(plan.tiles) * math.prod(g.w_shape), copies + product
+
+
+def outline_products(
+    plan: Plan, module: str, method: str, words: str, tasks: int, shared: int, own: int
+) -> Outline:
+    """The outline of a pass that BLAS multiplies for."""
+    return Outline(
+        name="gemm",
+        module=module,
+        method=method,
+        tiles=words,
+        tasks=tasks,
+        threads=threads.members(tasks, plan.seconds, blas=plan.large_products),
+        shared=shared,
+        own=own,
+    )

@@ -1,6 +1,6 @@
-/* Winograd's transforms, a tile of WIDE channels at a time: channel beside channel in the lanes of
-   vectors, so that it does not matter how narrow an image is. What the matrices are, and why, is said
-   in transforms.pxi; here they are spelled out once more, on vectors.
+/* Winograd's transforms, WIDE tiles at a time, side by side in the lanes of vectors: on the fast road
+   those of WIDE channels, so that it does not matter how narrow an image is; on the plain road those
+   of neighbours in a row. What the matrices are, and why, is said in transforms.pxi.
 
    The file includes itself once for float and once for double. */
 
