@@ -106,7 +106,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         "winograd_weight_grad": ({"u": some(36, 4, 3), "dw": unfilled(4, 3, 3, 3)}, ("dw",)),
         "winograd_filters": ({"w": filters[:, :, None], "v": unfilled(36, 3, wide(4))}, ("v",)),
         "winograd_by_tiles": (plain(fused.by_tiles(dtype)), ("y",)),
-        "winograd_by_filters": (plain(deep.by_filters(dtype)), ("y",)),
+        "winograd_by_filters": (plain(deep.by_filters(dtype, panel=16)), ("y",)),
         "winograd_sum_by_tiles": (plain(fused.sum_by_tiles(dtype)), ("dw",)),
         "winograd_sum_by_channels": (plain(deep.sum_by_channels(dtype)), ("dw",)),
     }  # fmt: skip

@@ -131,6 +131,21 @@ def test_winograd_computes_the_same(road, way, made, rng, kind, bias, dtype, dat
     assert (y == b).all()
 
 
+@pytest.mark.parametrize("filters", [40, 64, 112, 256])
+@pytest.mark.parametrize("rows", [32, 48])
+def test_a_pack_serves_few_tiles_and_many(patch, made, rng, rows, filters):
+    """Also where threads take parts of the panels that it is in."""
+    patch.setattr(kernels, "VECTOR", True)
+    patch.setattr(fused, "ROWS", rows)
+    layer = cyconv.Conv2D(33, filters, 3, padding=1, rng=0, algorithm="winograd")
+    other = copy.deepcopy(layer)
+    layer.freeze()
+    for size in (9, 60):
+        x = rng.standard_normal((1, 33, size, size)).astype(np.float32)
+        assert_near(layer(x), other(x))
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("mode", ["reflect", "symmetric", "replicate", "circular"])
 def test_padding_modes(road, made, x, mode):
     layer = winograd_layer(padding_mode=mode)

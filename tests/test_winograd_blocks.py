@@ -33,7 +33,7 @@ from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.kernels.fallback.winograd import G
 
-WIDE = 16
+WIDE, PANEL = 16, 48
 PATIENCE = 10  # seconds
 
 pytestmark = pytest.mark.usefixtures("as_in_a_region")
@@ -51,12 +51,21 @@ def rows_of(size, points=(), limit=10**9, unit=1):
     return np.array(list(itertools.pairwise(bounds)), np.intp).reshape(-1, 2)
 
 
-def by_channel(u, build, channels, tiles):
+def by_channel(u, build, channels, tiles, row=None):
     """(36, tiles * C or more), whichever comes first in it, as (36, C, tiles)."""
     if build == "fallback":
         return u[:, : channels * tiles].reshape(36, channels, tiles)
-    some = u[:, : wide(channels) * tiles].reshape(36, tiles, wide(channels))
-    return some.swapaxes(1, 2)[:, :channels]
+    row = row or wide(channels)
+    return u[:, : row * tiles].reshape(36, tiles, row).swapaxes(1, 2)[:, :channels]
+
+
+def in_panels(v, blocks, rows):
+    """Transformed filters (36, C, F) in panels (36, blocks, C, rows), NaN where there are none."""
+    panels = np.full((36, len(blocks), v.shape[1], rows), np.nan)
+    for panel, (start, stop) in enumerate(blocks):
+        width = wide(stop - start)
+        panels[:, panel, :, :width] = v[:, :, start : start + width]
+    return panels
 
 
 class Fused:
@@ -79,6 +88,7 @@ class Fused:
         self.total = winograd.count_tiles(g)
         # Channels, for each tap along the depth: as they are, and as rows of transformed tiles.
         self.rows, self.row = depth * g.channels, depth * wide(g.channels)
+        self.panels = -(-g.filters // PANEL) * PANEL
         self.v = np.zeros((36, self.rows, wide(g.filters)))
         by_tap = self.v[:, :, : g.filters].reshape(36, depth, g.channels, g.filters)
         for tap in range(depth):
@@ -110,34 +120,44 @@ class Fused:
         u = self.transformed(self.x)
         return u[:, :, first:last] @ d[:, :, first:last].swapaxes(1, 2)
 
-    def by_tiles(self, dtype, filters=None, tiles=None, rows=WIDE, spare=0, **changes):
+    def by_tiles(
+        self, dtype, filters=None, tiles=None, rows=WIDE, spare=0, prepared=False, **changes
+    ):
         filters = rows_of(self.g.filters) if filters is None else filters
         tiles = rows_of(self.total) if tiles is None else tiles
         columns = longest(tiles) + spare
         size = 36 * (columns * (self.row + rows) + 2 * WIDE)
+        panels = rows_of(self.g.filters, (), rows)
+        v = output((36, len(panels), self.rows, rows), dtype, planes)
+        if prepared:
+            filters, v = filters[:0], self.in_panels(rows, dtype)
         return self.arrays(dtype) | {
-            "axes": self.g.axes(), "filters": filters, "tiles": tiles, "columns": columns,
-            "rows": rows, **shared(dtype, size), **changes,
+            "v": v, "axes": self.g.axes(), "filters": filters, "tiles": tiles, "columns": columns,
+            **shared(dtype, size), **changes,
         }  # fmt: skip
 
-    def by_filters(self, dtype, channels=None, filters=None, prepared=False, columns=7, **changes):
+    def by_filters(self, dtype, channels=None, filters=None, panel=0, columns=7, **changes):
+        """Filters are given in panels of so many, if any."""
         channels = rows_of(self.g.channels) if channels is None else channels
         filters = rows_of(self.g.filters) if filters is None else filters
         rows = wide(longest(filters))
-        own = 0 if prepared else rows * self.rows + WIDE
+        own = 0 if panel else rows * self.rows + WIDE
         return self.arrays(dtype) | {
-            "v": packed(self.v if prepared else self.v[:, :, :0], dtype),
+            "v": self.in_panels(panel, dtype) if panel else None,
             "axes": self.g.axes(),
             "u": output((36, self.total * self.row + 5), dtype),
-            "channels": channels, "filters": filters, "prepared": prepared, "columns": columns,
+            "channels": channels, "filters": filters, "columns": columns,
             **shared(dtype, 36 * (own + rows * columns + WIDE)), **changes,
         }  # fmt: skip
+
+    def in_panels(self, rows, dtype):
+        return packed(in_panels(self.v, rows_of(self.g.filters, (), rows), rows), dtype)
 
     def arrays(self, dtype):
         return {
             "x": self.lay(self.x, dtype),
             "w": gaps(self.w, dtype),
-            "v": output(self.v.shape, dtype, planes),
+            "v": None,
             "b": packed(self.b, dtype),
             "y": output(self.y.shape, dtype, self.lay),
         }
@@ -153,8 +173,8 @@ class Fused:
             "sums": output((len(parts), 36, self.rows, columns), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
-            "width": width, **shared(dtype, 36 * (width * (wide(c) + columns) + 2 * WIDE)),
-            **changes,
+            "width": width,
+            **shared(dtype, 36 * (width * (wide(c) + self.panels) + 2 * WIDE)), **changes,
         }  # fmt: skip
 
     def sum_by_channels(
@@ -171,7 +191,7 @@ class Fused:
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
-            "d": output((36, total * columns + 5), dtype),
+            "d": output((36, total * self.panels + 5), dtype),
             "sums": output((36, 0 if own else self.rows * columns + 5), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "filters": filters, "tiles": tiles, "channels": channels,
@@ -227,7 +247,7 @@ def works(draw):
     for n, extent in zip(size, kernel, strict=True):
         low, high = draw(st.integers(0, 6)), draw(st.integers(0, 6))
         pads.append((low, high + max(0, extent - n - low - high)))
-    n, c, f = draw(small), draw(st.integers(1, 35)), draw(st.integers(1, 50))
+    n, c, f = draw(small), draw(st.integers(1, 35)), draw(st.integers(1, 70))
     lay, seed = draw(st.sampled_from([gaps, channels_last])), draw(st.integers(0, 9))
     work = Fused(n, c, f, size, tuple(pads), draw(st.booleans()), seed, lay, depth, dilation)
     points = st.lists(st.integers(0, 999), max_size=3)
@@ -271,15 +291,15 @@ def test_by_tiles(build, dtype, drawn):
     work, points, number, prepared = drawn
     filters = rows_of(work.g.filters, points[0], unit=WIDE)
     tiles = rows_of(work.total, points[1], 50)
-    arguments = work.by_tiles(dtype, filters, tiles, WIDE * (1 + number % 4), number % 2)
+    rows = WIDE * (1 + number % 4)
+    arguments = work.by_tiles(dtype, filters, tiles, rows, number % 2, prepared)
     if prepared:
-        arguments["filters"] = filters[:0]
-        arguments["v"] = packed(work.v, dtype)
         arguments["w"] = np.full_like(arguments["w"], np.nan)
     kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
     work.check(arguments, dtype)
     if not prepared:
-        error = abs(arguments["v"] - work.v)[:, :, : work.g.filters].max()
+        v = arguments["v"].swapaxes(1, 2).reshape(36, work.rows, -1)[:, :, : work.g.filters]
+        error = abs(v - work.v[:, :, : work.g.filters]).max()
         assert error <= CLOSE[dtype] * abs(work.v).max()
         assert_untouched(arguments["v"])
     assert_done(arguments, "winograd_by_tiles")
@@ -292,8 +312,9 @@ def test_by_tiles(build, dtype, drawn):
 def test_by_filters(build, dtype, drawn):
     work, points, columns, prepared = drawn
     channels = rows_of(work.g.channels, points[0], unit=WIDE)
-    filters = rows_of(work.g.filters, points[1], unit=WIDE)
-    arguments = work.by_filters(dtype, channels, filters, prepared, columns)
+    panel = WIDE * (1 + columns % 4) if prepared else 0
+    filters = rows_of(work.g.filters, points[1], panel or 10**9, WIDE)
+    arguments = work.by_filters(dtype, channels, filters, panel, columns)
     if prepared:
         arguments["w"] = np.full_like(arguments["w"], np.nan)
     kernels_of(build, dtype).winograd_by_filters(*arguments.values())
@@ -405,10 +426,12 @@ def test_by_tiles_begins_where_others_are(build, dtype):
         other = work.v.copy()
         mine = filters[first][0] if first < 4 else 64
         other[:, :, :mine] *= 2  # not the transform of w: so it shows
-        v = output(work.v.shape, dtype)
-        v[:, :, :mine] = other[:, :, :mine]
+        v = output((36, 2, work.rows, 32), dtype)
+        panels = in_panels(other, rows_of(50, (), 32), 32)
+        for f in range(0, mine, 16):
+            v[:, f // 32, :, f % 32 :][..., :16] = panels[:, f // 32, :, f % 32 :][..., :16]
         progress = np.array([first, min(first, 4), second], np.longlong)
-        arguments = work.by_tiles(dtype, filters, tiles, v=v, progress=progress)
+        arguments = work.by_tiles(dtype, filters, tiles, 32, v=v, progress=progress)
         kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
         wanted = work.expected(other)
         for t in range(tiles[second][0] if second < len(tiles) else work.total):
@@ -472,8 +495,8 @@ def test_sum_by_channels_begins_where_others_are(build, dtype):
         wanted = work.dw.copy()
         if build != "fallback":  # which transforms dy where it is multiplied
             mine = filters[first][0] if first < 3 else 40
-            by_channel(arguments["d"], build, 40, work.total)[:, :mine] = 0
-            by_channel(arguments["d"], build, 48, work.total)[:, 40:] = 0
+            d = by_channel(arguments["d"], build, 48, work.total)
+            d[:, :mine] = d[:, 40:] = 0
             wanted[:mine] = 0
         wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
         kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
@@ -508,7 +531,7 @@ def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
     assert helper.is_alive()
     assert np.isnan(result).all()
     if kernel == "winograd_by_tiles":
-        arguments["v"][:, :, :16] = work.v[:, :, :16]
+        arguments["v"][:, 0] = work.v[:, :, :16]
     elif kernel == "winograd_by_filters":
         u = by_channel(arguments["u"], build, 40, work.total)
         u[:, :16] = work.transformed(work.x[:, :16])
@@ -518,7 +541,7 @@ def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
     elif build != "fallback":
         d = np.empty((36, 16, work.total))
         fallback.winograd_output_grad(work.dy[:, :16], d, work.g.axes(), 0, work.total)
-        by_channel(arguments["d"], build, 45, work.total)[:, :16] = d
+        by_channel(arguments["d"], build, 45, work.total, PANEL)[:, :16] = d
     progress[1] = number
     helper.join(PATIENCE)
     assert not helper.is_alive()
@@ -578,6 +601,18 @@ def wrong_blocks(size, unit=WIDE):
     return wrong
 
 
+def wrong_panels(v):
+    """Of the shape of v, or in other strides."""
+    panels, channels, rows = v.shape[1:]
+    wrong = [
+        v[:35], v[:, :0], v[:, :, : channels - 1], v[:, :, :0], v[..., : rows - 1], v[..., :0],
+        np.zeros((36, panels + 1, channels, rows), v.dtype),
+    ]  # fmt: skip
+    apart = np.zeros((36, 2 * panels, 2 * channels, 2 * rows), v.dtype)
+    wrong += [apart[:, :panels, :channels, ::2], apart[:, :panels, ::2, :rows]]
+    return wrong if panels == 1 else [*wrong, apart[:, ::2, :channels, :rows]]
+
+
 def wrong_calls(kernel, right, dtype):
     """Changes of the arguments, each of which must be refused."""
     axes, memory = right["axes"], right["memory"]
@@ -610,17 +645,16 @@ def wrong_calls(kernel, right, dtype):
     if "by_tiles" in kernel:
         wrong += [{"tiles": a} for a in wrong_blocks(18, 1)]
     if kernel == "winograd_by_tiles":
-        v, other = right["v"], np.zeros((36, 19, 64), dtype)
-        changes = v[:35], v[:, :18], v[:, :, :18], v[:, :, :16], other[:, :, ::2], other[:, :, :32]
-        wrong += [{"v": a} for a in changes]
+        wrong += [{"v": a} for a in wrong_panels(right["v"])]
         wrong += [{"columns": right["columns"] - 1}]
-        wrong += [{"rows": n} for n in (0, -16, 8, 17, 32, 1 << 59)]
+        wrong += [
+            {"v": np.zeros((36, n, 19, rows), dtype)} for n, rows in ((3, 8), (2, 17), (1, 32))
+        ]
     elif kernel == "winograd_by_filters":
         u, total = right["u"], 18 * 32
         changes = u[:35], u[:, : total - 1].copy(), u[:, ::2], u[:, : total + 3]
         wrong += [{"u": a} for a in changes]
         wrong += [{"channels": a} for a in wrong_blocks(19)]
-        wrong += [{"prepared": True}]
     elif kernel == "winograd_sum_by_tiles":
         sums = right["sums"]
         other = np.zeros((1, 36, 19, 48), dtype)
@@ -629,7 +663,7 @@ def wrong_calls(kernel, right, dtype):
         wrong += [{"parts": a} for a in wrong_blocks(1, 1)]
         wrong += [{"parts": np.zeros((0, 2), np.intp), "sums": sums[:0]}]
     else:
-        d, total = right["d"], 18 * 32
+        d, total = right["d"], 18 * 48
         wrong += [{"d": a} for a in (d[:35], d[:, : total - 1].copy(), d[:, ::2])]
         wrong += [{"sums": np.zeros((35, 0), dtype)}, {"sums": np.zeros((36, 19 * 32 - 1), dtype)}]
         wrong += [{"columns": n} for n in (0, 18, 16, 48)]
@@ -660,18 +694,18 @@ def test_what_would_crash_is_refused(kernel, build, dtype):
 @each_compiled
 def test_wrong_transformed_filters_are_refused(build, dtype):
     run, work = kernels_of(build, dtype), Fused(2, 19, 18)
-    right = work.by_filters(dtype, prepared=True)
+    right = work.by_filters(dtype, filters=rows_of(18, (), 16), panel=16)
     run.winograd_by_filters(*right.values())
-    v, other = right["v"], np.zeros((36, 19, 64), dtype)
-    wrong = [v[:35], v[:, :18].copy(), v[:, :, :18].copy(), v[:, :, :0].copy(), other]
-    for array in (*wrong, other[:, :, ::2], other[:, :, :32]):
+    wrong = [{"v": a} for a in wrong_panels(right["v"])] + [{"filters": rows_of(18)}]
+    for change in (*wrong, {"v": np.zeros((36, 3, 19, 8), dtype)}):
         right["progress"][:] = 0
-        assert refused(run.winograd_by_filters, *(right | {"v": array}).values())
-    w = np.zeros((18, 19, 1, 3, 3), dtype)
+        assert refused(run.winograd_by_filters, *(right | change).values()), change
+    w, v = np.zeros((18, 19, 1, 3, 3), dtype), np.zeros((36, 19, 32), dtype)
     run.winograd_filters(w, v)
-    for array in (w[..., :2, :], w[..., :2], w[:16], w[:, :18], np.zeros((33, 19, 1, 3, 3), dtype)):
+    for array in (w[..., :2, :], w[..., :2], w[:, :18], np.zeros((33, 19, 1, 3, 3), dtype)):
         assert refused(run.winograd_filters, array, v)
-    for array in (*wrong, other[:, :, ::2]):
+    apart = np.zeros((36, 19, 64), dtype)
+    for array in (v[:35], v[:, :18], v[:, :, :31], v[:, :, :0], apart[:, :, ::2]):
         assert refused(run.winograd_filters, w, array)
 
 
@@ -686,10 +720,10 @@ def check_nothing_outside(build, dtype):
     for (size, c, f), start, kernel, lay in ways:
         work, calls = Fused(2, c, f, size, depth=3 if len(size) == 3 else 1), [{}]
         tiles = rows_of(work.total, (), 20)
-        if kernel in FORWARD:
-            calls += [{"filters": np.zeros((0, 2), np.intp), "v": work.v}]
-        if kernel == "winograd_by_filters":
+        if kernel == "winograd_by_tiles":
             calls = [{"prepared": False}, {"prepared": True}]
+        if kernel == "winograd_by_filters":
+            calls = [{"panel": 0}, {"panel": wide(f)}]
         if kernel == "winograd_sum_by_channels":
             calls = [{"own": True}, {"own": False}]
         for options in calls:

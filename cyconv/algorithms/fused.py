@@ -14,12 +14,13 @@ the planes that it reads, one for each tap of the kernel along the depth. So a 3
 108 products for 432.
 """
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyconv import threads
+from cyconv import kernels, threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
@@ -36,9 +37,13 @@ SHARED, OWN, TOTAL = range(3)
 WIDE = 16
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
 TILES = 8
-# Tiles of a block, and filters that are multiplied before they are transformed back. Blocks of 64
-# to 128 tiles and of 32 or 48 filters were alike, on planes from 7x7 to 224x224.
-COLUMNS, ROWS = 96, 32
+# Tiles of a block, and filters of a panel: what is multiplied before it is transformed back. With
+# 16 registers that is whole threes of vectors: panels of 32 took 1.1 times as long, and so did
+# those of 64, whose rows compete for the nearest cache. With 32 registers 32 and 48 were alike, but
+# 32 divides what layers have. Blocks of 64 to 128 tiles were alike.
+COLUMNS, ROWS = 96, 32 if kernels.BUILD == "avx512" else 48
+# The weight gradient: channels of a block, and filters of a panel (PANEL in the kernel).
+CHANNELS, PANEL = 32, 48
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights.
 FEW_TILES = 160
@@ -89,14 +94,14 @@ def cut(g: Geometry, total: int) -> Blocks:
     depth = g.kernel[0]
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, COLUMNS, TILES)
-    filters = blocks(g.filters, min(ROWS, -(-g.filters // 4)) if few else ROWS, WIDE)
     columns = max(map(length, tiles))
-    rows = max(_rounded(length(part)) for part in filters)
+    filters, rows = _in_panels(g.filters), _panel(g.filters)
     if few:
+        rows = max(_rounded(length(part)) for part in filters)
         whole = plane_items(total, depth * _rounded(g.channels))
         block = plane_items(depth * g.channels, rows)
     else:
-        whole = plane_items(depth * g.channels, _rounded(g.filters))
+        whole = plane_items(-(-g.filters // rows), depth * g.channels, rows)
         block = plane_items(columns, depth * _rounded(g.channels))
     return Blocks(
         few=few,
@@ -114,6 +119,22 @@ def cut(g: Geometry, total: int) -> Blocks:
     )
 
 
+def _panel(filters: int) -> int:
+    """How many filters a panel has."""
+    return min(ROWS, _rounded(filters))
+
+
+def _in_panels(filters: int) -> list[slice]:
+    """Blocks of filters for threads to take, each within a panel: an even number of whole panels,
+    or quarters of all, then halves of what is left."""
+    panel, quarter = _panel(filters), _rounded(-(-filters // 4))
+    most = min(panel, quarter)
+    whole = filters // (2 * most) * 2 * most
+    half = min(filters, whole + _rounded(-(-(filters - whole) // 2)))
+    bounds = {*range(0, whole, most), whole, half, *range(0, filters, panel), filters}
+    return [slice(*pair) for pair in itertools.pairwise(sorted(bounds))]
+
+
 def _rounded(size: int) -> int:
     return -(-size // WIDE) * WIDE
 
@@ -128,60 +149,54 @@ def _shares(size: int, seconds: float) -> Integers:
 
 
 def prepare(plan: "Plan", w: Array) -> Array:
-    """The transformed filters, (36, KD * C, F in steps of WIDE), for w (F, C, KD, 3, 3)."""
-    filters, channels = len(w), w.shape[1] * w.shape[2]
-    v = np.empty((36, channels, _rounded(filters)), w.dtype)
-    shares = _shares(filters, channels * PER_WEIGHT)
+    """The transformed filters, (36, panels, KD * C, rows), for w (F, C, KD, 3, 3)."""
+    filters, channels, rows = len(w), w.shape[1] * w.shape[2], _panel(len(w))
+    v = np.empty((36, -(-filters // rows), channels, rows), w.dtype)
 
-    def transform(index: int) -> None:
-        start, stop = shares[index].tolist()
-        plan.kernels.winograd_filters(
-            w[start:stop], v[:, :, start : start + _rounded(stop - start)]
-        )
+    def transform(panel: int) -> None:
+        plan.kernels.winograd_filters(w[panel * rows : (panel + 1) * rows], v[:, panel])
 
-    threads.run(transform, len(shares), filters * channels * PER_WEIGHT, blas=False)
+    threads.run(transform, v.shape[1], filters * channels * PER_WEIGHT, blas=False)
     return v
 
 
-def planes(slot: int, shape: tuple[int, int], dtype: DType) -> Array:
+def planes(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
     """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
     flat = threads.scratch(slot, (36, plane_items(*shape)), dtype)
     return flat[:, :-WIDE].reshape(36, *shape)
 
 
-def plane_items(rows: int, columns: int) -> int:
+def plane_items(*shape: int) -> int:
     """What each of them takes."""
-    return rows * columns + WIDE
+    return math.prod(shape) + WIDE
 
 
 def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3), or from the
     transformed filters v."""
     cut: Blocks = plan.tiles
-    filters, channels = len(w), w.shape[1] * w.shape[2]
     progress = np.zeros(3, np.longlong)
     if cut.few:
         u = threads.scratch(SHARED, (36, cut.whole), x.dtype)
         own = cut.product if v is not None else cut.block + cut.product
-        given = np.empty((36, channels, 0), x.dtype) if v is None else v
 
         def work(_: int) -> None:
             memory = threads.scratch(OWN, (36 * own,), x.dtype)
             plan.kernels.winograd_by_filters(
-                x, w, given, b, y, cut.axes, u, cut.channels, cut.filters, v is not None,
-                cut.columns, progress, memory,
+                x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.columns, progress,
+                memory,
             )  # fmt: skip
 
         count = len(cut.filters)
     else:
-        given = v if v is not None else planes(SHARED, (channels, _rounded(filters)), x.dtype)
+        panels = (-(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
+        given = v if v is not None else planes(SHARED, panels, x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(_: int) -> None:
             memory = threads.scratch(OWN, (36 * (cut.block + cut.product),), x.dtype)
             plan.kernels.winograd_by_tiles(
-                x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.rows, progress,
-                memory,
+                x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, progress, memory,
             )  # fmt: skip
 
         count = len(cut.tiles)
@@ -213,23 +228,24 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns = _rounded(g.filters)
     tiles = blocks(total, SUM_COLUMNS, TILES)
-    each = 36 * itemsize * columns * SUM_COLUMNS
+    panels = -(-g.filters // PANEL) * PANEL
+    each = 36 * itemsize * panels * SUM_COLUMNS
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
     width, rows = max(map(length, tiles)), g.channels
     shared, sums, own = len(parts) * 36 * depth * g.channels * columns, 0, 0
     if few:
-        channels = blocks(g.channels, min(ROWS, -(-g.channels // 4)), TILES)
+        channels = blocks(g.channels, min(CHANNELS, -(-g.channels // 4)), TILES)
         rows = max(map(length, channels))
-        shared = 36 * plane_items(max(c[-1].stop - c[0].start for c in chunks), columns)
+        shared = 36 * plane_items(max(c[-1].stop - c[0].start for c in chunks), panels)
         if len(chunks) > 1:
             sums = 36 * plane_items(depth * g.channels, columns)
         else:
             own = depth * rows * columns
     else:
         channels = pieces(g.channels, SUM_PARTS)
-        own = width * columns
+        own = width * panels
     return Sums(
         few=few,
         axes=g.axes(),

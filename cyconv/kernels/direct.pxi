@@ -26,6 +26,12 @@ cdef extern from "simd.h" nogil:
     void multiply_tile_double(
         int rows, int vectors, const double* x, const Tap* taps, Py_ssize_t count, const double* weights,
         const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
+    void multiply_steps_float(
+        int rows, int vectors, const float* x, const Tap* step, Py_ssize_t count, const float* weights,
+        const Py_ssize_t* row_at, int add, float* y, Py_ssize_t y_step)
+    void multiply_steps_double(
+        int rows, int vectors, const double* x, const Tap* step, Py_ssize_t count, const double* weights,
+        const Py_ssize_t* row_at, int add, double* y, Py_ssize_t y_step)
     void transpose_float(
         const float* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, float* to, Py_ssize_t to_step)
     void transpose_double(

@@ -8,7 +8,9 @@
 #
 #     m (tiles, filters) = u (tiles, channels) @ v (channels, filters)
 #
-# with channels and filters in steps of WIDE, zero or of no meaning past the last.
+# with channels and filters in steps of WIDE, zero or of no meaning past the last. Filters are in
+# panels, v (36, panels, channels, rows): those that are multiplied together lie together, or else, far
+# apart by a power of two, they would compete for the same few lines of the nearest cache.
 #
 # In a volume each plane of the output has tiles, whose channels are those of all the planes that it
 # reads: for each of the taps along the depth, C in steps of WIDE, zero outside of the volume.
@@ -184,50 +186,57 @@ cdef void turn_weight(
 
 
 cdef void multiply_planes(
-    const real* u, Py_ssize_t u_plane, const real* v, Py_ssize_t v_plane,
-    real* m, Py_ssize_t m_plane, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, const Tap* taps,
-    Py_ssize_t count, Py_ssize_t tile_step, int add
+    const real* u, Py_ssize_t u_plane, Py_ssize_t tile_step, Py_ssize_t channel_step,
+    const real* v, Py_ssize_t v_plane, Py_ssize_t panel_step, Py_ssize_t rows,
+    real* m, Py_ssize_t m_plane, Py_ssize_t m_step,
+    Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
 ) noexcept nogil:
-    """m[i] (tiles, columns) = or += what the microkernel makes of u[i], whose rows are tile_step
-    apart, and v[i]; 36 times."""
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t vectors = columns // lanes, panels = (tiles + MOST_ROWS - 1) // MOST_ROWS
-    cdef Py_ssize_t parts, limit, i, panel, part, t, rows, first, done, some
-    cdef Py_ssize_t[MOST_ROWS] row_at
-    equal_steps(tile_step, &row_at[0])
-    limit = 2 * MOST_VECTORS if 2 * ((tiles + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
-    parts = (vectors + limit - 1) // limit
+    """m[i] (tiles, columns) = or += u[i] (tiles, channels) @ v[i] (panels, channels, rows), for columns
+    in those panels; 36 times."""
+    cdef Py_ssize_t i, f
     for i in range(36):
-        for part in range(parts):
-            first = vectors * part // parts
-            for panel in range(panels):
-                t = tiles * panel // panels
-                rows = tiles * (panel + 1) // panels - t
-                done = 0
-                while done < count:
-                    some = min(<Py_ssize_t>LONG_CHANNELS, count - done)
-                    multiply_tile(
-                        <int>rows, <int>(vectors * (part + 1) // parts - first), v + i * v_plane + first * lanes,
-                        taps + done, some, u + i * u_plane + t * tile_step, &row_at[0], <const real*>NULL,
-                        1 if done > 0 else add, m + i * m_plane + t * m_step + first * lanes, m_step,
-                    )
-                    done += some
+        f = 0
+        while f < columns:
+            multiply_panel(
+                u + i * u_plane, tile_step, channel_step, v + i * v_plane + f // rows * panel_step, rows,
+                m + i * m_plane + f, m_step, tiles, min(rows, columns - f), channels, add,
+            )
+            f += rows
 
 
-cdef Tap* list_steps(
-    Py_ssize_t number, Py_ssize_t cell, Py_ssize_t weight, Py_ssize_t depth=1, Py_ssize_t deeper=0
-) except NULL:
-    """Channels or tiles, as the microkernel's taps; `depth` times, with weights `deeper` apart."""
-    cdef Tap* taps = <Tap*>malloc((depth * number + AHEAD) * sizeof(Tap))
-    cdef Py_ssize_t i, k
-    if taps == NULL:
-        raise MemoryError
-    for k in range(depth):
-        for i in range(number):
-            taps[k * number + i].cell = (k * number + i) * cell
-            taps[k * number + i].weight = k * deeper + i * weight
-    repeat_last(taps, depth * number)
-    return taps
+cdef inline void multiply_panel(
+    const real* u, Py_ssize_t tile_step, Py_ssize_t channel_step, const real* v, Py_ssize_t v_step,
+    real* m, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
+) noexcept nogil:
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t vectors = columns // lanes, groups = (tiles + MOST_ROWS - 1) // MOST_ROWS
+    cdef Py_ssize_t parts = (vectors + MOST_VECTORS - 1) // MOST_VECTORS, part, first, group, t, done, some
+    cdef Py_ssize_t[MOST_ROWS] row_at
+    cdef Tap step = Tap(v_step, channel_step)
+    equal_steps(tile_step, &row_at[0])
+    for part in range(parts):
+        first = vectors * part // parts
+        for group in range(groups):
+            t = tiles * group // groups
+            done = 0
+            while done < channels:
+                some = min(<Py_ssize_t>LONG_CHANNELS, channels - done)
+                multiply_steps(
+                    <int>(tiles * (group + 1) // groups - t), <int>(vectors * (part + 1) // parts - first),
+                    v + done * v_step + first * lanes, &step, some, u + t * tile_step + done * channel_step,
+                    &row_at[0], add or done > 0, m + t * m_step + first * lanes, m_step,
+                )
+                done += some
+
+
+cdef inline void multiply_steps(
+    int rows, int vectors, const real* x, const Tap* step, Py_ssize_t count, const real* weights,
+    const Py_ssize_t* row_at, int add, real* y, Py_ssize_t y_step
+) noexcept nogil:
+    if real is float:
+        multiply_steps_float(rows, vectors, x, step, count, weights, row_at, add, y, y_step)
+    else:
+        multiply_steps_double(rows, vectors, x, step, count, weights, row_at, add, y, y_step)
 
 
 cdef inline Py_ssize_t in_wides(Py_ssize_t size) noexcept nogil:
@@ -280,14 +289,29 @@ cdef int check_arrays(
     return 0
 
 
+cdef int check_panels(const real[:, :, :, :] v, Py_ssize_t filters, double channels) except -1:
+    """That v (36, panels, channels, rows) has room for so many filters, in panels that lie together."""
+    cdef Py_ssize_t size = sizeof(real), panels = v.shape[1], rows = v.shape[3]
+    if v.shape[0] != 36 or v.shape[2] != channels or rows < 1 or rows % WIDE or panels != (filters + rows - 1) // rows:
+        raise ValueError(
+            f"v must have shape (36, panels, {channels:.0f}, rows), with rows in steps of {WIDE} and as many panels "
+            f"as hold {filters} filters"
+        )
+    check_lanes(v.strides[3], 1, rows, size)
+    check_lanes(v.strides[2], rows, v.shape[2], size)
+    check_lanes(v.strides[1], v.shape[2] * rows, panels, size)
+    return 0
+
+
 def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None):
-    """v (36, KD * C, F in steps of WIDE) = G w G^T for w (F, C, KD, 3, 3), of any strides."""
-    cdef Py_ssize_t size = sizeof(real), C = w.shape[1], FW = in_wides(w.shape[0]), k
+    """v (36, KD * C, F or more in steps of WIDE), a panel, = G w G^T for w (F, C, KD, 3, 3), of any
+    strides; zero past the last filter, to a whole WIDE."""
+    cdef Py_ssize_t size = sizeof(real), C = w.shape[1], k
     if (
-        w.shape[3] != 3 or w.shape[4] != 3 or v.shape[0] != 36 or v.shape[2] != FW
+        w.shape[3] != 3 or w.shape[4] != 3 or v.shape[0] != 36 or v.shape[2] < in_wides(w.shape[0])
         or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
     ):
-        raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[2] * C}, {FW})")
+        raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[2] * C}, {in_wides(w.shape[0])})")
     check_rows(0, 1, v.strides[2], v.shape[2], size)
     if w.shape[0] == 0 or C == 0 or w.shape[2] == 0:
         return
@@ -303,20 +327,19 @@ def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not N
 def winograd_by_tiles(
     const real[:, :, :, :, :] x not None,
     const real[:, :, :, :, :] w not None,
-    real[:, :, :] v not None,
+    real[:, :, :, :] v not None,
     const real[::1] b,
     real[:, :, :, :, :] y not None,
     const Py_ssize_t[:, ::1] axes not None,
     const Py_ssize_t[:, ::1] filters not None,
     const Py_ssize_t[:, ::1] tiles not None,
     Py_ssize_t columns,
-    Py_ssize_t rows,
     long long[::1] progress not None,
     real[::1] memory not None,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
-    or None: first blocks of filters are transformed into v (36, KD * C, F in steps of WIDE) (none, if
-    they are in v already), then blocks of at most `columns` tiles, `rows` filters at a time."""
+    or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
+    are in v already), then blocks of at most `columns` tiles, a panel of filters at a time."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
@@ -328,28 +351,28 @@ def winograd_by_tiles(
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
-    if v.shape[0] != 36 or v.shape[1] != KD * C or v.shape[2] != in_wides(F):
-        raise ValueError(f"v must have shape (36, {KD * C}, {in_wides(F)})")
-    check_rows(0, 1, v.strides[2], v.shape[2], size)
-    check_lanes(v.strides[1], v.shape[2], KD * C, size)
     check_room(columns, memory)
+    cdef Py_ssize_t rows = v.shape[3]
     check_room(rows, memory)
+    check_panels(v, F, KD * <double>C)
     check_items(memory.shape[0], 36 * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
-    if rows % WIDE:
-        raise ValueError(f"rows must be in steps of {WIDE}")
     cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* u = &memory[0]
     cdef real* m = u + 36 * u_plane
-    cdef Py_ssize_t v_plane = v.strides[0] // size, FW = v.shape[2], first, count, f, number
+    cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, f, number
     cdef long long t
-    cdef Tap* taps = list_steps(C, FW, 1, KD, CW)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
             f = filters[t, 0]
-            for k in range(KD):
-                turn_weight(&w[f, 0, k, 0, 0], &steps, filters[t, 1] - f, C, &v[0, k * C, f], v_plane, FW)
+            while f < filters[t, 1]:
+                number = min(<Py_ssize_t>WIDE, filters[t, 1] - f)
+                for k in range(KD):
+                    turn_weight(
+                        &w[f, 0, k, 0, 0], &steps, number, C, &v[0, f // rows, k * C, f % rows], v_plane, rows
+                    )
+                f += WIDE
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
         cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
@@ -361,36 +384,36 @@ def winograd_by_tiles(
             f = 0
             while f < F:
                 number = min(rows, F - f)
-                multiply_planes(
-                    u, u_plane, &v[0, 0, f], v_plane, m, m_plane, rows, count, in_wides(number), taps, KD * C, row, 0
-                )
+                for k in range(KD):
+                    multiply_planes(
+                        u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, 0, rows, m, m_plane,
+                        rows, count, in_wides(number), C, k > 0,
+                    )
                 turn_output(
                     m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number,
                     first, count,
                 )
                 f += number
             t = cyconv_count(&progress[SECOND_TAKEN])
-    free(taps)
 
 
 def winograd_by_filters(
     const real[:, :, :, :, :] x not None,
     const real[:, :, :, :, :] w not None,
-    real[:, :, ::1] v not None,
+    real[:, :, :, :] v,
     const real[::1] b,
     real[:, :, :, :, :] y not None,
     const Py_ssize_t[:, ::1] axes not None,
     real[:, ::1] u not None,
     const Py_ssize_t[:, ::1] channels not None,
     const Py_ssize_t[:, ::1] filters not None,
-    bint prepared,
     Py_ssize_t columns,
     long long[::1] progress not None,
     real[::1] memory not None,
 ):
     """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
-    in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. If v is
-    `prepared` it holds all transformed filters; else it has none, and they are transformed in memory."""
+    in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. Filters are
+    transformed in memory or, with v (36, panels, KD * C, rows), are in that, each block in one panel."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
@@ -408,24 +431,27 @@ def winograd_by_filters(
         raise ValueError("u must have 36 rows")
     check_items(u.shape[1], total * (KD * <double>CW), "a row of u")
     row = KD * CW
-    if prepared and (v.shape[0] != 36 or v.shape[1] != KD * C or v.shape[2] != in_wides(F)):
-        raise ValueError(f"v must have shape (36, {KD * C}, {in_wides(F)})")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
+    if v is not None:
+        check_panels(v, F, KD * <double>C)
+        for i in range(filters.shape[0]):
+            if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
+                raise ValueError(f"block of filters {i} is not in one panel of {v.shape[3]}")
     check_room(columns, memory)
     check_items(
         memory.shape[0],
-        36 * ((0 if prepared else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
+        36 * ((0 if v is not None else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
     )
-    cdef Py_ssize_t own_plane = 0 if prepared else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
+    cdef Py_ssize_t own_plane = 0 if v is not None else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
     cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* own = &memory[0]
     cdef real* m = own + 36 * own_plane
     cdef real* from_v
-    cdef Py_ssize_t v_plane = v.strides[0] // size if prepared else own_plane, u_plane = u.strides[0] // size
+    cdef Py_ssize_t v_plane = v.strides[0] // size if v is not None else own_plane, u_plane = u.strides[0] // size
+    cdef Py_ssize_t v_step = v.shape[3] if v is not None else rows
     cdef Py_ssize_t first, count, f, number
     cdef long long t
-    cdef Tap* taps = list_steps(C, v.shape[2] if prepared else rows, 1, KD, CW)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < channels.shape[0]:
@@ -440,8 +466,8 @@ def winograd_by_filters(
         t = cyconv_count(&progress[SECOND_TAKEN])
         while t < filters.shape[0]:
             f, number = filters[t, 0], filters[t, 1] - filters[t, 0]
-            if prepared:
-                from_v = &v[0, 0, f]
+            if v is not None:
+                from_v = &v[0, f // v_step, 0, f % v_step]
             else:
                 from_v = own
                 for k in range(KD):
@@ -449,14 +475,14 @@ def winograd_by_filters(
             first = 0
             while first < total:
                 count = min(columns, total - first)
-                multiply_planes(
-                    &u[0, first * row], u_plane, from_v, v_plane, m, m_plane, rows, count, in_wides(number), taps,
-                    KD * C, row, 0,
-                )
+                for k in range(KD):
+                    multiply_planes(
+                        &u[0, first * row + k * CW], u_plane, row, 1, from_v + k * C * v_step, v_plane, 0, v_step, m,
+                        m_plane, rows, count, in_wides(number), C, k > 0,
+                    )
                 turn_output(
                     m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number, first,
                     count,
                 )
                 first += count
             t = cyconv_count(&progress[SECOND_TAKEN])
-    free(taps)

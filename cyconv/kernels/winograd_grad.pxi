@@ -4,28 +4,37 @@
 #
 # As in direct_grad.pxi the taps of the microkernel are what is summed over, here tiles: its rows are
 # channels, its positions filters, and sums have shape (36, channels, filters in steps of WIDE); of a
-# volume, with channels for each of the taps along the depth.
+# volume, with channels for each of the taps along the depth. D is in panels of filters, as v is forwards.
+
+cdef enum:
+    PANEL = 48
+
+
+cdef inline Py_ssize_t in_panels(Py_ssize_t filters) noexcept nogil:
+    return (filters + PANEL - 1) // PANEL * PANEL
+
 
 cdef void turn_output_grad(
-    const real* dy, const Grid* g, Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles,
-    real* d, Py_ssize_t plane_step, Py_ssize_t row_step
+    const real* dy, const Grid* g, Py_ssize_t first_filter, Py_ssize_t last_filter, Py_ssize_t first,
+    Py_ssize_t tiles, real* d, Py_ssize_t plane_step
 ) noexcept nogil:
-    """d (36, tiles, filters) = A dy A^T, zero past the last filter."""
-    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, row, column
+    """d (36, panels, tiles, PANEL) = A dy A^T for some filters, from a whole WIDE of them on; zero past the
+    last."""
+    cdef Py_ssize_t f = first_filter, t, n, th, tw, run, i, row, column
     cdef const real* cells
     cdef real* to
     cdef real[4 * LINE] lines
-    while f < filters:
+    while f < last_filter:
         t = 0
         while t < tiles:
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t)
             cells = turn_rows(
-                plane_of(dy, g, n, 0) + f * g.channel_step, g, filters - f, 4 * th, 4 * tw, 4, 4 * run, &lines[0],
+                plane_of(dy, g, n, 0) + f * g.channel_step, g, last_filter - f, 4 * th, 4 * tw, 4, 4 * run, &lines[0],
                 &row, &column,
             )
             for i in range(run):
-                to = d + (t + i) * row_step + f
+                to = d + f // PANEL * PANEL * tiles + (t + i) * PANEL + f % PANEL
                 output_grad_tile(cells + 4 * i * column, row, column, to, plane_step)
             t += run
         f += WIDE
@@ -94,8 +103,8 @@ def winograd_sum_by_tiles(
     check_blocks(channels, C, C, 1, "block of channels")
     if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != KD * C:
         raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {KD * C}, {columns}), of one part or more")
-    check_items(memory.shape[0], 36 * (width * <double>(CW + columns) + 2 * WIDE), "memory")
-    cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * columns + WIDE
+    check_items(memory.shape[0], 36 * (width * <double>(CW + in_panels(F)) + 2 * WIDE), "memory")
+    cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * in_panels(F) + WIDE
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
@@ -103,18 +112,17 @@ def winograd_sum_by_tiles(
     cdef real* total
     cdef Py_ssize_t plane = KD * C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
     cdef long long t
-    cdef Tap* taps = list_steps(width, columns, CW)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < parts.shape[0]:
             for i in range(parts[t, 0], parts[t, 1]):
                 first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
-                turn_output_grad(&dy[0, 0, 0, 0, 0], &grid_out, F, first, count, d, d_plane, columns)
+                turn_output_grad(&dy[0, 0, 0, 0, 0], &grid_out, 0, F, first, count, d, d_plane)
                 for k in range(KD):
                     turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        u, u_plane, d, d_plane, &sums[t, 0, k * C, 0], plane, columns, C, columns, taps, count, 1,
-                        i > parts[t, 0],
+                        u, u_plane, 1, CW, d, d_plane, count * PANEL, PANEL, &sums[t, 0, k * C, 0], plane, columns,
+                        C, columns, count, i > parts[t, 0],
                     )
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
@@ -132,7 +140,6 @@ def winograd_sum_by_tiles(
                     &sums[0, 0, k * C + c, 0], plane, columns, F, channels[t, 1] - c, &dw[0, c, k, 0, 0], &steps
                 )
             t = cyconv_count(&progress[SECOND_TAKEN])
-    free(taps)
 
 
 def winograd_sum_by_channels(
@@ -153,7 +160,7 @@ def winograd_sum_by_channels(
     real[::1] memory not None,
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
-    tiles * columns), by blocks of filters, then blocks of channels of x are transformed, multiplied and
+    panels * tiles * PANEL), by blocks of filters, then blocks of channels of x are transformed, multiplied and
     added to sums (36, KD * C * columns); or, if that has no columns, summed in memory. `add` says that there
     were tiles before these, `last` that there are none after them."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
@@ -172,7 +179,7 @@ def winograd_sum_by_channels(
     cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(rows)
     if d.shape[0] != 36 or sums.shape[0] != 36:
         raise ValueError("d and sums must have 36 rows")
-    check_items(d.shape[1], total * <double>columns, "a row of d")
+    check_items(d.shape[1], total * <double>in_panels(F), "a row of d")
     if shared:
         check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
@@ -190,15 +197,13 @@ def winograd_sum_by_channels(
     cdef real* u = &memory[0]
     cdef real* m
     cdef Py_ssize_t d_plane = d.strides[0] // size, m_plane = sums.strides[0] // size if shared else own_plane
-    cdef Py_ssize_t f, c, first, count, number
+    cdef Py_ssize_t c, first, count, number
     cdef long long t
-    cdef Tap* taps = list_steps(width, columns, CW)
     with nogil:
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
-            f = filters[t, 0]
             turn_output_grad(
-                &dy[0, f, 0, 0, 0], &grid_out, filters[t, 1] - f, begin, total, &d[0, f], d_plane, columns
+                &dy[0, 0, 0, 0, 0], &grid_out, filters[t, 0], filters[t, 1], begin, total, &d[0, 0], d_plane
             )
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
@@ -212,10 +217,9 @@ def winograd_sum_by_channels(
                     first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
                     turn_input(&x[0, c, 0, 0, 0], &grid_in, number, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        u, u_plane, &d[0, (first - begin) * columns], d_plane, m, m_plane, columns, number, columns,
-                        taps, count, 1, add or i > 0,
+                        u, u_plane, 1, CW, &d[0, (first - begin) * PANEL], d_plane, total * PANEL, PANEL, m, m_plane,
+                        columns, number, columns, count, add or i > 0,
                     )
                 if last:
                     turn_sums(m, m_plane, columns, F, number, &dw[0, c, k, 0, 0], &steps)
             t = cyconv_count(&progress[SECOND_TAKEN])
-    free(taps)

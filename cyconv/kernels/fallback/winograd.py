@@ -145,8 +145,8 @@ def winograd_weight_grad(u: Array, dw: Array) -> None:
 
 
 def winograd_filters(w: Array, v: Array) -> None:
-    """v (36, KD * C, F or more) = G w G^T for w (F, C, KD, 3, 3), of any strides; zero past the
-    last."""
+    """v (36, KD * C, F or more), a panel, = G w G^T for w (F, C, KD, 3, 3), of any strides; zero
+    past the last."""
     filters, channels, depth = w.shape[:3]
     for tap in range(depth):
         part = v[:, tap * channels : (tap + 1) * channels]
@@ -164,42 +164,46 @@ def winograd_by_tiles(
     filters: Integers,
     tiles: Integers,
     columns: int,
-    rows: int,
     progress: Counters,
     memory: Array,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) and b (F,) or None:
-    first blocks of filters are transformed into v (36, KD * C, F or more) (none, if they are in v
-    already), then blocks of tiles are transformed, multiplied and transformed back."""
+    first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they are in
+    v already), then blocks of tiles are transformed, multiplied and transformed back."""
+    rows = v.shape[3]
 
     def transform(t: int) -> None:
-        part = slice(*filters[t])
-        winograd_filters(w[part], v[:, :, part])
+        start, stop = filters[t].tolist()
+        for panel in range(start // rows, -(-stop // rows)):
+            first, last = max(start, panel * rows), min(stop, panel * rows + rows)
+            part = v[:, panel, :, first - panel * rows : last - panel * rows]
+            winograd_filters(w[first:last], part)
 
     first_phase(progress, len(filters), transform)
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = _input(x, axes, first, count)
-        winograd_output(v[:, :, : len(w)].swapaxes(1, 2) @ u, b, y, axes, first, count)
+        m = (v.swapaxes(2, 3) @ u[:, None]).reshape(36, -1, count)
+        winograd_output(m[:, : len(w)], b, y, axes, first, count)
 
 
 def winograd_by_filters(
     x: Array,
     w: Array,
-    v: Array,
+    v: Array | None,
     b: Array | None,
     y: Array,
     axes: Integers,
     u: Array,
     channels: Integers,
     filters: Integers,
-    prepared: bool,
     columns: int,
     progress: Counters,
     memory: Array,
 ) -> None:
     """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
-    * tiles or more), by blocks of channels, then blocks of filters, unless they are `prepared`."""
+    * tiles or more), by blocks of channels, then blocks of filters, unless these are in v (36,
+    panels, KD * C, rows), each block in one panel."""
     total, depth, all_channels = _count(x, axes), w.shape[2], w.shape[1] * w.shape[2]
     tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
     by_tap = tiles.reshape(36, depth, -1, total)
@@ -211,8 +215,11 @@ def winograd_by_filters(
     first_phase(progress, len(channels), transform)
     for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
-        mine = v[:, :, part]
-        if not prepared:
+        if v is not None:
+            rows = v.shape[3]
+            panel = v[:, part.start // rows]
+            mine = panel[:, :, part.start % rows : (part.stop - 1) % rows + 1]
+        else:
             mine = np.empty((36, all_channels, part.stop - part.start), w.dtype)
             winograd_filters(w[part], mine)
         bias = None if b is None else b[part]
