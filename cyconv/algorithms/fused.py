@@ -51,7 +51,7 @@ MANY_WEIGHTS = 32**2
 # The weight gradient is summed by channels also where it is at least so large, with dy transformed
 # in chunks of at most so many bytes; else by tiles, in parts. A block has so many tiles.
 LARGE_SUM = 96**2
-CHUNK_BYTES = 24 << 20
+CHUNK_BYTES = 48 << 20
 SUM_PARTS = 8
 SUM_COLUMNS = 96
 # What it takes to transform a tile of a channel, and a weight (seconds); shares of such work should
