@@ -43,10 +43,11 @@ cdef enum:
     # Rows of at least this many positions are read in place if some of their outputs touch the
     # padding: a 3x3 kernel took 0.60 us on 28x28 so and 0.45 in a band, but 4.7 and 6.3 on 112x112.
     LONG_ROW = 32
-    # Planes narrower than this are one run, cut by tap along W, if that makes few copies: 14x14 took
-    # 0.12 us so and 0.15 row by row, 28x28 the same either way. At a stride each cell is copied more often
-    # so than by phase, which pays where it is read for this many times as many planes of the output as
-    # there are channels.
+    # Planes narrower than this are one run, cut by tap along W, if that makes few copies: with AVX-512
+    # 14x14 took 0.12 us so and 0.15 row by row, 28x28 the same either way. Depthwise, rows of two whole
+    # vectors do as well by themselves: with 4 lanes 14x14 took 0.19 us row by row and 0.23 as one run,
+    # with 2 lanes 7x7 0.11 and 0.13. At a stride each cell is copied more often so than by phase, which
+    # pays where it is read for this many times as many planes of the output as there are channels.
     NARROW = 20
     FEW_TAPS = 5
     MANY_PLANES = 4
@@ -130,10 +131,10 @@ cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) n
 
 
 cdef double shape_axes(
-    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters
+    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t narrow
 ) noexcept nogil:
     """Decide how the band cuts each axis; return how many cells of a channel it would have. So many
-    `filters` read it, or 0 where that is no reason to cut by tap."""
+    `filters` read it, or 0 where that is no reason to cut by tap; planes narrower than `narrow` are."""
     cdef Axis* a
     cdef Py_ssize_t i, extent
     cdef double cells = 1, length
@@ -147,7 +148,7 @@ cdef double shape_axes(
         # By tap also where phases hold more: most of them, or of their cells, are never read.
         a.by_tap = (
             a.kernel * <double>a.output <= a.sheets * length
-            or i == 2 and a.output < NARROW and a.kernel <= FEW_TAPS
+            or i == 2 and a.output < narrow and a.kernel <= FEW_TAPS
             and (a.stride == 1 or filters >= MANY_PLANES * channels)
             and g.axes[0].output * g.axes[1].output > 1
         )
@@ -229,11 +230,12 @@ cdef int lay_out(
     """Decide how x is read; allocates the tables."""
     cdef Axis* a = &g.axes[2]
     cdef Py_ssize_t kd, kh, kw, c, k = 0
-    cdef double cells = shape_axes(g, axes, channels, 0)
+    cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize
+    cdef double cells = shape_axes(g, axes, channels, 0, min(<Py_ssize_t>NARROW, 2 * lanes))
     outputs_inside(a, &g.left, &g.right)
-    g.masked = is_narrow(g, VECTOR_BYTES // itemsize)
+    g.masked = is_narrow(g, lanes)
     if g.masked:
-        lay_narrow(g, VECTOR_BYTES // itemsize)
+        lay_narrow(g, lanes)
         g.in_place = True
     elif g.left == 0 and g.right == a.output:
         g.in_place = a.stride <= 2 and a.output >= NARROW

@@ -103,7 +103,7 @@ cdef int lay_out_direct(
     """Decide how x is read, and list the taps; for the weight gradient, `filters` is 0."""
     cdef Layout* band = &g.band
     cdef Py_ssize_t a, c, kd, kh, kw, cell, k = 0
-    cdef double cells = shape_axes(band, axes, channels, filters)
+    cdef double cells = shape_axes(band, axes, channels, filters, NARROW)
     cdef Axis* depth = &band.axes[0]
     cdef Axis* height = &band.axes[1]
     cdef Axis* width = &band.axes[2]
