@@ -27,7 +27,7 @@ import numpy as np
 
 from cyconv import kernels
 from cyconv.integers import integer
-from cyconv.types import Array, DType
+from cyconv.types import Array, Counters, DType
 
 # Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
 # estimated) stays on the calling thread.
@@ -37,11 +37,12 @@ SMALL_PRODUCT = 262_144
 # How long a thread waits awake before it sleeps (nanoseconds): waking one that sleeps takes about
 # as long.
 AWAKE = 50_000
-# Whoever has waited awake comes a little later (nanoseconds), when the thread that gave the sign
-# has gone from Python into its next kernel: two that want the interpreter at the same time cost a
-# sleep, which is ten times as long.
+# Two that want the interpreter at the same time cost a sleep, which is as long; at every call, that
+# is half of a small layer's speed. So signs are given by who has let go of it: the caller by a
+# bell, which the kernel rings that threads share, and helpers when they wait again. Where the
+# caller's work is not one such kernel, workers come a little later (nanoseconds), when it has gone
+# into its first.
 WORKER_AFTER = 6_000
-CALLER_AFTER = 2_000
 # A worker keeps its scratch memory for the next region up to this size (bytes, each slot).
 KEPT_SCRATCH = 40 << 20
 KEPT_ARRAYS = 64
@@ -185,27 +186,29 @@ class _Region:
 
     __slots__ = (
         "_alarm",
-        "_left",
         "_lock",
         "_next",
         "_stop",
         "count",
         "error",
         "helpers",
+        "left",
         "places",
+        "rings",
         "task",
     )
 
-    def __init__(self, task: Callable[[int], None], count: int) -> None:
+    def __init__(self, task: Callable[[int], None], count: int, *, rings: bool) -> None:
         self.task = task
         self.count = count
+        self.rings = rings  # the caller's task rings the bell
         self.places = 0  # for helpers who may still join
         self.error: BaseException | None = None
         self.helpers = 0
         self._next, self._stop = 0, count  # those in between are left to take
         self._lock = threading.Lock()
         self._alarm: threading.Lock | None = None  # of a caller who sleeps
-        self._left = np.zeros(1, np.longlong)
+        self.left = np.zeros(1, np.longlong)  # a sign for the caller that a helper has left
 
     def work(self, *, helping: bool = False) -> None:
         """Compute tiles until there are none left to take; after an error there are none."""
@@ -239,13 +242,12 @@ class _Region:
             if not self.helpers and self._alarm is not None:
                 self._alarm.release()
                 self._alarm = None
-            self._left += 1
 
     def wait(self) -> None:
         """Wait for the tiles that helpers are still computing."""
         while self.helpers:
-            left = int(self._left[0])
-            if not self.helpers or kernels.wait_for_change(self._left, left, AWAKE, CALLER_AFTER):
+            left = int(self.left[0])
+            if not self.helpers or kernels.wait_for_change(self.left, left, AWAKE, 0):
                 continue
             with self._lock:
                 if not self.helpers:
@@ -264,6 +266,7 @@ class _Pool:
         self._lock = threading.Lock()
         self._open: list[_Region] = []
         self._offers = np.zeros(1, np.longlong)
+        self.bell = np.zeros(1, np.longlong)
         self._sleepers: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
         self._avoided = -1
@@ -280,6 +283,7 @@ class _Pool:
                 self._grow(helpers)
                 self._keep_off(kernels.current_core())
                 self._open.append(region)
+                self._offers += not region.rings
                 self._wake(helpers)
             region.work()
         finally:
@@ -309,7 +313,6 @@ class _Pool:
     def _wake(self, number: int) -> None:
         """Wake so many of those who sleep. It is they who leave the list: were a signal's exception
         to come between taking one out and waking it, it would sleep for ever."""
-        self._offers += 1
         for alarm in self._sleepers:
             if number and alarm.locked():
                 alarm.release()
@@ -335,19 +338,27 @@ class _Pool:
     def _serve(self) -> None:
         alarm = threading.Lock()
         alarm.acquire()
+        sign: Counters | None = None  # to give to who waits, when this lets go of the interpreter
         while not self._closed:
             with self._lock:
                 region = next((r for r in self._open if r.places), None)
-                offers = int(self._offers[0])
+                offers, heard = int(self._offers[0]), int(self.bell[0])
                 if region is not None:
                     region.join()
+            given, sign = sign, None
             if region is not None:
+                if given is not None:
+                    given += 1
                 region.work(helping=True)
                 self._end(region)
                 region.leave()
-            elif not kernels.wait_for_change(self._offers, offers, AWAKE, WORKER_AFTER):
+                sign = region.left
+                continue
+            if not kernels.wait_for_change(
+                self._offers, offers, AWAKE, WORKER_AFTER, self.bell, heard, given
+            ):
                 with self._lock:
-                    if self._closed or int(self._offers[0]) != offers:
+                    if self._closed or any(region.places for region in self._open):
                         continue
                     self._sleepers.append(alarm)
                 alarm.acquire()
@@ -358,6 +369,7 @@ class _Pool:
         """At exit: no worker may be in Python code while the interpreter goes away."""
         with self._lock:
             self._closed = True
+            self._offers += 1
             self._wake(len(self._sleepers))
         for worker in self._workers:
             if worker.is_alive():
@@ -389,12 +401,17 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
             raise interruption
 
 
-def drain(task: Callable[[int], None], count: int, seconds: float) -> None:
-    """Call task(0) here, and task(1), ... on as many other threads as pay, at most `count` in all:
-    each takes what there is to do from a counter that they share, until nothing is left, so that
-    one call alone can do it all."""
+def drain(task: Callable[[Counters | None], None], count: int, seconds: float) -> None:
+    """Call task here, and on as many other threads as pay, at most `count` in all: each takes what
+    there is to do from a counter that they share, until nothing is left, so that one call alone can
+    do it all. That of the caller is given a bell, for the kernel to ring; the others None."""
     number = members(count, seconds, blas=False)
-    _run(task, number, number)
+    if number == 1:
+        with quiet():
+            task(_unheard)
+        return
+    bell = _pool.bell
+    _run(lambda member: task(None if member else bell), number, number, rings=True)
 
 
 def members(count: int, seconds: float, *, blas: bool) -> int:
@@ -404,13 +421,13 @@ def members(count: int, seconds: float, *, blas: bool) -> int:
     return min(_num_threads, count)
 
 
-def _run(task: Callable[[int], None], count: int, number: int) -> None:
+def _run(task: Callable[[int], None], count: int, number: int, *, rings: bool = False) -> None:
     if number == 1:
         with quiet():
             for tile in range(count):
                 task(tile)
         return
-    region = _Region(task, count)
+    region = _Region(task, count, rings=rings)
     _pool.run(region, number - 1)
     if region.error is not None:
         raise region.error
@@ -483,6 +500,7 @@ def _after_fork() -> None:
 _num_threads = _initial_threads()
 _blas = _Blas()
 _pool = _Pool()
+_unheard = np.zeros(1, np.longlong)
 _scratch = _Scratch()
 atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):

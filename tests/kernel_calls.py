@@ -13,7 +13,7 @@ from test_winograd_blocks import Fused, wide
 from cyconv.geometry import geometry
 
 AS_IS = [1, 1, 1, 1, 0, 1]  # size, kernel, stride, dilation, low pad, output
-COUNTERS = ("taken", "progress")
+COUNTERS = ("taken", "progress", "bell")
 AXES = np.array([AS_IS, [5, 3, 1, 1, 1, 5], [6, 2, 2, 1, 0, 3]], np.intp)
 
 
@@ -45,6 +45,10 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     def unfilled(*shape):
         return np.full(shape, np.nan, dtype)
 
+    def shared(arguments):
+        """Of kernels that threads share: also with a bell."""
+        return {**plain(arguments), "bell": np.zeros(1, np.longlong)}
+
     def plain(arguments):
         """Without the guards around them."""
         return {
@@ -65,7 +69,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     filters, transformed = some(4, 3, 3, 3), unfilled(36, 4, 3)
     deep = Fused(2, 3, 4, (4, 5, 6), depth=2)
     where = {"axes": g.axes(), "first": 1, "tiles": 17}
-    grads = plain(grad.arguments(run, dtype, parts=2, cuts=((), (2,), ()), points=(1,)))
+    grads = shared(grad.arguments(run, dtype, parts=2, cuts=((), (2,), ()), points=(1,)))
     table = {
         "im2col": ({"x": x, "cols": unfilled(24, 30), "axes": AXES}, ("cols",)),
         "col2im": ({"cols": some(24, 30), "x": np.zeros_like(x), "axes": AXES}, ("x",)),
@@ -86,7 +90,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             {
                 "x": x, "w": w.reshape(-1), "b": b, "y": y, "axes": AXES, "steps": steps,
                 "groups": 2, "tasks": tasks, "taken": np.zeros(1, np.longlong),
-                "memory": unfilled(memory),
+                "memory": unfilled(memory), "from_back": False, "bell": np.zeros(1, np.longlong),
             },
             ("y",),
         ),
@@ -105,10 +109,10 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         "winograd_weight": ({"w": filters, "u": transformed}, ("u",)),
         "winograd_weight_grad": ({"u": some(36, 4, 3), "dw": unfilled(4, 3, 3, 3)}, ("dw",)),
         "winograd_filters": ({"w": filters[:, :, None], "v": unfilled(36, 3, wide(4))}, ("v",)),
-        "winograd_by_tiles": (plain(fused.by_tiles(dtype)), ("y",)),
-        "winograd_by_filters": (plain(deep.by_filters(dtype, panel=16)), ("y",)),
-        "winograd_sum_by_tiles": (plain(fused.sum_by_tiles(dtype)), ("dw",)),
-        "winograd_sum_by_channels": (plain(deep.sum_by_channels(dtype)), ("dw",)),
+        "winograd_by_tiles": (shared(fused.by_tiles(dtype)), ("y",)),
+        "winograd_by_filters": (shared(deep.by_filters(dtype, panel=16)), ("y",)),
+        "winograd_sum_by_tiles": (shared(fused.sum_by_tiles(dtype)), ("dw",)),
+        "winograd_sum_by_channels": (shared(deep.sum_by_channels(dtype)), ("dw",)),
     }  # fmt: skip
     calls = {name: KernelCall(getattr(run, name), *found) for name, found in table.items()}
     return calls | whole_calls(run, itemsize, some, unfilled) if whole else calls

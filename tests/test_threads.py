@@ -1,6 +1,7 @@
 """Threads: the same bits on any number of them, whoever shares what with whom."""
 
 import functools
+import importlib
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ import reference
 import sharing
 from builds import DTYPES
 from calls import calls
+from kernel_calls import kernel_calls
 from sharing import PATIENCE, WORK, all_passes, blas, in_threads, python, run_on_two
 from strategies import Case
 
@@ -19,7 +21,13 @@ import cyconv
 from cyconv import kernels, threads
 from cyconv.algorithms import depthwise, direct, fused, lowering, winograd
 from cyconv.geometry import geometry
+from cyconv.kernels import fallback
 from cyconv.plan import plan
+
+MODULES = {
+    "fallback": fallback,
+    **{name: importlib.import_module(f"cyconv.kernels._{name}") for name in kernels.loadable()},
+}
 
 cut_small = pytest.fixture(autouse=True)(sharing.cut_small)
 
@@ -271,6 +279,46 @@ def test_many_callers():
     assert results == [[alone[name] for name in row] for row in chosen]
     assert blas() == before
     assert not threads._pool._open
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_signs(module):
+    """Who waits hears a word that changes, and a bell, and first gives a sign of its own."""
+    word, bell, sign = (np.array([n], np.longlong) for n in (3, 5, 7))
+    wait = MODULES[module].wait_for_change
+    assert not wait(word, 3, 1000, 0)
+    assert wait(word, 2, 1000, 0)
+    assert not wait(word, 3, 1000, 0, bell, 5, sign)
+    assert wait(word, 3, 1000, 0, bell, 4, sign)
+    assert wait(word, 2, 1000, 0, bell, 5, sign)
+    assert (word[0], bell[0], sign[0]) == (3, 5, 10)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_kernels_that_threads_share_ring_a_bell(module):
+    """Once a call, whatever there is left to do; nothing rings where there is none."""
+    calls = kernel_calls(kernels.kernels_of(MODULES[module])[np.dtype(np.float32)], np.float32)
+    shared = {name: call for name, call in calls.items() if "bell" in call.arguments}
+    assert len(shared) == 6
+    for call in shared.values():
+        bell = np.zeros(1, np.longlong)
+        call(bell=bell)
+        assert bell[0] == 1
+        call(bell=None)
+        if module != "fallback":
+            with pytest.raises(ValueError, match="bell"):
+                call(bell=np.zeros(2, np.longlong))
+
+
+def test_which_regions_ring():
+    """The bell is for helpers, who come at once; else a region is offered before it begins."""
+    cyconv.set_num_threads(2)
+    for name, rings in (("direct", True), ("gemm", False)):
+        pool = threads._pool
+        before = int(pool.bell[0]), int(pool._offers[0])
+        all_passes(*WORK[name])
+        assert (pool.bell[0] > before[0]) == rings, name
+        assert (pool._offers[0] > before[1]) != rings, name
 
 
 def test_a_convolution_within_a_tile():

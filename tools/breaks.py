@@ -124,13 +124,15 @@ BREAKS = [
         BLOCKS,
         ("min(count, g.W - w))", "min(count, g.W - w - 1))"),
         ("range(min(4, g.H - 4 * th))", "range(min(3, g.H - 4 * th))"),
+        ("f // rows * panel_step", "0 * panel_step"),
+        ("&v[0, f // v_step, 0, f % v_step]", "&v[0, f // v_step, 0, 0]"),
     ),
     *breaks(
         "kernels/winograd_grad.pxi",
         BLOCKS,
         ("i > parts[t, 0],", "i > parts[t, 0] + 1,"),
         ("range(1, parts.shape[0])", "range(2, parts.shape[0])"),
-        ("count, 1, add or i > 0", "count, 1, i > 0"),
+        ("count, add or i > 0", "count, i > 0"),
     ),
     *breaks(
         "kernels/rows.h",
@@ -141,6 +143,11 @@ BREAKS = [
         "kernels/waiting.h",
         BLOCKS,
         ("cyconv_read(word) < value;", "cyconv_read(word) < value - 1;"),
+    ),
+    *breaks(
+        "kernels/winograd_blocks.pxi",
+        "test_threads.py ring",
+        ("        ring(rings)\n        t = cyconv_count", "        t = cyconv_count"),
     ),
     # Tasks from the front and from the back.
     *breaks(

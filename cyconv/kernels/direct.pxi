@@ -492,9 +492,11 @@ def direct(
     long long[::1] taken not None,
     real[::1] memory not None,
     bint from_back=False,
+    long long[::1] bell=None,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`, whoever else is taking some."""
+    cdef long long* rings = bell_of(bell)
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     check_direct(x_shape, w.shape[0], y_shape, axes, steps, tasks, groups)
@@ -514,6 +516,7 @@ def direct(
         free(g.taps)
         raise ValueError(f"memory must have {g.memory} items, got {memory.shape[0]}")
     with nogil:
+        ring(rings)
         direct_tasks(
             &g, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0], &b[0] if b is not None else NULL,
             &y[0, 0, 0, 0, 0], y_steps, y.shape[1] // groups, axes, steps[GROUP_STEP], tasks, &taken[0],

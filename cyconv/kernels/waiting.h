@@ -59,14 +59,16 @@ static inline long long cyconv_clock(void)
     return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Wait until *word is no longer `seen`, at most about `nanoseconds`, and then `after` more; return
-   whether it changed. */
+/* Wait until *word is no longer `seen`, and then `after` more; or, if there is a bell, until it is no
+   longer as it was `heard`; at most about `nanoseconds`. Return whether one of them changed. */
 static inline int cyconv_wait_for_change(const long long *word, long long seen, long long nanoseconds,
-                                         long long after)
+                                         long long after, const long long *bell, long long heard)
 {
     long long start = cyconv_clock(), now = start, until = start + nanoseconds;
     int changed = 0;
     for (long long rounds = (nanoseconds + after) / 20 + 2; rounds > 0; rounds--) {
+        if (bell && cyconv_read(bell) != heard)
+            return 1;
         if (!changed && cyconv_read(word) != seen) {
             changed = 1;
             until = now + after;

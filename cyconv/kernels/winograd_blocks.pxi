@@ -336,6 +336,7 @@ def winograd_by_tiles(
     Py_ssize_t columns,
     long long[::1] progress not None,
     real[::1] memory not None,
+    long long[::1] bell=None,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
     or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
@@ -362,7 +363,9 @@ def winograd_by_tiles(
     cdef real* m = u + 36 * u_plane
     cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, f, number
     cdef long long t
+    cdef long long* rings = bell_of(bell)
     with nogil:
+        ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
             f = filters[t, 0]
@@ -410,6 +413,7 @@ def winograd_by_filters(
     Py_ssize_t columns,
     long long[::1] progress not None,
     real[::1] memory not None,
+    long long[::1] bell=None,
 ):
     """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
     in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. Filters are
@@ -452,7 +456,9 @@ def winograd_by_filters(
     cdef Py_ssize_t v_step = v.shape[3] if v is not None else rows
     cdef Py_ssize_t first, count, f, number
     cdef long long t
+    cdef long long* rings = bell_of(bell)
     with nogil:
+        ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < channels.shape[0]:
             f = channels[t, 0]

@@ -88,6 +88,7 @@ def winograd_sum_by_tiles(
     Py_ssize_t width,
     long long[::1] progress not None,
     real[::1] memory not None,
+    long long[::1] bell=None,
 ):
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first parts of the
     blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
@@ -112,7 +113,9 @@ def winograd_sum_by_tiles(
     cdef real* total
     cdef Py_ssize_t plane = KD * C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
     cdef long long t
+    cdef long long* rings = bell_of(bell)
     with nogil:
+        ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < parts.shape[0]:
             for i in range(parts[t, 0], parts[t, 1]):
@@ -158,6 +161,7 @@ def winograd_sum_by_channels(
     bint last,
     long long[::1] progress not None,
     real[::1] memory not None,
+    long long[::1] bell=None,
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
     panels * tiles * PANEL), by blocks of filters, then blocks of channels of x are transformed, multiplied and
@@ -199,7 +203,9 @@ def winograd_sum_by_channels(
     cdef Py_ssize_t d_plane = d.strides[0] // size, m_plane = sums.strides[0] // size if shared else own_plane
     cdef Py_ssize_t c, first, count, number
     cdef long long t
+    cdef long long* rings = bell_of(bell)
     with nogil:
+        ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
             turn_output_grad(

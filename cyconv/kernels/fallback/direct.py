@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from cyconv.kernels.fallback.lowering import each_tap
-from cyconv.kernels.fallback.waiting import all_tasks, first_phase, second_phase
+from cyconv.kernels.fallback.waiting import all_tasks, first_phase, ring, second_phase
 from cyconv.types import Array, Counters, Integers
 
 
@@ -40,10 +40,12 @@ def direct(
     taken: Counters,
     memory: Array,
     from_back: bool = False,
+    bell: Counters | None = None,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
+    ring(bell)
     for t in all_tasks(taken, len(tasks), from_back):
         image, group, *bounds, first, last = tasks[t].tolist()
         box, part = _box(axes, bounds)
@@ -80,6 +82,7 @@ def direct_weight_grad(
     blocks: Integers,
     progress: Counters,
     memory: Array,
+    bell: Counters | None = None,
 ) -> None:
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
 
@@ -103,7 +106,7 @@ def direct_weight_grad(
                 read = x[image, group * channels + first : group * channels + last, *cells]
                 total[:, *tap] += np.einsum("cdhw,fdhw->cf", read, step[:, od, oh, ow])
 
-    first_phase(progress, len(shares), add_up)
+    first_phase(progress, len(shares), add_up, bell)
     matrices = dw.reshape(groups, filters, -1)
     for b in second_phase(progress, len(blocks)):
         group, start, stop = blocks[b].tolist()

@@ -15,9 +15,19 @@ def current_core() -> int:
     return -1
 
 
-def wait_for_change(word: Counters, seen: int, nanoseconds: int, after: int) -> bool:
-    """Return whether word[0] is no longer `seen`."""
-    return int(word[0]) != seen
+def wait_for_change(
+    word: Counters,
+    seen: int,
+    nanoseconds: int,
+    after: int,
+    bell: Counters | None = None,
+    heard: int = 0,
+    sign: Counters | None = None,
+) -> bool:
+    """Add one to sign[0], and return whether word[0] is no longer `seen`, or bell[0] no longer
+    `heard`."""
+    ring(sign)
+    return int(word[0]) != seen or (bell is not None and int(bell[0]) != heard)
 
 
 _counting = threading.Lock()
@@ -40,8 +50,17 @@ def all_tasks(taken: Counters, number: int, from_back: bool = False) -> Iterator
         yield number - 1 - back if from_back else front
 
 
-def first_phase(progress: Counters, number: int, do: Callable[[int], None]) -> None:
+def ring(bell: Counters | None) -> None:
+    """Tell those who wait for it that there is something to take."""
+    if bell is not None:
+        count(bell)
+
+
+def first_phase(
+    progress: Counters, number: int, do: Callable[[int], None], bell: Counters | None = None
+) -> None:
     """Do tasks of the first of two phases, then wait until others have done theirs."""
+    ring(bell)
     try:
         for t in all_tasks(progress[:1], number):
             do(t)
