@@ -145,9 +145,9 @@ BREAKS = [
         ("cyconv_read(word) < value;", "cyconv_read(word) < value - 1;"),
     ),
     *breaks(
-        "kernels/winograd_blocks.pxi",
+        "kernels/direct.pxi",
         "test_threads.py ring",
-        ("        ring(rings)\n        t = cyconv_count", "        t = cyconv_count"),
+        ("        ring(rings)\n        direct_tasks(", "        direct_tasks("),
     ),
     # Tasks from the front and from the back.
     *breaks(
