@@ -61,6 +61,8 @@ BREAKS = [
     *breaks(
         "kernels/direct.pxi",
         DIRECT,
+        ("taps[i].cell - taps[i - 1].cell != step.cell or ", ""),
+        ("x + g.taps[done].cell, &g.step", "x, &g.step"),
         ("width.length - wide.hi)", "width.length - wide.hi - 1)"),
         ("kh * steps[TAP_STEPS + 1] + kw *", "kw * steps[TAP_STEPS + 1] + kh *"),
         ("if done == 0 else NULL, done > 0, y", "if done == 0 else NULL, done < 0, y"),

@@ -406,9 +406,9 @@ ALWAYS_INLINE void NAME(tile)(
 #define DEFINE_PRODUCT(ROWS, VECTORS)                                                            \
     static void NAME(product_##ROWS##_##VECTORS)(                                                \
         const REAL *x, const Tap *step, ptrdiff_t count, const REAL *weights,                    \
-        const ptrdiff_t *row_at, int add, REAL *y, ptrdiff_t y_step) {                           \
+        const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {         \
         NAME(tile)(                                                                              \
-            ROWS, VECTORS, x, NULL, step, count, weights, row_at, NULL, add, y, y_step);        \
+            ROWS, VECTORS, x, NULL, step, count, weights, row_at, bias, add, y, y_step);         \
     }
 #define THREE(DO, ROWS) DO(ROWS, 1) DO(ROWS, 2) DO(ROWS, 3)
 #define THREE_MORE(DO, ROWS) DO(ROWS, 4) DO(ROWS, 5) DO(ROWS, 6)
@@ -438,11 +438,11 @@ static void NAME(multiply_tile)(
 /* The same without a table, for 1 to MOST_ROWS rows and at most MOST_VECTORS vectors. */
 static void NAME(multiply_steps)(
     int rows, int vectors, const REAL *x, const Tap *step, ptrdiff_t count, const REAL *weights,
-    const ptrdiff_t *row_at, int add, REAL *y, ptrdiff_t y_step) {
+    const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {
     switch (8 * rows + vectors) {
 #define CASE(ROWS, VECTORS)                                                                      \
     case 8 * ROWS + VECTORS:                                                                     \
-        NAME(product_##ROWS##_##VECTORS)(x, step, count, weights, row_at, add, y, y_step);       \
+        NAME(product_##ROWS##_##VECTORS)(x, step, count, weights, row_at, bias, add, y, y_step); \
         break;
         FOR_EACH_ROWS(CASES)
 #undef CASE

@@ -224,19 +224,9 @@ cdef inline void multiply_panel(
                 multiply_steps(
                     <int>(tiles * (group + 1) // groups - t), <int>(vectors * (part + 1) // parts - first),
                     v + done * v_step + first * lanes, &step, some, u + t * tile_step + done * channel_step,
-                    &row_at[0], add or done > 0, m + t * m_step + first * lanes, m_step,
+                    &row_at[0], <const real*>NULL, add or done > 0, m + t * m_step + first * lanes, m_step,
                 )
                 done += some
-
-
-cdef inline void multiply_steps(
-    int rows, int vectors, const real* x, const Tap* step, Py_ssize_t count, const real* weights,
-    const Py_ssize_t* row_at, int add, real* y, Py_ssize_t y_step
-) noexcept nogil:
-    if real is float:
-        multiply_steps_float(rows, vectors, x, step, count, weights, row_at, add, y, y_step)
-    else:
-        multiply_steps_double(rows, vectors, x, step, count, weights, row_at, add, y, y_step)
 
 
 cdef inline Py_ssize_t in_wides(Py_ssize_t size) noexcept nogil:
