@@ -325,6 +325,16 @@ def test_a_bad_cell_stays_in_its_windows(build, dtype):
 
 @each_dtype
 @each_build
+@pytest.mark.parametrize("kind", ["as it is, rows", "padded"])
+def test_long_sums(kind, build, dtype):
+    """Of several sums, with the bias in the first; with a table of taps, and in equal steps."""
+    work = Work(KINDS[kind](20), channels=1100, filters=5)
+    y = work.run(kernels_of(build, dtype), dtype)
+    np.testing.assert_array_equal(y, work.y)
+
+
+@each_dtype
+@each_build
 def test_taken_tasks_are_left_alone(build, dtype):
     run, work = kernels_of(build, dtype), Work(KINDS["padded"](20), 2, filters=9)
     tasks = work.tasks(((), (2,), (7,)), (3,))

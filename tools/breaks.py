@@ -65,7 +65,10 @@ BREAKS = [
         ("x + g.taps[done].cell, &g.step", "x, &g.step"),
         ("width.length - wide.hi)", "width.length - wide.hi - 1)"),
         ("kh * steps[TAP_STEPS + 1] + kw *", "kw * steps[TAP_STEPS + 1] + kh *"),
-        ("if done == 0 else NULL, done > 0, y", "if done == 0 else NULL, done < 0, y"),
+        (
+            "if done == 0 else NULL, done > 0, y,\n                y_step",
+            "if done == 0 else NULL, done < 0, y,\n                y_step",
+        ),
         ("range(panels if by_tile else tiles)", "range(panels if by_tile else tiles - 1)"),
         ("not same_box(held, task, IMAGE)", "not same_box(held, task, GROUP)"),
         ("- box[2 * a] * axes[a, STRIDE]", "+ box[2 * a] * axes[a, STRIDE]"),
