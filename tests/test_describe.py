@@ -186,7 +186,7 @@ class Memory:
         monkeypatch.setattr(threads, "_aligned", lambda size: np.empty(size, np.uint8))
         monkeypatch.setattr(threads, "_run", self.run)
 
-    def run(self, task, count, number):
+    def run(self, task, count, number, rings=False):
         with threads.quiet():
             for index in range(count):
                 turn = index % number
