@@ -266,7 +266,6 @@ class _Pool:
         self._lock = threading.Lock()
         self._open: list[_Region] = []
         self._offers = np.zeros(1, np.longlong)
-        self.bell = np.zeros(1, np.longlong)
         self._sleepers: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
         self._avoided = -1
@@ -342,7 +341,7 @@ class _Pool:
         while not self._closed:
             with self._lock:
                 region = next((r for r in self._open if r.places), None)
-                offers, heard = int(self._offers[0]), int(self.bell[0])
+                offers, heard = int(self._offers[0]), int(_bell[0])
                 if region is not None:
                     region.join()
             given, sign = sign, None
@@ -355,7 +354,7 @@ class _Pool:
                 sign = region.left
                 continue
             if not kernels.wait_for_change(
-                self._offers, offers, AWAKE, WORKER_AFTER, self.bell, heard, given
+                self._offers, offers, AWAKE, WORKER_AFTER, _bell, heard, given
             ):
                 with self._lock:
                     if self._closed or any(region.places for region in self._open):
@@ -401,17 +400,16 @@ def run(task: Callable[[int], None], count: int, seconds: float, *, blas: bool) 
             raise interruption
 
 
-def drain(task: Callable[[Counters | None], None], count: int, seconds: float) -> None:
+def drain(task: Callable[[bool], None], count: int, seconds: float) -> None:
     """Call task here, and on as many other threads as pay, at most `count` in all: each takes what
     there is to do from a counter that they share, until nothing is left, so that one call alone can
-    do it all. That of the caller is given a bell, for the kernel to ring; the others None."""
+    do it all. The caller's has the kernel ring the bell: task(True)."""
     number = members(count, seconds, blas=False)
     if number == 1:
         with quiet():
-            task(_unheard)
+            task(True)
         return
-    bell = _pool.bell
-    _run(lambda member: task(None if member else bell), number, number, rings=True)
+    _run(lambda member: task(member == 0), number, number, rings=True)
 
 
 def members(count: int, seconds: float, *, blas: bool) -> int:
@@ -500,7 +498,8 @@ def _after_fork() -> None:
 _num_threads = _initial_threads()
 _blas = _Blas()
 _pool = _Pool()
-_unheard = np.zeros(1, np.longlong)
+_bell = np.zeros(1, np.longlong)
+kernels.hang_bell(_bell)
 _scratch = _Scratch()
 atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):

@@ -13,7 +13,7 @@ from test_winograd_blocks import Fused, wide
 from cyconv.geometry import geometry
 
 AS_IS = [1, 1, 1, 1, 0, 1]  # size, kernel, stride, dilation, low pad, output
-COUNTERS = ("taken", "progress", "bell")
+COUNTERS = ("taken", "progress")
 AXES = np.array([AS_IS, [5, 3, 1, 1, 1, 5], [6, 2, 2, 1, 0, 3]], np.intp)
 
 
@@ -46,8 +46,8 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         return np.full(shape, np.nan, dtype)
 
     def shared(arguments):
-        """Of kernels that threads share: also with a bell."""
-        return {**plain(arguments), "bell": np.zeros(1, np.longlong)}
+        """Of kernels that threads share: also whether they ring the bell."""
+        return {**plain(arguments), "rings": False}
 
     def plain(arguments):
         """Without the guards around them."""
@@ -90,7 +90,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             {
                 "x": x, "w": w.reshape(-1), "b": b, "y": y, "axes": AXES, "steps": steps,
                 "groups": 2, "tasks": tasks, "taken": np.zeros(1, np.longlong),
-                "memory": unfilled(memory), "from_back": False, "bell": np.zeros(1, np.longlong),
+                "memory": unfilled(memory), "from_back": False, "rings": False,
             },
             ("y",),
         ),

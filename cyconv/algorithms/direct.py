@@ -28,7 +28,7 @@ from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
 from cyconv.record import Record
 from cyconv.tiling import boxes, length, pieces, wanted_pieces
-from cyconv.types import Array, Counters, Integers
+from cyconv.types import Array, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -291,11 +291,11 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     sums = threads.scratch(SUMS, work.sums, dw.dtype)
     progress, last = np.zeros(3, np.longlong), not x.flags.c_contiguous
 
-    def task(bell: Counters | None) -> None:
+    def task(rings: bool) -> None:
         memory = threads.scratch(BAND, (_memory(work, last),), dw.dtype)
         plan.kernels.direct_weight_grad(
             dy, x, sums, dw.reshape(-1), work.axes, plan.geometry.groups, work.tasks, work.shares,
-            work.blocks, progress, memory, bell,
+            work.blocks, progress, memory, rings,
         )  # fmt: skip
 
     threads.drain(task, len(work.shares), plan.seconds)
@@ -315,11 +315,11 @@ def _run(plan: "Plan", part: Part, x: Array, w: Array, b: Array | None, y: Array
 
     items = max(1, _memory(part, not x.flags.c_contiguous))
 
-    def work(bell: Counters | None) -> None:
+    def work(rings: bool) -> None:
         memory = threads.scratch(BAND, (items,), x.dtype)
         plan.kernels.direct(
             x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory,
-            bell is None, bell,
+            not rings, rings,
         )  # fmt: skip
 
     threads.drain(work, len(part.tasks), plan.seconds)

@@ -25,7 +25,7 @@ from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
 from cyconv.tiling import PIECES, blocks, length, pieces
-from cyconv.types import Array, Counters, DType, Integers
+from cyconv.types import Array, DType, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -180,11 +180,11 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         u = threads.scratch(SHARED, (36, cut.whole), x.dtype)
         own = cut.product if v is not None else cut.block + cut.product
 
-        def work(bell: Counters | None) -> None:
+        def work(rings: bool) -> None:
             memory = threads.scratch(OWN, (36 * own,), x.dtype)
             plan.kernels.winograd_by_filters(
                 x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.columns, progress,
-                memory, bell,
+                memory, rings,
             )  # fmt: skip
 
         count = len(cut.filters)
@@ -193,11 +193,11 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         given = v if v is not None else planes(SHARED, panels, x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
 
-        def work(bell: Counters | None) -> None:
+        def work(rings: bool) -> None:
             memory = threads.scratch(OWN, (36 * (cut.block + cut.product),), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, progress, memory,
-                bell,
+                rings,
             )  # fmt: skip
 
         count = len(cut.tiles)
@@ -276,11 +276,11 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     sums = sums.reshape(len(cut.parts), 36, -1, cut.columns)
     progress = np.zeros(3, np.longlong)
 
-    def work(bell: Counters | None) -> None:
+    def work(rings: bool) -> None:
         memory = threads.scratch(OWN, (cut.own,), dw.dtype)
         plan.kernels.winograd_sum_by_tiles(
             dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, progress,
-            memory, bell,
+            memory, rings,
         )  # fmt: skip
 
     threads.drain(work, len(cut.parts), plan.seconds)
@@ -295,12 +295,12 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
         progress = np.zeros(3, np.longlong)
 
         def work(
-            bell: Counters | None, i: int = i, tiles: Integers = tiles, progress: Any = progress
+            rings: bool, i: int = i, tiles: Integers = tiles, progress: Any = progress
         ) -> None:
             memory = threads.scratch(OWN, (cut.own,), dw.dtype)
             plan.kernels.winograd_sum_by_channels(
                 dy, x, d, sums, dw, cut.axes, cut.filters, tiles, cut.channels, cut.width,
-                cut.columns, i > 0, i == chunks - 1, progress, memory, bell,
+                cut.columns, i > 0, i == chunks - 1, progress, memory, rings,
             )  # fmt: skip
 
         threads.drain(work, len(cut.channels), plan.seconds / chunks)

@@ -118,5 +118,6 @@ _build: Any = importlib.import_module(f"cyconv.kernels.{f'_{BUILD}' if BUILD els
 current_core = _build.current_core
 float_to_half = _build.float_to_half
 half_to_float = _build.half_to_float
+hang_bell = _build.hang_bell
 wait_for_change = _build.wait_for_change
 of = kernels_of(_build)

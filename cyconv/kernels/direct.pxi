@@ -525,11 +525,10 @@ def direct(
     long long[::1] taken not None,
     real[::1] memory not None,
     bint from_back=False,
-    long long[::1] bell=None,
+    bint rings=False,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`, whoever else is taking some."""
-    cdef long long* rings = bell_of(bell)
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     check_direct(x_shape, w.shape[0], y_shape, axes, steps, tasks, groups)

@@ -223,7 +223,7 @@ def direct_weight_grad(
     const Py_ssize_t[:, ::1] blocks not None,
     long long[::1] progress not None,
     real[::1] memory not None,
-    long long[::1] bell=None,
+    bint rings=False,
 ):
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first shares are
     summed in sums (parts, C * taps, F/groups in whole vectors), then these added up and transposed,
@@ -267,7 +267,6 @@ def direct_weight_grad(
     if listed == NULL:
         free(g.taps)
         raise MemoryError("no memory for a list of positions")
-    cdef long long* rings = bell_of(bell)
     with nogil:
         ring(rings)
         weight_grad(

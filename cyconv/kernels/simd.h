@@ -412,7 +412,14 @@ ALWAYS_INLINE void NAME(tile)(
     }
 #define THREE(DO, ROWS) DO(ROWS, 1) DO(ROWS, 2) DO(ROWS, 3)
 #define THREE_MORE(DO, ROWS) DO(ROWS, 4) DO(ROWS, 5) DO(ROWS, 6)
+/* (With more registers that is no faster, so it would be code for nothing.) */
+#if MOST_ROWS == 4
 #define DEFINE_TILES(ROWS) THREE(DEFINE_TILE, ROWS) THREE(DEFINE_PRODUCT, ROWS)
+#define STEPS_CASES(ROWS) THREE(CASE, ROWS)
+#else
+#define DEFINE_TILES(ROWS) THREE(DEFINE_TILE, ROWS)
+#define STEPS_CASES(ROWS)
+#endif
 #define DEFINE_WIDE_TILES(ROWS) THREE_MORE(DEFINE_TILE, ROWS)
 FOR_EACH_ROWS(DEFINE_TILES)
 FOR_FEW_ROWS(DEFINE_WIDE_TILES)
@@ -435,7 +442,7 @@ static void NAME(multiply_tile)(
     }
 }
 
-/* The same without a table, for 1 to MOST_ROWS rows and at most MOST_VECTORS vectors. */
+/* The same without a table, for 1 to MOST_ROWS rows, of 4 at most, and MOST_VECTORS vectors. */
 static void NAME(multiply_steps)(
     int rows, int vectors, const REAL *x, const Tap *step, ptrdiff_t count, const REAL *weights,
     const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {
@@ -444,7 +451,7 @@ static void NAME(multiply_steps)(
     case 8 * ROWS + VECTORS:                                                                     \
         NAME(product_##ROWS##_##VECTORS)(x, step, count, weights, row_at, bias, add, y, y_step); \
         break;
-        FOR_EACH_ROWS(CASES)
+        FOR_EACH_ROWS(STEPS_CASES)
 #undef CASE
     }
 }
@@ -517,6 +524,7 @@ static void NAME(transpose)(
 
 #undef DEFINE_TILE
 #undef DEFINE_PRODUCT
+#undef STEPS_CASES
 #undef THREE
 #undef THREE_MORE
 #undef DEFINE_TILES

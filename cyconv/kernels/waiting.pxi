@@ -38,30 +38,41 @@ def wait_for_change(
     without the GIL, add one to sign[0], for another thread that waits."""
     if word.shape[0] != 1 or not 0 <= nanoseconds <= SECOND or not 0 <= after <= SECOND:
         raise ValueError("word must have one element, and waits be of a second at most")
-    cdef const long long* rings = bell_of(bell)
-    cdef long long* told = bell_of(sign)
+    cdef const long long* heeded = word_of(bell)
+    cdef long long* told = word_of(sign)
     cdef bint changed
     with nogil:
-        ring(told)
-        changed = cyconv_wait_for_change(&word[0], seen, nanoseconds, after, rings, heard)
+        if told != NULL:
+            cyconv_count(told)
+        changed = cyconv_wait_for_change(&word[0], seen, nanoseconds, after, heeded, heard)
     return changed
 
 
-# The bell of the pool: a kernel that threads may share rings it when it has let go of the GIL, which
-# those who hear it need first of all.
+# The bell of the pool: a kernel that threads may share rings it, for the one of them that asks, when it
+# has let go of the GIL, which those who hear it need first of all.
+cdef long long* the_bell = NULL
+cdef object hung = None
 
-cdef long long* bell_of(const long long[::1] bell) except? NULL:
+
+def hang_bell(word):
+    """From now on word[0] is the bell."""
+    global the_bell, hung
+    cdef long long* place = word_of(word)
+    the_bell, hung = place, word
+
+
+cdef long long* word_of(const long long[::1] word) except? NULL:
     """Where it is, or NULL where there is none."""
-    if bell is None:
+    if word is None:
         return NULL
-    if bell.shape[0] != 1:
-        raise ValueError("bell must have one element")
-    return <long long*>&bell[0]
+    if word.shape[0] != 1:
+        raise ValueError("a word must have one element")
+    return <long long*>&word[0]
 
 
-cdef inline void ring(long long* bell) noexcept nogil:
-    if bell != NULL:
-        cyconv_count(bell)
+cdef inline void ring(bint rings) noexcept nogil:
+    if rings and the_bell != NULL:
+        cyconv_count(the_bell)
 
 
 # Threads that are in the same call of a kernel with two phases share `progress`: it counts the tasks

@@ -204,6 +204,17 @@ cdef void multiply_planes(
             f += rows
 
 
+cdef inline void multiply_either(
+    int rows, int vectors, const real* x, const Tap* taps, Py_ssize_t count, const real* weights,
+    const Py_ssize_t* row_at, const real* bias, int add, real* y, Py_ssize_t y_step
+) noexcept nogil:
+    """By a table where there are many registers, and else by one step."""
+    if MOST_ROWS > 4:
+        multiply_tile(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
+    else:
+        multiply_steps(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
+
+
 cdef inline void multiply_panel(
     const real* u, Py_ssize_t tile_step, Py_ssize_t channel_step, const real* v, Py_ssize_t v_step,
     real* m, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
@@ -213,7 +224,12 @@ cdef inline void multiply_panel(
     cdef Py_ssize_t parts = (vectors + MOST_VECTORS - 1) // MOST_VECTORS, part, first, group, t, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
     cdef Tap step = Tap(v_step, channel_step)
+    cdef Tap[LONG_CHANNELS + 8] taps  # AHEAD more, for builds that multiply by a table
     equal_steps(tile_step, &row_at[0])
+    if MOST_ROWS > 4:
+        for done in range(min(<Py_ssize_t>LONG_CHANNELS, channels)):
+            taps[done] = Tap(done * v_step, done * channel_step)
+        repeat_last(&taps[0], min(<Py_ssize_t>LONG_CHANNELS, channels))
     for part in range(parts):
         first = vectors * part // parts
         for group in range(groups):
@@ -221,10 +237,11 @@ cdef inline void multiply_panel(
             done = 0
             while done < channels:
                 some = min(<Py_ssize_t>LONG_CHANNELS, channels - done)
-                multiply_steps(
+                multiply_either(
                     <int>(tiles * (group + 1) // groups - t), <int>(vectors * (part + 1) // parts - first),
-                    v + done * v_step + first * lanes, &step, some, u + t * tile_step + done * channel_step,
-                    &row_at[0], <const real*>NULL, add or done > 0, m + t * m_step + first * lanes, m_step,
+                    v + done * v_step + first * lanes, &taps[0] if MOST_ROWS > 4 else &step, some,
+                    u + t * tile_step + done * channel_step, &row_at[0], <const real*>NULL, add or done > 0,
+                    m + t * m_step + first * lanes, m_step,
                 )
                 done += some
 
@@ -283,10 +300,7 @@ cdef int check_panels(const real[:, :, :, :] v, Py_ssize_t filters, double chann
     """That v (36, panels, channels, rows) has room for so many filters, in panels that lie together."""
     cdef Py_ssize_t size = sizeof(real), panels = v.shape[1], rows = v.shape[3]
     if v.shape[0] != 36 or v.shape[2] != channels or rows < 1 or rows % WIDE or panels != (filters + rows - 1) // rows:
-        raise ValueError(
-            f"v must have shape (36, panels, {channels:.0f}, rows), with rows in steps of {WIDE} and as many panels "
-            f"as hold {filters} filters"
-        )
+        raise ValueError("v must have shape (36, panels, channels, rows), and room for all filters")
     check_lanes(v.strides[3], 1, rows, size)
     check_lanes(v.strides[2], rows, v.shape[2], size)
     check_lanes(v.strides[1], v.shape[2] * rows, panels, size)
@@ -326,7 +340,7 @@ def winograd_by_tiles(
     Py_ssize_t columns,
     long long[::1] progress not None,
     real[::1] memory not None,
-    long long[::1] bell=None,
+    bint rings=False,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
     or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
@@ -353,7 +367,6 @@ def winograd_by_tiles(
     cdef real* m = u + 36 * u_plane
     cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, f, number
     cdef long long t
-    cdef long long* rings = bell_of(bell)
     with nogil:
         ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])
@@ -403,7 +416,7 @@ def winograd_by_filters(
     Py_ssize_t columns,
     long long[::1] progress not None,
     real[::1] memory not None,
-    long long[::1] bell=None,
+    bint rings=False,
 ):
     """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
     in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. Filters are
@@ -431,7 +444,7 @@ def winograd_by_filters(
         check_panels(v, F, KD * <double>C)
         for i in range(filters.shape[0]):
             if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
-                raise ValueError(f"block of filters {i} is not in one panel of {v.shape[3]}")
+                raise ValueError("each block of filters must be in one panel")
     check_room(columns, memory)
     check_items(
         memory.shape[0],
@@ -446,7 +459,6 @@ def winograd_by_filters(
     cdef Py_ssize_t v_step = v.shape[3] if v is not None else rows
     cdef Py_ssize_t first, count, f, number
     cdef long long t
-    cdef long long* rings = bell_of(bell)
     with nogil:
         ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])

@@ -88,7 +88,7 @@ def winograd_sum_by_tiles(
     Py_ssize_t width,
     long long[::1] progress not None,
     real[::1] memory not None,
-    long long[::1] bell=None,
+    bint rings=False,
 ):
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first parts of the
     blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
@@ -113,7 +113,6 @@ def winograd_sum_by_tiles(
     cdef real* total
     cdef Py_ssize_t plane = KD * C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
     cdef long long t
-    cdef long long* rings = bell_of(bell)
     with nogil:
         ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])
@@ -161,7 +160,7 @@ def winograd_sum_by_channels(
     bint last,
     long long[::1] progress not None,
     real[::1] memory not None,
-    long long[::1] bell=None,
+    bint rings=False,
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
     panels * tiles * PANEL), by blocks of filters, then blocks of channels of x are transformed, multiplied and
@@ -203,7 +202,6 @@ def winograd_sum_by_channels(
     cdef Py_ssize_t d_plane = d.strides[0] // size, m_plane = sums.strides[0] // size if shared else own_plane
     cdef Py_ssize_t c, first, count, number
     cdef long long t
-    cdef long long* rings = bell_of(bell)
     with nogil:
         ring(rings)
         t = cyconv_count(&progress[FIRST_TAKEN])

@@ -9,7 +9,7 @@ from cyconv.kernels.fallback.depthwise import (
 from cyconv.kernels.fallback.direct import direct, direct_memory, direct_weight_grad
 from cyconv.kernels.fallback.half import float_to_half, half_to_float
 from cyconv.kernels.fallback.lowering import col2im, im2col
-from cyconv.kernels.fallback.waiting import current_core, wait_for_change
+from cyconv.kernels.fallback.waiting import current_core, hang_bell, wait_for_change
 from cyconv.kernels.fallback.winograd import (
     winograd_by_filters,
     winograd_by_tiles,
@@ -35,6 +35,7 @@ __all__ = [
     "direct_weight_grad",
     "float_to_half",
     "half_to_float",
+    "hang_bell",
     "im2col",
     "wait_for_change",
     "winograd_by_filters",

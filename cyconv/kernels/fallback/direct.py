@@ -40,12 +40,12 @@ def direct(
     taken: Counters,
     memory: Array,
     from_back: bool = False,
-    bell: Counters | None = None,
+    rings: bool = False,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
-    ring(bell)
+    ring(rings)
     for t in all_tasks(taken, len(tasks), from_back):
         image, group, *bounds, first, last = tasks[t].tolist()
         box, part = _box(axes, bounds)
@@ -82,7 +82,7 @@ def direct_weight_grad(
     blocks: Integers,
     progress: Counters,
     memory: Array,
-    bell: Counters | None = None,
+    rings: bool = False,
 ) -> None:
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
 
@@ -106,7 +106,7 @@ def direct_weight_grad(
                 read = x[image, group * channels + first : group * channels + last, *cells]
                 total[:, *tap] += np.einsum("cdhw,fdhw->cf", read, step[:, od, oh, ow])
 
-    first_phase(progress, len(shares), add_up, bell)
+    first_phase(progress, len(shares), add_up, rings)
     matrices = dw.reshape(groups, filters, -1)
     for b in second_phase(progress, len(blocks)):
         group, start, stop = blocks[b].tolist()

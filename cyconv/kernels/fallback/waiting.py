@@ -26,7 +26,8 @@ def wait_for_change(
 ) -> bool:
     """Add one to sign[0], and return whether word[0] is no longer `seen`, or bell[0] no longer
     `heard`."""
-    ring(sign)
+    if sign is not None:
+        count(sign)
     return int(word[0]) != seen or (bell is not None and int(bell[0]) != heard)
 
 
@@ -50,17 +51,27 @@ def all_tasks(taken: Counters, number: int, from_back: bool = False) -> Iterator
         yield number - 1 - back if from_back else front
 
 
-def ring(bell: Counters | None) -> None:
+_hung: list[Counters] = []
+
+
+def hang_bell(word: Counters) -> None:
+    """From now on word[0] is the bell."""
+    if len(word) != 1:
+        raise ValueError("a word must have one element")
+    _hung[:] = [word]
+
+
+def ring(rings: bool) -> None:
     """Tell those who wait for it that there is something to take."""
-    if bell is not None:
-        count(bell)
+    for word in _hung if rings else []:
+        count(word)
 
 
 def first_phase(
-    progress: Counters, number: int, do: Callable[[int], None], bell: Counters | None = None
+    progress: Counters, number: int, do: Callable[[int], None], rings: bool = False
 ) -> None:
     """Do tasks of the first of two phases, then wait until others have done theirs."""
-    ring(bell)
+    ring(rings)
     try:
         for t in all_tasks(progress[:1], number):
             do(t)

@@ -166,7 +166,7 @@ def winograd_by_tiles(
     columns: int,
     progress: Counters,
     memory: Array,
-    bell: Counters | None = None,
+    rings: bool = False,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) and b (F,) or None:
     first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they are in
@@ -180,7 +180,7 @@ def winograd_by_tiles(
             part = v[:, panel, :, first - panel * rows : last - panel * rows]
             winograd_filters(w[first:last], part)
 
-    first_phase(progress, len(filters), transform, bell)
+    first_phase(progress, len(filters), transform, rings)
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = _input(x, axes, first, count)
@@ -201,7 +201,7 @@ def winograd_by_filters(
     columns: int,
     progress: Counters,
     memory: Array,
-    bell: Counters | None = None,
+    rings: bool = False,
 ) -> None:
     """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
     * tiles or more), by blocks of channels, then blocks of filters, unless these are in v (36,
@@ -214,7 +214,7 @@ def winograd_by_filters(
         part = slice(*channels[t])
         by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(36, depth, -1, total)
 
-    first_phase(progress, len(channels), transform, bell)
+    first_phase(progress, len(channels), transform, rings)
     for t in second_phase(progress, len(filters)):
         part = slice(*filters[t])
         if v is not None:
@@ -240,7 +240,7 @@ def winograd_sum_by_tiles(
     width: int,
     progress: Counters,
     memory: Array,
-    bell: Counters | None = None,
+    rings: bool = False,
 ) -> None:
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
 
@@ -254,7 +254,7 @@ def winograd_sum_by_tiles(
         for start, stop in tiles[slice(*parts[t])].tolist():
             sums[t, :, :, :filters] += _products(dy, x, axes, start, stop)
 
-    first_phase(progress, len(parts), add_up, bell)
+    first_phase(progress, len(parts), add_up, rings)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         by_tap = sums[..., :filters].reshape(len(sums), 36, dw.shape[2], -1, filters)
@@ -277,14 +277,14 @@ def winograd_sum_by_channels(
     last: bool,
     progress: Counters,
     memory: Array,
-    bell: Counters | None = None,
+    rings: bool = False,
 ) -> None:
     """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
     sums (36, KD * C * columns), or in memory of their own if that has no columns. `add` says that
     there were tiles before these, `last` that there are none after them."""
     depth, filters = dw.shape[2], dy.shape[1]
     # dy is transformed where it is multiplied.
-    first_phase(progress, len(blocks), lambda _: None, bell)
+    first_phase(progress, len(blocks), lambda _: None, rings)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
