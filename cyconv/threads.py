@@ -405,10 +405,6 @@ def drain(task: Callable[[bool], None], count: int, seconds: float) -> None:
     there is to do from a counter that they share, until nothing is left, so that one call alone can
     do it all. The caller's has the kernel ring the bell: task(True)."""
     number = members(count, seconds, blas=False)
-    if number == 1:
-        with quiet():
-            task(True)
-        return
     _run(lambda member: task(member == 0), number, number, rings=True)
 
 
