@@ -61,13 +61,12 @@ BREAKS = [
     *breaks(
         "kernels/direct.pxi",
         DIRECT,
-        ("taps[i].cell - taps[i - 1].cell != step.cell or ", ""),
-        ("x + g.taps[done].cell, &g.step", "x, &g.step"),
+        ("taps[i].cell - taps[i - 1].cell != taps[1].cell - taps[0].cell", "False"),
         ("width.length - wide.hi)", "width.length - wide.hi - 1)"),
         ("kh * steps[TAP_STEPS + 1] + kw *", "kw * steps[TAP_STEPS + 1] + kh *"),
         (
-            "if done == 0 else NULL, done > 0, y,\n                y_step",
-            "if done == 0 else NULL, done < 0, y,\n                y_step",
+            "if done == 0 else NULL,\n            done > 0, y",
+            "if done == 0 else NULL,\n            done < 0, y",
         ),
         ("range(panels if by_tile else tiles)", "range(panels if by_tile else tiles - 1)"),
         ("not same_box(held, task, IMAGE)", "not same_box(held, task, GROUP)"),

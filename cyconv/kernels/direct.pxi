@@ -21,16 +21,12 @@ cdef extern from "simd.h" nogil:
     ctypedef struct Tap:
         Py_ssize_t cell, weight
     void multiply_tile_float(
-        int rows, int vectors, const float* x, const Tap* taps, Py_ssize_t count, const float* weights,
+        int rows, int vectors, const float* x, const Tap* taps, bint steady, Py_ssize_t count,
+        const float* weights,
         const Py_ssize_t* row_at, const float* bias, int add, float* y, Py_ssize_t y_step)
     void multiply_tile_double(
-        int rows, int vectors, const double* x, const Tap* taps, Py_ssize_t count, const double* weights,
-        const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
-    void multiply_steps_float(
-        int rows, int vectors, const float* x, const Tap* step, Py_ssize_t count, const float* weights,
-        const Py_ssize_t* row_at, const float* bias, int add, float* y, Py_ssize_t y_step)
-    void multiply_steps_double(
-        int rows, int vectors, const double* x, const Tap* step, Py_ssize_t count, const double* weights,
+        int rows, int vectors, const double* x, const Tap* taps, bint steady, Py_ssize_t count,
+        const double* weights,
         const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
     void transpose_float(
         const float* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, float* to, Py_ssize_t to_step)
@@ -66,8 +62,7 @@ cdef struct Direct:
     bint in_place
     bint placed  # the only box has been laid out
     Tap* taps
-    bint steady  # these are equal steps, of
-    Tap step
+    bint steady  # these are equal steps
     Py_ssize_t w_step  # from a filter to the next
     Py_ssize_t memory  # items of the band, and room for the last vector to read past it
 
@@ -159,7 +154,7 @@ cdef int lay_out_direct(
                     )
                     k += 1
     repeat_last(g.taps, k)
-    g.steady = find_step(g.taps, k, &g.step)
+    g.steady = are_steady(g.taps, k)
     return 0
 
 
@@ -279,35 +274,23 @@ cdef inline void scatter(
 
 
 cdef inline void multiply_tile(
-    int rows, int vectors, const real* x, const Tap* taps, Py_ssize_t count, const real* weights,
+    int rows, int vectors, const real* x, const Tap* taps, bint steady, Py_ssize_t count, const real* weights,
     const Py_ssize_t* row_at, const real* bias, int add, real* y, Py_ssize_t y_step
 ) noexcept nogil:
     if real is float:
-        multiply_tile_float(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
+        multiply_tile_float(rows, vectors, x, taps, steady, count, weights, row_at, bias, add, y, y_step)
     else:
-        multiply_tile_double(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
+        multiply_tile_double(rows, vectors, x, taps, steady, count, weights, row_at, bias, add, y, y_step)
 
 
-cdef inline void multiply_steps(
-    int rows, int vectors, const real* x, const Tap* step, Py_ssize_t count, const real* weights,
-    const Py_ssize_t* row_at, const real* bias, int add, real* y, Py_ssize_t y_step
-) noexcept nogil:
-    """The same for taps in equal steps, and at most MOST_VECTORS."""
-    if real is float:
-        multiply_steps_float(rows, vectors, x, step, count, weights, row_at, bias, add, y, y_step)
-    else:
-        multiply_steps_double(rows, vectors, x, step, count, weights, row_at, bias, add, y, y_step)
-
-
-cdef bint find_step(const Tap* taps, Py_ssize_t count, Tap* step) noexcept nogil:
-    """Whether taps are equal steps, and of which, as the channels' of 1x1 are. With 16 registers it pays
-    not to read a table (1.1 times on 1x1); with more that is the same, and cells are better fetched."""
+cdef bint are_steady(const Tap* taps, Py_ssize_t count) noexcept nogil:
+    """Whether taps are equal steps, as the channels' of 1x1 are."""
     cdef Py_ssize_t i
-    if MOST_ROWS > 4:
-        return False
-    step[0] = Tap(taps[1].cell - taps[0].cell, taps[1].weight - taps[0].weight) if count > 1 else Tap(0, 0)
     for i in range(2, count):
-        if taps[i].cell - taps[i - 1].cell != step.cell or taps[i].weight - taps[i - 1].weight != step.weight:
+        if (
+            taps[i].cell - taps[i - 1].cell != taps[1].cell - taps[0].cell
+            or taps[i].weight - taps[i - 1].weight != taps[1].weight - taps[0].weight
+        ):
             return False
     return True
 
@@ -333,16 +316,10 @@ cdef inline void multiply_taps(
     cdef Py_ssize_t done = 0, count
     while done < g.band.taps:
         count = min(<Py_ssize_t>LONG_SUM, g.band.taps - done)
-        if g.steady and vectors <= MOST_VECTORS:
-            multiply_steps(
-                rows, vectors, x + g.taps[done].cell, &g.step, count, weights + g.taps[done].weight, row_at,
-                bias if done == 0 else NULL, done > 0, y, y_step,
-            )
-        else:
-            multiply_tile(
-                rows, vectors, x, g.taps + done, count, weights, row_at, bias if done == 0 else NULL, done > 0, y,
-                y_step,
-            )
+        multiply_tile(
+            rows, vectors, x, g.taps + done, g.steady, count, weights, row_at, bias if done == 0 else NULL,
+            done > 0, y, y_step,
+        )
         done += count
 
 

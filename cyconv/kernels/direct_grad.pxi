@@ -65,12 +65,12 @@ cdef Py_ssize_t list_positions(
 
 cdef void add_products(
     const Tap* taps, Py_ssize_t rows, const real* cells, const Tap* positions, Py_ssize_t count,
-    const Tap* step, const real* turned, Py_ssize_t columns, int add, real* sums
+    bint steady, const real* turned, Py_ssize_t columns, int add, real* sums
 ) noexcept nogil:
     """sums (rows, columns) = or += the sum over positions of the cells of each tap times dy. These are
-    equal steps if `step` is given."""
+    equal steps if `steady`."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t vectors = columns // lanes, limit, tiles, tile, panel, panels, k, number, first, some, i
+    cdef Py_ssize_t vectors = columns // lanes, limit, tiles, tile, panel, panels, k, number, first, i
     cdef Py_ssize_t[MOST_ROWS] row_at
     panels = (rows + MOST_ROWS - 1) // MOST_ROWS
     limit = 2 * MOST_VECTORS if 2 * ((rows + panels - 1) // panels) <= MOST_ROWS else MOST_VECTORS
@@ -82,17 +82,11 @@ cdef void add_products(
             row_at[i] = taps[k + i].cell
         for tile in range(tiles):
             first = vectors * tile // tiles
-            some = vectors * (tile + 1) // tiles - first
-            if step != NULL and some <= MOST_VECTORS:
-                multiply_steps(
-                    <int>number, <int>some, turned + first * lanes, step, count, cells, &row_at[0],
-                    <const real*>NULL, add, sums + k * columns + first * lanes, columns,
-                )
-            else:
-                multiply_tile(
-                    <int>number, <int>some, turned + first * lanes, positions, count, cells, &row_at[0],
-                    <const real*>NULL, add, sums + k * columns + first * lanes, columns,
-                )
+            multiply_tile(
+                <int>number, <int>(vectors * (tile + 1) // tiles - first), turned + first * lanes, positions,
+                steady, count, cells, &row_at[0], <const real*>NULL, add, sums + k * columns + first * lanes,
+                columns,
+            )
 
 
 cdef void sum_shares(
@@ -108,7 +102,6 @@ cdef void sum_shares(
     cdef const real* cells
     cdef Py_ssize_t i, first, rows, depth_step, row_step, count = 0
     cdef bint steady = False
-    cdef Tap step_between
     cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
     while t < shares.shape[0]:
         first = shares[t, TASKS]
@@ -135,14 +128,14 @@ cdef void sum_shares(
                 cells = memory
             if i == first or not same_box(&tasks[i - 1, 0], task, BOX):
                 count = list_positions(task + BOX, depth_step, row_step, columns, positions)
-                steady = find_step(positions, count, &step_between)
+                steady = are_steady(positions, count)
             transpose_box(
                 dy + task[IMAGE] * step.image + task[GROUP] * filters * step.filter, step, task + BOX, filters,
                 turned, columns,
             )
             rows = task[GROUP] * channels * taps + task[FILTERS] * taps
             add_products(
-                g.taps, band.channels * taps, cells, positions, count, &step_between if steady else NULL,
+                g.taps, band.channels * taps, cells, positions, count, steady,
                 turned, columns, i > first,
                 sums + shares[t, PART] * parts_step + rows * columns,
             )

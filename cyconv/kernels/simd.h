@@ -412,48 +412,51 @@ ALWAYS_INLINE void NAME(tile)(
     }
 #define THREE(DO, ROWS) DO(ROWS, 1) DO(ROWS, 2) DO(ROWS, 3)
 #define THREE_MORE(DO, ROWS) DO(ROWS, 4) DO(ROWS, 5) DO(ROWS, 6)
-/* (With more registers that is no faster, so it would be code for nothing.) */
-#if MOST_ROWS == 4
-#define DEFINE_TILES(ROWS) THREE(DEFINE_TILE, ROWS) THREE(DEFINE_PRODUCT, ROWS)
-#define STEPS_CASES(ROWS) THREE(CASE, ROWS)
-#else
 #define DEFINE_TILES(ROWS) THREE(DEFINE_TILE, ROWS)
-#define STEPS_CASES(ROWS)
-#endif
 #define DEFINE_WIDE_TILES(ROWS) THREE_MORE(DEFINE_TILE, ROWS)
 FOR_EACH_ROWS(DEFINE_TILES)
 FOR_FEW_ROWS(DEFINE_WIDE_TILES)
 
+#if MOST_ROWS == 4
+#define DEFINE_PRODUCTS(ROWS) THREE(DEFINE_PRODUCT, ROWS)
+FOR_EACH_ROWS(DEFINE_PRODUCTS)
+#undef DEFINE_PRODUCTS
+#endif
+
 /* The microkernel for 1 to MOST_ROWS rows and at most MOST_VECTORS vectors; twice as many where rows
-   are at most half as many. */
+   are at most half as many. `steady` says that taps are equal steps. Where rows are few, since
+   registers are, these need no table; else that gains nothing. */
 static void NAME(multiply_tile)(
-    int rows, int vectors, const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights,
-    const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {
+    int rows, int vectors, const REAL *x, const Tap *taps, int steady, ptrdiff_t count,
+    const REAL *weights, const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y,
+    ptrdiff_t y_step) {
+#define CASES(ROWS) THREE(CASE, ROWS)
+#define WIDE_CASES(ROWS) THREE_MORE(CASE, ROWS)
+#if MOST_ROWS == 4
+    if (steady && vectors <= MOST_VECTORS) {
+        const Tap step = {taps[1].cell - taps[0].cell, taps[1].weight - taps[0].weight};
+        x += taps[0].cell;
+        weights += taps[0].weight;
+        switch (8 * rows + vectors) {
+#define CASE(ROWS, VECTORS)                                                                      \
+    case 8 * ROWS + VECTORS:                                                                     \
+        NAME(product_##ROWS##_##VECTORS)(x, &step, count, weights, row_at, bias, add, y, y_step);\
+        return;
+            FOR_EACH_ROWS(CASES)
+#undef CASE
+        }
+    }
+#endif
     switch (8 * rows + vectors) {
 #define CASE(ROWS, VECTORS)                                                                      \
     case 8 * ROWS + VECTORS:                                                                     \
         NAME(tile_##ROWS##_##VECTORS)(x, taps, count, weights, row_at, bias, add, y, y_step);    \
         break;
-#define CASES(ROWS) THREE(CASE, ROWS)
-#define WIDE_CASES(ROWS) THREE_MORE(CASE, ROWS)
         FOR_EACH_ROWS(CASES)
         FOR_FEW_ROWS(WIDE_CASES)
 #undef CASE
     }
-}
-
-/* The same without a table, for 1 to MOST_ROWS rows, of 4 at most, and MOST_VECTORS vectors. */
-static void NAME(multiply_steps)(
-    int rows, int vectors, const REAL *x, const Tap *step, ptrdiff_t count, const REAL *weights,
-    const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y, ptrdiff_t y_step) {
-    switch (8 * rows + vectors) {
-#define CASE(ROWS, VECTORS)                                                                      \
-    case 8 * ROWS + VECTORS:                                                                     \
-        NAME(product_##ROWS##_##VECTORS)(x, step, count, weights, row_at, bias, add, y, y_step); \
-        break;
-        FOR_EACH_ROWS(STEPS_CASES)
-#undef CASE
-    }
+    (void)steady;
 }
 
 /* Transpose as many vectors as one has lanes: by rounds in which each is zipped with the one half of
@@ -524,7 +527,6 @@ static void NAME(transpose)(
 
 #undef DEFINE_TILE
 #undef DEFINE_PRODUCT
-#undef STEPS_CASES
 #undef THREE
 #undef THREE_MORE
 #undef DEFINE_TILES

@@ -204,32 +204,21 @@ cdef void multiply_planes(
             f += rows
 
 
-cdef inline void multiply_either(
-    int rows, int vectors, const real* x, const Tap* taps, Py_ssize_t count, const real* weights,
-    const Py_ssize_t* row_at, const real* bias, int add, real* y, Py_ssize_t y_step
-) noexcept nogil:
-    """By a table where there are many registers, and else by one step."""
-    if MOST_ROWS > 4:
-        multiply_tile(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
-    else:
-        multiply_steps(rows, vectors, x, taps, count, weights, row_at, bias, add, y, y_step)
-
-
 cdef inline void multiply_panel(
     const real* u, Py_ssize_t tile_step, Py_ssize_t channel_step, const real* v, Py_ssize_t v_step,
     real* m, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
 ) noexcept nogil:
+    """m (tiles, columns) = or += u (tiles, channels) @ v (channels, columns)."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t vectors = columns // lanes, groups = (tiles + MOST_ROWS - 1) // MOST_ROWS
     cdef Py_ssize_t parts = (vectors + MOST_VECTORS - 1) // MOST_VECTORS, part, first, group, t, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
-    cdef Tap step = Tap(v_step, channel_step)
-    cdef Tap[LONG_CHANNELS + 8] taps  # AHEAD more, for builds that multiply by a table
+    cdef Tap[LONG_CHANNELS + AHEAD] taps
     equal_steps(tile_step, &row_at[0])
-    if MOST_ROWS > 4:
-        for done in range(min(<Py_ssize_t>LONG_CHANNELS, channels)):
-            taps[done] = Tap(done * v_step, done * channel_step)
-        repeat_last(&taps[0], min(<Py_ssize_t>LONG_CHANNELS, channels))
+    some = min(<Py_ssize_t>LONG_CHANNELS, channels)
+    for done in range(some):
+        taps[done] = Tap(done * v_step, done * channel_step)
+    repeat_last(&taps[0], some)
     for part in range(parts):
         first = vectors * part // parts
         for group in range(groups):
@@ -237,9 +226,9 @@ cdef inline void multiply_panel(
             done = 0
             while done < channels:
                 some = min(<Py_ssize_t>LONG_CHANNELS, channels - done)
-                multiply_either(
+                multiply_tile(
                     <int>(tiles * (group + 1) // groups - t), <int>(vectors * (part + 1) // parts - first),
-                    v + done * v_step + first * lanes, &taps[0] if MOST_ROWS > 4 else &step, some,
+                    v + done * v_step + first * lanes, &taps[0], True, some,
                     u + t * tile_step + done * channel_step, &row_at[0], <const real*>NULL, add or done > 0,
                     m + t * m_step + first * lanes, m_step,
                 )
