@@ -136,7 +136,7 @@ def test_winograd_computes_the_same(road, way, made, rng, kind, bias, dtype, dat
 def test_a_pack_serves_few_tiles_and_many(patch, made, rng, rows, filters):
     """Also where threads take parts of the panels that it is in."""
     patch.setattr(kernels, "VECTOR", True)
-    patch.setattr(fused, "ROWS", rows)
+    patch.setattr(fused, "ROWS", {4: rows})
     layer = cyconv.Conv2D(33, filters, 3, padding=1, rng=0, algorithm="winograd")
     other = copy.deepcopy(layer)
     layer.freeze()

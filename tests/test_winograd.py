@@ -259,6 +259,7 @@ def test_kernels_check_what_would_crash(build, dtype):
 # On both roads, whichever is the one of this build.
 SMALL = {"SHARE_SECONDS": 1e-9}
 PLAIN = SMALL | {"LONG_CHANNELS": 7}
+SIXTEEN = {4: 16, 8: 16}
 WAYS = {
     "plain": {},
     "plain, small blocks": PLAIN
@@ -270,11 +271,11 @@ WAYS = {
     "plain, sums": {"LARGE_SUM": 10**9, "BLOCK_BYTES": 1, "BLOCK_TILES": 16, "SUM_PARTS": 3},
     "fast": {},
     "fast, small blocks": SMALL
-    | {"COLUMNS": 16, "ROWS": 16, "FEW_TILES": 0, "LARGE_SUM": 10**9, "SUM_COLUMNS": 16},
+    | {"COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 0, "LARGE_SUM": 10**9, "SUM_COLUMNS": 16},
     "fast, few tiles": SMALL
-    | {"COLUMNS": 16, "ROWS": 16, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "SUM_COLUMNS": 16},
+    | {"COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "SUM_COLUMNS": 16},
     "fast, chunks": SMALL
-    | {"ROWS": 16, "LARGE_SUM": 0, "FEW_TILES": 0, "SUM_COLUMNS": 16, "CHUNK_BYTES": 1},
+    | {"ROWS": SIXTEEN, "LARGE_SUM": 0, "FEW_TILES": 0, "SUM_COLUMNS": 16, "CHUNK_BYTES": 1},
     "fast, sums": {"LARGE_SUM": 10**9, "FEW_TILES": 0, "SUM_COLUMNS": 16, "SUM_PARTS": 3},
 }
 

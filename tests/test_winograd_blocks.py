@@ -33,7 +33,7 @@ from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.kernels.fallback.winograd import G
 
-WIDE, PANEL = 16, 48
+WIDE = 16
 PATIENCE = 10  # seconds
 
 pytestmark = pytest.mark.usefixtures("as_in_a_region")
@@ -51,11 +51,11 @@ def rows_of(size, points=(), limit=10**9, unit=1):
     return np.array(list(itertools.pairwise(bounds)), np.intp).reshape(-1, 2)
 
 
-def by_channel(u, build, channels, tiles, row=None):
+def by_channel(u, build, channels, tiles):
     """(36, tiles * C or more), whichever comes first in it, as (36, C, tiles)."""
     if build == "fallback":
         return u[:, : channels * tiles].reshape(36, channels, tiles)
-    row = row or wide(channels)
+    row = wide(channels)
     return u[:, : row * tiles].reshape(36, tiles, row).swapaxes(1, 2)[:, :channels]
 
 
@@ -88,7 +88,6 @@ class Fused:
         self.total = winograd.count_tiles(g)
         # Channels, for each tap along the depth: as they are, and as rows of transformed tiles.
         self.rows, self.row = depth * g.channels, depth * wide(g.channels)
-        self.panels = -(-g.filters // PANEL) * PANEL
         self.v = np.zeros((36, self.rows, wide(g.filters)))
         by_tap = self.v[:, :, : g.filters].reshape(36, depth, g.channels, g.filters)
         for tap in range(depth):
@@ -162,41 +161,42 @@ class Fused:
             "y": output(self.y.shape, dtype, self.lay),
         }
 
-    def sum_by_tiles(self, dtype, tiles=None, parts=None, channels=None, spare=0, **changes):
+    def sum_by_tiles(self, dtype, tiles=None, parts=None, channels=None, spare=0, rows=WIDE):
         tiles = rows_of(self.total) if tiles is None else tiles
         parts = rows_of(len(tiles)) if parts is None else parts
         channels = rows_of(self.g.channels) if channels is None else channels
         c, columns, width = self.g.channels, wide(self.g.filters), longest(tiles) + spare
+        panels = -(-self.g.filters // rows)
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
             "sums": output((len(parts), 36, self.rows, columns), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
-            "width": width,
-            **shared(dtype, 36 * (width * (wide(c) + self.panels) + 2 * WIDE)), **changes,
+            "width": width, "rows": rows,
+            **shared(dtype, 36 * (width * (wide(c) + panels * rows) + 2 * WIDE)),
         }  # fmt: skip
 
     def sum_by_channels(
-        self, dtype, filters=None, tiles=None, channels=None, spare=0, own=True, **changes
+        self, dtype, filters=None, tiles=None, channels=None, spare=0, own=True, rows=WIDE
     ):
         """With sums of its own, or shared ones."""
         filters = rows_of(self.g.filters) if filters is None else filters
         tiles = rows_of(self.total) if tiles is None else tiles
         channels = rows_of(self.g.channels) if channels is None else channels
-        columns, width, rows = wide(self.g.filters), longest(tiles) + spare, longest(channels)
-        total = int(tiles[-1, 1] - tiles[0, 0])
-        size = width * wide(rows) + WIDE
-        size += self.g.kernel[0] * rows * columns + WIDE if own else 0
+        columns, width, most = wide(self.g.filters), longest(tiles) + spare, longest(channels)
+        total, panels = int(tiles[-1, 1] - tiles[0, 0]), -(-self.g.filters // rows)
+        size = width * wide(most) + WIDE
+        size += self.g.kernel[0] * most * columns + WIDE if own else 0
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
-            "d": output((36, total * self.panels + 5), dtype),
+            "d": output((36, panels, total, rows), dtype, planes),
             "sums": output((36, 0 if own else self.rows * columns + 5), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "filters": filters, "tiles": tiles, "channels": channels,
-            "width": width, "columns": columns, "add": False, "last": True,
-            **shared(dtype, 36 * size), **changes,
+            "width": width, "add": False, "last": True,
+            **shared(dtype, 36 * size),
         }  # fmt: skip
 
     def check(self, arguments, dtype, wanted=None):
@@ -332,7 +332,8 @@ def test_sum_by_tiles(build, dtype, drawn):
     tiles = rows_of(work.total, points[0], 50)
     parts = rows_of(len(tiles), (), number % 4 + 1)
     channels = rows_of(work.g.channels, points[1])
-    arguments = work.sum_by_tiles(dtype, tiles, parts, channels, number % 3)
+    rows = WIDE * (1 + number % 4)
+    arguments = work.sum_by_tiles(dtype, tiles, parts, channels, number % 3, rows)
     kernels_of(build, dtype).winograd_sum_by_tiles(*arguments.values())
     work.check(arguments, dtype)
     assert_done(arguments, "winograd_sum_by_tiles")
@@ -348,7 +349,8 @@ def test_sum_by_channels(build, dtype, drawn):
     filters = rows_of(work.g.filters, points[0], unit=WIDE)
     tiles = rows_of(work.total, (), number)
     channels = rows_of(work.g.channels, points[1])
-    arguments = work.sum_by_channels(dtype, filters, tiles, channels, number % 3, own)
+    rows = WIDE * (1 + number % 4)
+    arguments = work.sum_by_channels(dtype, filters, tiles, channels, number % 3, own, rows)
     kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
     work.check(arguments, dtype)
     assert_done(arguments, "winograd_sum_by_channels")
@@ -368,13 +370,13 @@ def test_sum_by_channels_in_several_calls(build, dtype, drawn):
     run = kernels_of(build, dtype).winograd_sum_by_channels
     for first, last in calls:
         assert np.isnan(right["dw"]).all()
-        changes = {"tiles": tiles[first:last], "add": first > 0, "last": last == len(tiles)}
-        arguments = right | changes | {"progress": np.zeros(3, np.longlong)}
-        arguments["d"][...] = np.nan
+        call = work.sum_by_channels(dtype, None, tiles[first:last], channels, own=False)
+        call |= {name: right[name] for name in ("sums", "dw", "width", "memory")}
+        arguments = call | {"add": first > 0, "last": last == len(tiles)}
         run(*arguments.values())
         assert_done(arguments, "winograd_sum_by_channels")
     work.check(right, dtype)
-    assert np.isnan(right["sums"][:, work.rows * right["columns"] :]).all()
+    assert np.isnan(right["sums"][:, work.rows * wide(work.g.filters) :]).all()
 
 
 @each_dtype
@@ -490,13 +492,14 @@ def test_sum_by_channels_begins_where_others_are(build, dtype):
     work = Fused(2, 7, 40, (17, 18))
     filters, channels = rows_of(40, (), 16), rows_of(7, (), 3)
     for first, second in itertools.product((0, 1, 3, 5), (0, 1, 3, 9)):
-        arguments = work.sum_by_channels(dtype, filters, None, channels, own=bool(second % 2))
+        own = bool(second % 2)
+        arguments = work.sum_by_channels(dtype, filters, None, channels, own=own, rows=48)
         arguments["progress"][:] = first, min(first, 3), second
         wanted = work.dw.copy()
         if build != "fallback":  # which transforms dy where it is multiplied
             mine = filters[first][0] if first < 3 else 40
-            d = by_channel(arguments["d"], build, 48, work.total)
-            d[:, :mine] = d[:, 40:] = 0
+            d = arguments["d"][:, 0]
+            d[..., :mine] = d[..., 40:] = 0
             wanted[:mine] = 0
         wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
         kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
@@ -541,7 +544,7 @@ def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
     elif build != "fallback":
         d = np.empty((36, 16, work.total))
         fallback.winograd_output_grad(work.dy[:, :16], d, work.g.axes(), 0, work.total)
-        by_channel(arguments["d"], build, 45, work.total, PANEL)[:, :16] = d
+        arguments["d"][:, 0] = d.swapaxes(1, 2)
     progress[1] = number
     helper.join(PATIENCE)
     assert not helper.is_alive()
@@ -660,13 +663,12 @@ def wrong_calls(kernel, right, dtype):
         other = np.zeros((1, 36, 19, 48), dtype)
         changes = sums[:0], sums[:, :35], sums[:, :, :18].copy(), sums[..., :18].copy(), other
         wrong += [{"sums": a} for a in changes]
+        wrong += [{"rows": n} for n in (0, -16, 8, 17, 48, 1 << 59)]
         wrong += [{"parts": a} for a in wrong_blocks(1, 1)]
         wrong += [{"parts": np.zeros((0, 2), np.intp), "sums": sums[:0]}]
     else:
-        d, total = right["d"], 18 * 48
-        wrong += [{"d": a} for a in (d[:35], d[:, : total - 1].copy(), d[:, ::2])]
+        wrong += [{"d": a} for a in wrong_panels(right["d"])]
         wrong += [{"sums": np.zeros((35, 0), dtype)}, {"sums": np.zeros((36, 19 * 32 - 1), dtype)}]
-        wrong += [{"columns": n} for n in (0, 18, 16, 48)]
         wrong += [{"tiles": a} for a in wrong_blocks(18, 1)]
         wrong += [{"tiles": np.zeros((0, 2), np.intp)}, {"tiles": block_rows((9, 18), (0, 9))}]
         wrong += [{"tiles": block_rows((0, 9), (12, 18), (9, 12))}]

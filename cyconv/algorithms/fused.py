@@ -37,23 +37,26 @@ SHARED, OWN, TOTAL = range(3)
 WIDE = 16
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
 TILES = 8
-# Tiles of a block, and filters of a panel: what is multiplied before it is transformed back. With
-# 16 registers that is whole threes of vectors: panels of 32 took 1.1 times as long, and so did
-# those of 64, whose rows compete for the nearest cache. With 32 registers 32 and 48 were alike, but
-# 32 divides what layers have. Blocks of 64 to 128 tiles were alike.
-COLUMNS, ROWS = 96, 32 if kernels.BUILD == "avx512" else 48
-# The weight gradient: channels of a block, and filters of a panel (PANEL in the kernel).
-CHANNELS, PANEL = 32, 48
+# Tiles of a block, and filters of a panel, by the bytes of an item: what is multiplied before it is
+# transformed back. With 16 registers that is whole threes of vectors: panels of 32 took 1.1 times
+# as long, and so did those of 64, whose rows compete for the nearest cache. With 32 registers 32
+# and 48 were alike, but 32 divides what layers have; in float64, 32 took 1.01 times as long as 16,
+# and 1.04 to 1.15 with 256 channels. Blocks of 32 to 128 tiles were alike.
+COLUMNS, ROWS = 96, {4: 32, 8: 16} if kernels.BUILD == "avx512" else {4: 48, 8: 48}
+# The weight gradient: channels of a block.
+CHANNELS = 32
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights.
 FEW_TILES = 160
 MANY_WEIGHTS = 32**2
 # The weight gradient is summed by channels also where it is at least so large, with dy transformed
-# in chunks of at most so many bytes; else by tiles, in parts. A block has so many tiles.
+# in chunks of at most so many bytes; else by tiles, in parts. A block has at most so many tiles; by
+# tiles those of a panel are of at most so many bytes (with 48 filters in float64, 96 tiles took
+# 1.07 times as long as 48).
 LARGE_SUM = 96**2
 CHUNK_BYTES = 48 << 20
 SUM_PARTS = 8
-SUM_COLUMNS = 96
+SUM_COLUMNS, PANEL_BYTES = 96, 18 << 10
 # What it takes to transform a tile of a channel, and a weight (seconds); shares of such work should
 # take at least SHARE_SECONDS.
 PER_TILE, PER_WEIGHT = 1e-8, 4e-9
@@ -89,13 +92,14 @@ class Blocks(Record):
     product: int
 
 
-def cut(g: Geometry, total: int) -> Blocks:
+def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
     depth = g.kernel[0]
     few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, COLUMNS, TILES)
     columns = max(map(length, tiles))
-    filters, rows = _in_panels(g.filters), _panel(g.filters)
+    rows = _panel(g.filters, itemsize)
+    filters = _in_panels(g.filters, rows)
     if few:
         rows = max(_rounded(length(part)) for part in filters)
         whole = plane_items(total, depth * _rounded(g.channels))
@@ -119,16 +123,15 @@ def cut(g: Geometry, total: int) -> Blocks:
     )
 
 
-def _panel(filters: int) -> int:
+def _panel(filters: int, itemsize: int) -> int:
     """How many filters a panel has."""
-    return min(ROWS, _rounded(filters))
+    return min(ROWS[itemsize], _rounded(filters))
 
 
-def _in_panels(filters: int) -> list[slice]:
+def _in_panels(filters: int, panel: int) -> list[slice]:
     """Blocks of filters for threads to take, each within a panel: an even number of whole panels,
     or quarters of all, then halves of what is left."""
-    panel, quarter = _panel(filters), _rounded(-(-filters // 4))
-    most = min(panel, quarter)
+    most = min(panel, _rounded(-(-filters // 4)))
     whole = filters // (2 * most) * 2 * most
     half = min(filters, whole + _rounded(-(-(filters - whole) // 2)))
     bounds = {*range(0, whole, most), whole, half, *range(0, filters, panel), filters}
@@ -150,7 +153,7 @@ def _shares(size: int, seconds: float) -> Integers:
 
 def prepare(plan: "Plan", w: Array) -> Array:
     """The transformed filters, (36, panels, KD * C, rows), for w (F, C, KD, 3, 3)."""
-    filters, channels, rows = len(w), w.shape[1] * w.shape[2], _panel(len(w))
+    filters, channels, rows = len(w), w.shape[1] * w.shape[2], _panel(len(w), w.itemsize)
     v = np.empty((36, -(-filters // rows), channels, rows), w.dtype)
 
     def transform(panel: int) -> None:
@@ -215,6 +218,7 @@ class Sums(Record):
     channels: Integers
     filters: Integers
     width: int
+    rows: int
     columns: int
     # Items: of what all threads share (accumulators of the parts, or dy transformed if few), of the
     # accumulators of all chunks, where there are several, and of what each thread has.
@@ -227,10 +231,11 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
     depth, weights = g.kernel[0], g.channels * g.filters
     few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
-    columns = _rounded(g.filters)
-    tiles = blocks(total, SUM_COLUMNS, TILES)
-    panels = -(-g.filters // PANEL) * PANEL
-    each = 36 * itemsize * panels * SUM_COLUMNS
+    columns, panel = _rounded(g.filters), _panel(g.filters, itemsize)
+    limit = SUM_COLUMNS if few else min(SUM_COLUMNS, PANEL_BYTES // (panel * itemsize))
+    tiles = blocks(total, limit, TILES)
+    panels = -(-g.filters // panel)
+    each = 36 * itemsize * panels * panel * max(map(length, tiles))
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
@@ -239,14 +244,14 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     if few:
         channels = blocks(g.channels, min(CHANNELS, -(-g.channels // 4)), TILES)
         rows = max(map(length, channels))
-        shared = 36 * plane_items(max(c[-1].stop - c[0].start for c in chunks), panels)
+        shared = 36 * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
         if len(chunks) > 1:
             sums = 36 * plane_items(depth * g.channels, columns)
         else:
             own = depth * rows * columns
     else:
         channels = pieces(g.channels, SUM_PARTS)
-        own = width * panels
+        own = width * panels * panel
     return Sums(
         few=few,
         axes=g.axes(),
@@ -255,6 +260,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         channels=_rows(channels),
         filters=_rows(blocks(g.filters, WIDE, WIDE)),
         width=width,
+        rows=panel,
         columns=columns,
         shared=shared,
         sums=sums,
@@ -279,8 +285,8 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     def work(rings: bool) -> None:
         memory = threads.scratch(OWN, (cut.own,), dw.dtype)
         plan.kernels.winograd_sum_by_tiles(
-            dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, progress,
-            memory, rings,
+            dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, cut.rows,
+            progress, memory, rings,
         )  # fmt: skip
 
     threads.drain(work, len(cut.parts), plan.seconds)
@@ -289,18 +295,20 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     chunks = len(cut.chunks)
-    d = threads.scratch(SHARED, (cut.shared,), dw.dtype).reshape(36, -1)
+    panels = -(-dw.shape[0] // cut.rows)
     sums = threads.scratch(TOTAL, (cut.sums,), dw.dtype).reshape(36, cut.sums // 36)
     for i, tiles in enumerate(cut.chunks):
+        total = int(tiles[-1, 1] - tiles[0, 0])
+        d = planes(SHARED, (panels, total, cut.rows), dw.dtype)
         progress = np.zeros(3, np.longlong)
 
         def work(
-            rings: bool, i: int = i, tiles: Integers = tiles, progress: Any = progress
+            rings: bool, i: int = i, tiles: Integers = tiles, d: Array = d, progress: Any = progress
         ) -> None:
             memory = threads.scratch(OWN, (cut.own,), dw.dtype)
             plan.kernels.winograd_sum_by_channels(
                 dy, x, d, sums, dw, cut.axes, cut.filters, tiles, cut.channels, cut.width,
-                cut.columns, i > 0, i == chunks - 1, progress, memory, rings,
+                i > 0, i == chunks - 1, progress, memory, rings,
             )  # fmt: skip
 
         threads.drain(work, len(cut.channels), plan.seconds / chunks)

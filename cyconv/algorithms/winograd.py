@@ -122,7 +122,8 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
         g = _read(g)
     total, weights = count_tiles(g), g.channels * g.filters
     if kernels.VECTOR or not _flat(g):
-        return fused.cut(g, total) if pass_ == "forward" else fused.cut_sums(g, total, itemsize)
+        cut = fused.cut if pass_ == "forward" else fused.cut_sums
+        return cut(g, total, itemsize)
     tile_bytes = 36 * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS

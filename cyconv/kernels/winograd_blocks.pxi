@@ -285,11 +285,12 @@ cdef int check_arrays(
     return 0
 
 
-cdef int check_panels(const real[:, :, :, :] v, Py_ssize_t filters, double channels) except -1:
-    """That v (36, panels, channels, rows) has room for so many filters, in panels that lie together."""
+cdef int check_panels(const real[:, :, :, :] v, Py_ssize_t filters, double channels, name) except -1:
+    """That v (36, panels, channels, rows) has room for so many filters, in panels that lie together; or
+    d, with tiles for channels."""
     cdef Py_ssize_t size = sizeof(real), panels = v.shape[1], rows = v.shape[3]
     if v.shape[0] != 36 or v.shape[2] != channels or rows < 1 or rows % WIDE or panels != (filters + rows - 1) // rows:
-        raise ValueError("v must have shape (36, panels, channels, rows), and room for all filters")
+        raise ValueError(f"{name} must have shape (36, panels, {channels:.0f}, rows), and room for all filters")
     check_lanes(v.strides[3], 1, rows, size)
     check_lanes(v.strides[2], rows, v.shape[2], size)
     check_lanes(v.strides[1], v.shape[2] * rows, panels, size)
@@ -348,7 +349,7 @@ def winograd_by_tiles(
     check_room(columns, memory)
     cdef Py_ssize_t rows = v.shape[3]
     check_room(rows, memory)
-    check_panels(v, F, KD * <double>C)
+    check_panels(v, F, KD * <double>C, "v")
     check_items(memory.shape[0], 36 * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
     cdef Filters steps = filters_of(w[:, :, 0])
@@ -430,7 +431,7 @@ def winograd_by_filters(
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
     if v is not None:
-        check_panels(v, F, KD * <double>C)
+        check_panels(v, F, KD * <double>C, "v")
         for i in range(filters.shape[0]):
             if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
                 raise ValueError("each block of filters must be in one panel")

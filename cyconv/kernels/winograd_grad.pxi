@@ -6,19 +6,11 @@
 # channels, its positions filters, and sums have shape (36, channels, filters in steps of WIDE); of a
 # volume, with channels for each of the taps along the depth. D is in panels of filters, as v is forwards.
 
-cdef enum:
-    PANEL = 48
-
-
-cdef inline Py_ssize_t in_panels(Py_ssize_t filters) noexcept nogil:
-    return (filters + PANEL - 1) // PANEL * PANEL
-
-
 cdef void turn_output_grad(
     const real* dy, const Grid* g, Py_ssize_t first_filter, Py_ssize_t last_filter, Py_ssize_t first,
-    Py_ssize_t tiles, real* d, Py_ssize_t plane_step
+    Py_ssize_t tiles, real* d, Py_ssize_t plane_step, Py_ssize_t rows
 ) noexcept nogil:
-    """d (36, panels, tiles, PANEL) = A dy A^T for some filters, from a whole WIDE of them on; zero past the
+    """d (36, panels, tiles, rows) = A dy A^T for some filters, from a whole WIDE of them on; zero past the
     last."""
     cdef Py_ssize_t f = first_filter, t, n, th, tw, run, i, row, column
     cdef const real* cells
@@ -34,7 +26,7 @@ cdef void turn_output_grad(
                 &row, &column,
             )
             for i in range(run):
-                to = d + f // PANEL * PANEL * tiles + (t + i) * PANEL + f % PANEL
+                to = d + (f // rows * tiles + t + i) * rows + f % rows
                 output_grad_tile(cells + 4 * i * column, row, column, to, plane_step)
             t += run
         f += WIDE
@@ -60,15 +52,13 @@ cdef void turn_sums(
 
 cdef int check_sums(
     Py_ssize_t[5] x, Py_ssize_t[5] dy, const real[:, :, :, :, :] dw, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] tiles, Py_ssize_t width, Py_ssize_t columns, const long long[::1] progress,
+    const Py_ssize_t[:, ::1] tiles, Py_ssize_t width, const long long[::1] progress,
     const real[::1] memory
 ) except -1:
     cdef Py_ssize_t[5] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
     check_arrays(x, dy, w, axes, dy[1])
     check_progress(progress)
     check_room(width, memory)
-    if columns != in_wides(dy[1]):
-        raise ValueError(f"there must be room for {in_wides(dy[1])} filters")
     check_blocks(
         tiles, x[0] * axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4), width, 1,
         "block of tiles",
@@ -86,26 +76,34 @@ def winograd_sum_by_tiles(
     const Py_ssize_t[:, ::1] parts not None,
     const Py_ssize_t[:, ::1] channels not None,
     Py_ssize_t width,
+    Py_ssize_t rows,
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
 ):
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first parts of the
     blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
-    in steps of WIDE), then, by blocks of channels, the parts are added in order and transformed back."""
+    in steps of WIDE), with D in panels of `rows` filters; then, by blocks of channels, the parts are added in order and transformed back."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], columns = sums.shape[3], size = sizeof(real), CW = in_wides(x.shape[1])
-    cdef Py_ssize_t KD = dw.shape[2], k
-    check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], columns = in_wides(dy.shape[1]), size = sizeof(real), CW = in_wides(x.shape[1])
+    cdef Py_ssize_t KD = dw.shape[2], k, panels
+    check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
     check_order(x, "x")
     check_order(dy, "dy")
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
-    if parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != KD * C:
+    if (
+        parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != KD * C
+        or sums.shape[3] != columns
+    ):
         raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {KD * C}, {columns}), of one part or more")
-    check_items(memory.shape[0], 36 * (width * <double>(CW + in_panels(F)) + 2 * WIDE), "memory")
-    cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * in_panels(F) + WIDE
+    check_room(rows, memory)
+    if rows % WIDE:
+        raise ValueError(f"panels must have rows in steps of {WIDE}, got {rows}")
+    panels = (F + rows - 1) // rows
+    check_items(memory.shape[0], 36 * (width * (CW + panels * <double>rows) + 2 * WIDE), "memory")
+    cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * panels * rows + WIDE
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
@@ -119,11 +117,11 @@ def winograd_sum_by_tiles(
         while t < parts.shape[0]:
             for i in range(parts[t, 0], parts[t, 1]):
                 first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
-                turn_output_grad(&dy[0, 0, 0, 0, 0], &grid_out, 0, F, first, count, d, d_plane)
+                turn_output_grad(&dy[0, 0, 0, 0, 0], &grid_out, 0, F, first, count, d, d_plane, rows)
                 for k in range(KD):
                     turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        u, u_plane, 1, CW, d, d_plane, count * PANEL, PANEL, &sums[t, 0, k * C, 0], plane, columns,
+                        u, u_plane, 1, CW, d, d_plane, count * rows, rows, &sums[t, 0, k * C, 0], plane, columns,
                         C, columns, count, i > parts[t, 0],
                     )
             cyconv_count(&progress[FIRST_DONE])
@@ -147,7 +145,7 @@ def winograd_sum_by_tiles(
 def winograd_sum_by_channels(
     const real[:, :, :, :, :] dy not None,
     const real[:, :, :, :, :] x not None,
-    real[:, ::1] d not None,
+    real[:, :, :, :] d not None,
     real[:, ::1] sums not None,
     real[:, :, :, :, :] dw not None,
     const Py_ssize_t[:, ::1] axes not None,
@@ -155,7 +153,6 @@ def winograd_sum_by_channels(
     const Py_ssize_t[:, ::1] tiles not None,
     const Py_ssize_t[:, ::1] channels not None,
     Py_ssize_t width,
-    Py_ssize_t columns,
     bint add,
     bint last,
     long long[::1] progress not None,
@@ -163,26 +160,27 @@ def winograd_sum_by_channels(
     bint rings=False,
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
-    panels * tiles * PANEL), by blocks of filters, then blocks of channels of x are transformed, multiplied and
-    added to sums (36, KD * C * columns); or, if that has no columns, summed in memory. `add` says that there
+    panels, tiles, rows), by blocks of filters, then blocks of channels of x are transformed, multiplied and
+    added to sums (36, KD * C * F in steps of WIDE); or, if that has no columns, summed in memory. `add` says that there
     were tiles before these, `last` that there are none after them."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, rows = 0, KD = dw.shape[2], k
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, most = 0, KD = dw.shape[2], k
+    cdef Py_ssize_t columns = in_wides(dy.shape[1]), rows = d.shape[3]
     cdef bint shared = sums.shape[1] > 0
-    check_sums(x_shape, y_shape, dw, axes, tiles, width, columns, progress, memory)
+    check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
     check_order(x, "x")
     check_order(dy, "dy")
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(channels, C, C, 1, "block of channels")
     for i in range(channels.shape[0]):
-        rows = max(rows, channels[i, 1] - channels[i, 0])
+        most = max(most, channels[i, 1] - channels[i, 0])
     if tiles.shape[0] == 0:
         raise ValueError("there must be tiles")
-    cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(rows)
-    if d.shape[0] != 36 or sums.shape[0] != 36:
-        raise ValueError("d and sums must have 36 rows")
-    check_items(d.shape[1], total * <double>in_panels(F), "a row of d")
+    cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(most)
+    check_panels(d, F, total, "d")
+    if sums.shape[0] != 36:
+        raise ValueError("sums must have 36 rows")
     if shared:
         check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
@@ -192,9 +190,9 @@ def winograd_sum_by_channels(
         raise ValueError("sums of several calls must be shared")
     check_items(
         memory.shape[0],
-        36 * (width * <double>CW + WIDE + (0 if shared else KD * rows * <double>columns + WIDE)), "memory",
+        36 * (width * <double>CW + WIDE + (0 if shared else KD * most * <double>columns + WIDE)), "memory",
     )
-    cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * rows * columns + WIDE
+    cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * most * columns + WIDE
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
@@ -207,7 +205,8 @@ def winograd_sum_by_channels(
         t = cyconv_count(&progress[FIRST_TAKEN])
         while t < filters.shape[0]:
             turn_output_grad(
-                &dy[0, 0, 0, 0, 0], &grid_out, filters[t, 0], filters[t, 1], begin, total, &d[0, 0], d_plane
+                &dy[0, 0, 0, 0, 0], &grid_out, filters[t, 0], filters[t, 1], begin, total, &d[0, 0, 0, 0], d_plane,
+                rows,
             )
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
@@ -216,12 +215,12 @@ def winograd_sum_by_channels(
         while t < channels.shape[0]:
             c, number = channels[t, 0], channels[t, 1] - channels[t, 0]
             for k in range(KD):
-                m = &sums[0, (k * C + c) * columns] if shared else u + 36 * u_plane + k * rows * columns
+                m = &sums[0, (k * C + c) * columns] if shared else u + 36 * u_plane + k * most * columns
                 for i in range(tiles.shape[0]):
                     first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
                     turn_input(&x[0, c, 0, 0, 0], &grid_in, number, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        u, u_plane, 1, CW, &d[0, (first - begin) * PANEL], d_plane, total * PANEL, PANEL, m, m_plane,
+                        u, u_plane, 1, CW, &d[0, 0, first - begin, 0], d_plane, total * rows, rows, m, m_plane,
                         columns, number, columns, count, add or i > 0,
                     )
                 if last:

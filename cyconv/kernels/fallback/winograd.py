@@ -238,6 +238,7 @@ def winograd_sum_by_tiles(
     parts: Integers,
     channels: Integers,
     width: int,
+    rows: int,
     progress: Counters,
     memory: Array,
     rings: bool = False,
@@ -272,7 +273,6 @@ def winograd_sum_by_channels(
     tiles: Integers,
     channels: Integers,
     width: int,
-    columns: int,
     add: bool,
     last: bool,
     progress: Counters,
@@ -280,8 +280,8 @@ def winograd_sum_by_channels(
     rings: bool = False,
 ) -> None:
     """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
-    sums (36, KD * C * columns), or in memory of their own if that has no columns. `add` says that
-    there were tiles before these, `last` that there are none after them."""
+    sums (36, KD * C * F and more), or in memory of their own if that has no columns. `add` says
+    that there were tiles before these, `last` that there are none after them."""
     depth, filters = dw.shape[2], dy.shape[1]
     # dy is transformed where it is multiplied.
     first_phase(progress, len(blocks), lambda _: None, rings)
@@ -290,8 +290,8 @@ def winograd_sum_by_channels(
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
         total = total.reshape(36, depth, -1, filters)
         if sums.shape[1]:
-            view = sums[:, : depth * x.shape[1] * columns].reshape(36, depth, -1, columns)
-            kept = view[:, :, part, :filters]
+            view = sums[:, : depth * x.shape[1] * filters].reshape(36, depth, -1, filters)
+            kept = view[:, :, part]
             kept[:] = kept + total if add else total
             total = kept
         if last:
