@@ -83,11 +83,12 @@ def winograd_sum_by_tiles(
 ):
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first parts of the
     blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
-    in steps of WIDE), with D in panels of `rows` filters; then, by blocks of channels, the parts are added in order and transformed back."""
+    in steps of WIDE), with D in panels of `rows` filters; then, by blocks of channels, the parts are added in
+    order and transformed back."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], columns = in_wides(dy.shape[1]), size = sizeof(real), CW = in_wides(x.shape[1])
-    cdef Py_ssize_t KD = dw.shape[2], k, panels
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), CW = in_wides(x.shape[1])
+    cdef Py_ssize_t KD = dw.shape[2], k, columns = in_wides(dy.shape[1]), panels
     check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
     check_order(x, "x")
     check_order(dy, "dy")
