@@ -51,9 +51,9 @@ LONG_SUM = 64
 # Work of at most so many multiply-adds, in at most so many bytes of memory, is one call.
 SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
-# On the plain road work of at most so many multiply-adds; of float64, or 1x1, of so many.
-PLAIN = {"forward": 350_000, "input_grad": 400_000, "weight_grad": 500_000}
-PLAIN_LEAST = 60_000
+# On the plain road work of at most so many multiply-adds, in float64 a third; 1x1, of so many.
+PLAIN = {"forward": 550_000, "input_grad": 600_000, "weight_grad": 500_000}
+PLAIN_1X1 = 60_000
 
 
 class Part(Record):
@@ -105,7 +105,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if kernels.VECTOR:
         vector, suits = 64, not strided or (g.group_channels >= 16 and g.taps > 1)
     else:
-        limit = PLAIN[pass_] if itemsize == 4 and g.taps > 1 else PLAIN_LEAST
+        limit = PLAIN[pass_] // (3 if itemsize == 8 else 1) if g.taps > 1 else PLAIN_1X1
         vector, suits = 16, not strided and g.multiply_adds <= limit
     if pass_ == "weight_grad":
         return suits and g.group_filters * itemsize >= vector // 2
