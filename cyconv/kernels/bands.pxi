@@ -30,6 +30,7 @@ cdef extern from "rows.h" nogil:
 cdef extern from "narrow.h" nogil:
     enum:
         MOST_ACROSS
+        MOST_READ
         VECTOR_BYTES
     ctypedef struct Column:
         Py_ssize_t cell, first, last
@@ -188,22 +189,24 @@ cdef void find_runs(Layout* g) noexcept nogil:
 
 cdef bint is_narrow(const Layout* g, Py_ssize_t lanes) noexcept nogil:
     """Whether rows are read where they lie, with the cells beside them masked off: see narrow.h. Of a
-    plane of float32, a 3x3 kernel took (nanoseconds, with the next plane's cells in the second cache)
+    plane of float32 a kernel took (nanoseconds for those of a band, with the next plane's cells in the
+    second cache)
 
                       y, AVX-512      dw          y, AVX2         dw
-        7x7           29 for 44    29 for 80     28 for 44    38 for 62
-        14x14         39 for 75    40 for 110    58 for 88    86 for 106
-        28x28        111 for 278  137 for 303
+        3x3,  7x7     43 for 79     45 for 130    45 for 78     48 for 99
+            14x14     76 for 166    82 for 223   114 for 152   125 for 180
+            28x28    265 for 503   276 for 575   400 for 466   422 for 511
+        5x5, 14x14   204 for 332   292 for 486   236 for 309   430 for 378
+            28x28    725 for 1075  988 for 1244
 
-    and a 5x5 kernel on 28x28 283 for 658 and 261 for 714. With AVX2, rows of more than two vectors
-    gained a fifth for y, and lost a tenth for dw."""
+    and with AVX2 a 5x5 kernel on 28x28 0.76 times as long for y, but 1.4 times for dw."""
     cdef const Axis* height = &g.axes[1]
     cdef const Axis* width = &g.axes[2]
     return (
         width.stride == height.stride == 1 and width.output <= MOST_ACROSS * lanes
         and height.output <= SHORT_SUM
         and height.dilation <= SHORT_SUM and height.low >= -height.size  # so that nothing overflows
-        and cyconv_has_narrow(height.kernel, width.kernel)
+        and cyconv_has_narrow(height.kernel, width.kernel) and width.output * width.kernel <= MOST_READ * lanes
     )
 
 

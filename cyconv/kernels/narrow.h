@@ -16,13 +16,14 @@
 #include "simd.h"
 
 #define MOST_COLUMNS 5
-/* Rows have at most so many vectors. */
+/* Rows have at most MOST_ACROSS vectors, and a row of the kernel reads at most MOST_READ. */
+#define MOST_ACROSS 4
 #if defined(CYCONV_AVX512)
 #define REGISTERS 32
-#define MOST_ACROSS 4
+#define MOST_READ 20
 #else
 #define REGISTERS 16
-#define MOST_ACROSS 2
+#define MOST_READ 12
 #endif
 
 /* What the tap of one column reads, for one vector of a row: `cell` lanes away from the first cell of
@@ -129,6 +130,31 @@ ALWAYS_INLINE void NAME(sum_plane)(
     }
 }
 
+/* Add the products with a row of x, by those rows of the kernel for which there is a row of dy. With 16
+   registers cells are read one after another, or there were no room for the sums. */
+#if REGISTERS == 32
+#define ADD_PRODUCTS(condition)                                                                  \
+    LOAD_CELLS(h, K)                                                                             \
+    UNROLL                                                                                       \
+    for (int i = 0; i < KH; i++) {                                                               \
+        if (!(condition)) continue;                                                              \
+        UNROLL                                                                                   \
+        for (int k = 0; k < K; k++)                                                              \
+            sums[i * K + k] = NAME(multiply_add)(sums[i * K + k], d[i], cells[k]);               \
+    }
+#else
+#define ADD_PRODUCTS(condition)                                                                  \
+    UNROLL                                                                                       \
+    for (int k = 0; k < K; k++) {                                                                \
+        NOT_SO_SOON;                                                                             \
+        cells[k] = NAME(load_masked)(at[k] + h * x_step, masks[k]);                              \
+        UNROLL                                                                                   \
+        for (int i = 0; i < KH; i++)                                                             \
+            if (condition)                                                                       \
+                sums[i * K + k] = NAME(multiply_add)(sums[i * K + k], d[i], cells[k]);           \
+    }
+#endif
+
 /* The same for K columns of the kernel from k0 on: as many as registers hold the sums of. */
 ALWAYS_INLINE void NAME(dot_columns)(
     const int KH, const int KW, const int k0, const int K, const Narrow *g, const REAL *dy,
@@ -153,14 +179,11 @@ ALWAYS_INLINE void NAME(dot_columns)(
                 d[0] = row < rows ? NAME(load_some)(dy + row * dy_step + j, n) : zero;
                 if (h < 0 || h >= size) continue;
                 const int inside = row >= (KH - 1) * step && row < rows;
-                LOAD_CELLS(h, K)
-                UNROLL
-                for (int i = 0; i < KH; i++) {
-                    /* Nothing beside dy: there a zero would make NaN of a NaN or Inf of x. */
-                    if (!inside && (row < i * step || row - i * step >= rows)) continue;
-                    UNROLL
-                    for (int k = 0; k < K; k++)
-                        sums[i * K + k] = NAME(multiply_add)(sums[i * K + k], d[i], cells[k]);
+                /* Nothing beside dy: there a zero would make NaN of a NaN or Inf of x. */
+                if (REGISTERS == 16 && inside) {
+                    ADD_PRODUCTS(1)
+                } else {
+                    ADD_PRODUCTS(inside || (row >= i * step && row - i * step < rows))
                 }
             }
         }
@@ -172,7 +195,7 @@ ALWAYS_INLINE void NAME(dot_columns)(
 ALWAYS_INLINE void NAME(dot_plane)(
     const int KH, const int KW, const Narrow *g, const REAL *dy, ptrdiff_t dy_step, const REAL *x,
     ptrdiff_t x_step, double *totals) {
-    const int most = (REGISTERS - KH) / (KH + 2), K = most < KW ? most : KW, rest = KW % K;
+    const int most = (REGISTERS - KH - 1) / (KH + 1), K = most < KW ? most : KW, rest = KW % K;
     for (int k0 = 0; k0 < KW - rest; k0 += K)
         NAME(dot_columns)(KH, KW, k0, K, g, dy, dy_step, x, x_step, totals);
     if (rest)
@@ -194,6 +217,7 @@ FOR_EACH_KERNEL(DEFINE_KERNEL)
 #undef DEFINE_KERNEL
 #undef READ_COLUMNS
 #undef LOAD_CELLS
+#undef ADD_PRODUCTS
 
 #endif
 
