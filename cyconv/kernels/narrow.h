@@ -18,11 +18,9 @@
 #define MOST_COLUMNS 5
 /* Rows have at most MOST_ACROSS vectors, and a row of the kernel reads at most MOST_READ. */
 #define MOST_ACROSS 4
-#if defined(CYCONV_AVX512)
-#define REGISTERS 32
+#if REGISTERS == 32
 #define MOST_READ 20
 #else
-#define REGISTERS 16
 #define MOST_READ 12
 #endif
 
