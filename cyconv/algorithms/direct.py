@@ -95,9 +95,10 @@ def serves(g: Geometry) -> bool:
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether this beats lowering, measured with AVX-512: on planes of a vector of positions or
-    more; for a weight gradient, with half a vector of filters. An input gradient with a stride is
-    in parts that interleave, which costs more than it saves where channels or taps are few: 10 ms
-    for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
+    more; for a weight gradient, with eight filters: four of float64 in groups of four channels took
+    1.3 times as long as lowering. An input gradient with a stride is in parts that interleave,
+    which costs more than it saves where channels or taps are few: 10 ms for 5 with three channels
+    and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
@@ -108,7 +109,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         limit = PLAIN[pass_] // (3 if itemsize == 8 else 1) if g.taps > 1 else PLAIN_1X1
         vector, suits = 16, not strided and g.multiply_adds <= limit
     if pass_ == "weight_grad":
-        return suits and g.group_filters * itemsize >= vector // 2
+        return suits and g.group_filters >= (8 if kernels.VECTOR else 8 // itemsize)
     return suits and g.positions * itemsize >= vector
 
 

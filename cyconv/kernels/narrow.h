@@ -16,13 +16,8 @@
 #include "simd.h"
 
 #define MOST_COLUMNS 5
-/* Rows have at most MOST_ACROSS vectors, and a row of the kernel reads at most MOST_READ. */
+/* Rows have at most so many vectors. */
 #define MOST_ACROSS 4
-#if REGISTERS == 32
-#define MOST_READ 20
-#else
-#define MOST_READ 12
-#endif
 
 /* What the tap of one column reads, for one vector of a row: `cell` lanes away from the first cell of
    the row, in the lanes `first` to `last`. */
