@@ -64,7 +64,7 @@ def in_products(layer):
 def in_place(layer, pass_, dtype):
     """Whether direct is worth its while, where there are vectors."""
     if pass_ == "weight_grad":
-        return layer.F // layer.groups * dtype.itemsize >= 32
+        return layer.F // layer.groups >= 8
     strided = pass_ == "input_grad" and layer.stride > 1
     return not strided or (layer.kernel > 1 and layer.C // layer.groups >= 16)
 
@@ -134,7 +134,7 @@ def test_auto_takes_winograd_for_volumes(road, pass_):
 
 
 def test_auto_multiplies_where_there_is_less_than_a_vector(road):
-    """Of positions; for a weight gradient, of half a vector of filters."""
+    """Of positions; for a weight gradient, eight filters."""
     for case, products in (
         (Case((16, 64, 3, 3), (64, 64, 3, 3)), lowering),
         (Case((8, 64, 5, 5), (64, 64, 3, 3)), lowering),
