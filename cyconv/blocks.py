@@ -22,6 +22,7 @@ from cyconv.geometry import Geometry
 from cyconv.padding import Border, within
 from cyconv.plan import Plan, plan
 from cyconv.record import Record
+from cyconv.scratch import scratch
 from cyconv.tiling import blocks, length
 from cyconv.types import Array, DType
 
@@ -60,9 +61,9 @@ class Side(Record):
             return images
         if self.last and self.takes_last:
             n, channels, *size = self.shape(len(images))
-            last = threads.scratch(self.slot, (n, *size, channels), self.dtype)
+            last = scratch(self.slot, (n, *size, channels), self.dtype)
             return layout.channels_first(last)
-        return threads.scratch(self.slot, self.shape(len(images)), self.dtype)
+        return scratch(self.slot, self.shape(len(images)), self.dtype)
 
     def load(self, images: Array) -> Array:
         buffer = self.buffer(images)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import math
 import os
 import threading
 from collections.abc import Callable
@@ -27,7 +26,7 @@ import numpy as np
 
 from cyconv import kernels
 from cyconv.integers import integer
-from cyconv.types import Array, Counters, DType
+from cyconv.types import Counters
 
 # Waking a worker and waiting for it costs some tens of microseconds: less work than this (seconds,
 # estimated) stays on the calling thread.
@@ -43,10 +42,6 @@ AWAKE = 50_000
 # caller's work is not one such kernel, workers come a little later (nanoseconds), when it has gone
 # into its first.
 WORKER_AFTER = 6_000
-# A worker keeps its scratch memory for the next region up to this size (bytes, each slot).
-KEPT_SCRATCH = 40 << 20
-KEPT_ARRAYS = 64
-HUGE_PAGE = 2 << 20
 
 
 def available_cores() -> int:
@@ -432,47 +427,6 @@ def describe_blas() -> list[str]:
     return _blas.describe()
 
 
-class _Scratch(threading.local):
-    """The memory of one thread: a buffer a slot, and the arrays last made of them, since making
-    one takes half a microsecond."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[int, np.ndarray[Any, np.dtype[np.uint8]]] = {}
-        self.arrays: dict[tuple[int, tuple[int, ...], DType], Array] = {}
-
-
-def scratch(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
-    """Return uninitialised memory that belongs to this thread until it asks for the slot again."""
-    key = (slot, shape, dtype)
-    array = _scratch.arrays.get(key)
-    if array is not None:
-        return array
-    size = math.prod(shape) * dtype.itemsize
-    buffer = _scratch.buffers.get(slot)
-    if buffer is None or buffer.nbytes < size:
-        if size > KEPT_SCRATCH:
-            return _aligned(size)[:size].view(dtype).reshape(shape)
-        buffer = None  # the smaller one goes, with all arrays of it, before there is another
-        _scratch.buffers.pop(slot, None)
-        _scratch.arrays.clear()
-        buffer = _scratch.buffers[slot] = _aligned(size)
-    if len(_scratch.arrays) >= KEPT_ARRAYS:
-        _scratch.arrays.clear()
-    array = _scratch.arrays[key] = buffer[:size].view(dtype).reshape(shape)
-    return array
-
-
-def _aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Fresh memory, aligned to a page. NumPy asks for huge pages from 4 MB on: with small ones,
-    which cost a Winograd layer up to a quarter of its speed, it is a matter of luck where in the
-    caches a buffer comes to lie."""
-    page = HUGE_PAGE if size >= HUGE_PAGE // 8 else 64
-    size = max(size, 4 << 20) if page == HUGE_PAGE else size
-    memory = np.empty(size + page, np.uint8)
-    start = -memory.ctypes.data % page
-    return memory[start : start + size]
-
-
 def _in_main_interpreter() -> bool:
     try:
         of_this, of_main = (
@@ -496,7 +450,6 @@ _blas = _Blas()
 _pool = _Pool()
 _bell = np.zeros(1, np.longlong)
 kernels.hang_bell(_bell)
-_scratch = _Scratch()
 atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

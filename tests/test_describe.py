@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv import blocks, kernels, prepare, threads
+from cyconv import blocks, kernels, prepare, scratch, threads
 from cyconv.description import OPTIONS, PASSES, TRANSPOSED_OPTIONS
 from cyconv.plan import plan
 from cyconv.transposed import transpose_input_grad, transpose_weight_grad
@@ -182,8 +182,8 @@ class Memory:
     def __init__(self, monkeypatch, number):
         self.helpers = [ThreadPoolExecutor(1) for _ in range(number - 1)]
         cyconv.set_num_threads(number)
-        monkeypatch.setattr(threads, "_scratch", threads._Scratch())
-        monkeypatch.setattr(threads, "_aligned", lambda size: np.empty(size, np.uint8))
+        monkeypatch.setattr(scratch, "_scratch", scratch._Scratch())
+        monkeypatch.setattr(scratch, "_aligned", lambda size: np.empty(size, np.uint8))
         monkeypatch.setattr(threads, "_run", self.run)
 
     def run(self, task, count, number, rings=False):

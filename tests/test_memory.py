@@ -83,7 +83,7 @@ def test_calls_keep_nothing(number):
 LITTLE_MEMORY = """
 import resource, threading
 import numpy as np, cyconv
-from cyconv import threads
+from cyconv import scratch, threads
 threads.SMALL = 0
 cyconv.set_num_threads(2)
 rng = np.random.default_rng(1)
@@ -120,8 +120,8 @@ hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 for spare in SPARE:
     for algorithm in wanted:
         for call in calls(algorithm):
-            threads._scratch.buffers.clear()
-            threads._scratch.arrays.clear()
+            scratch._scratch.buffers.clear()
+            scratch._scratch.arrays.clear()
             resource.setrlimit(resource.RLIMIT_AS, (address_space() + (spare << 20), hard))
             try:
                 call()

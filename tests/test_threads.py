@@ -364,32 +364,6 @@ def test_where_threads_cannot_start(monkeypatch, after):
     threads._pool.close()
 
 
-def test_scratch():
-    a = threads.scratch(90, (3, 4), np.dtype(np.float32))
-    assert (a.shape, a.dtype, a.flags.c_contiguous) == ((3, 4), np.float32, True)
-    assert threads.scratch(90, (3, 4), np.dtype(np.float32)) is a
-    assert np.shares_memory(a, threads.scratch(90, (5,), np.dtype(np.float64)))
-    assert not np.shares_memory(a, threads.scratch(91, (3, 4), np.dtype(np.float32)))
-    (other,) = in_threads(1, lambda i: threads.scratch(90, (3, 4), np.dtype(np.float32)))
-    assert not np.shares_memory(a, other)
-    longer = threads.scratch(90, (1000,), np.dtype(np.float64))
-    assert np.shares_memory(longer, threads.scratch(90, (3, 4), np.dtype(np.float32)))
-    for count in range(2 * threads.KEPT_ARRAYS):
-        threads.scratch(90, (count + 1,), np.dtype(np.float32))
-    assert len(threads._scratch.arrays) <= threads.KEPT_ARRAYS
-
-
-def test_scratch_is_bounded():
-    size = threads.KEPT_SCRATCH
-    assert threads.scratch(92, (size,), np.dtype(np.uint8)) is not None
-    large = threads.scratch(92, (size + 1,), np.dtype(np.uint8))
-    assert not np.shares_memory(large, threads.scratch(92, (size + 1,), np.dtype(np.uint8)))
-    assert threads._scratch.buffers[92].nbytes == size
-    assert all(array.nbytes <= size for array in threads._scratch.arrays.values())
-    threads._scratch.buffers.pop(92)
-    threads._scratch.arrays.clear()
-
-
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("name", ["gemm", "pointwise", "winograd", "depthwise"])
 def test_errstate_of_the_caller_is_his(name, number):

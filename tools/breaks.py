@@ -256,8 +256,12 @@ BREAKS = [
     # Threads, and what is kept.
     *breaks(
         "threads.py",
-        "test_threads.py blas or scratch",
+        "test_threads.py blas",
         ("            if not self._holders:\n", "            if self._holders:\n"),
+    ),
+    *breaks(
+        "scratch.py",
+        "test_scratch.py",
         ("if size > KEPT_SCRATCH:", "if size >= KEPT_SCRATCH:"),
     ),
     *breaks(

@@ -27,6 +27,7 @@ from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
 from cyconv.record import Record
+from cyconv.scratch import scratch
 from cyconv.tiling import boxes, length, pieces, wanted_pieces
 from cyconv.types import Array, Integers
 
@@ -289,11 +290,11 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     work: Sum = plan.tiles
     x = x.reshape(*x.shape[:2], *work.axes[:, 0])
     dy = dy.reshape(*dy.shape[:2], *work.axes[:, 5])
-    sums = threads.scratch(SUMS, work.sums, dw.dtype)
+    sums = scratch(SUMS, work.sums, dw.dtype)
     progress, last = np.zeros(3, np.longlong), not x.flags.c_contiguous
 
     def task(rings: bool) -> None:
-        memory = threads.scratch(BAND, (_memory(work, last),), dw.dtype)
+        memory = scratch(BAND, (_memory(work, last),), dw.dtype)
         plan.kernels.direct_weight_grad(
             dy, x, sums, dw.reshape(-1), work.axes, plan.geometry.groups, work.tasks, work.shares,
             work.blocks, progress, memory, rings,
@@ -317,7 +318,7 @@ def _run(plan: "Plan", part: Part, x: Array, w: Array, b: Array | None, y: Array
     items = max(1, _memory(part, not x.flags.c_contiguous))
 
     def work(rings: bool) -> None:
-        memory = threads.scratch(BAND, (items,), x.dtype)
+        memory = scratch(BAND, (items,), x.dtype)
         plan.kernels.direct(
             x, w.reshape(-1), b, y, part.axes, part.steps, g.groups, part.tasks, taken, memory,
             not rings, rings,

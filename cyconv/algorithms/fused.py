@@ -24,6 +24,7 @@ from cyconv import kernels, threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
+from cyconv.scratch import scratch
 from cyconv.tiling import PIECES, blocks, length, pieces
 from cyconv.types import Array, DType, Integers
 
@@ -165,7 +166,7 @@ def prepare(plan: "Plan", w: Array) -> Array:
 
 def planes(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
     """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
-    flat = threads.scratch(slot, (36, plane_items(*shape)), dtype)
+    flat = scratch(slot, (36, plane_items(*shape)), dtype)
     return flat[:, :-WIDE].reshape(36, *shape)
 
 
@@ -180,11 +181,11 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
     cut: Blocks = plan.tiles
     progress = np.zeros(3, np.longlong)
     if cut.few:
-        u = threads.scratch(SHARED, (36, cut.whole), x.dtype)
+        u = scratch(SHARED, (36, cut.whole), x.dtype)
         own = cut.product if v is not None else cut.block + cut.product
 
         def work(rings: bool) -> None:
-            memory = threads.scratch(OWN, (36 * own,), x.dtype)
+            memory = scratch(OWN, (36 * own,), x.dtype)
             plan.kernels.winograd_by_filters(
                 x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.columns, progress,
                 memory, rings,
@@ -197,7 +198,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(rings: bool) -> None:
-            memory = threads.scratch(OWN, (36 * (cut.block + cut.product),), x.dtype)
+            memory = scratch(OWN, (36 * (cut.block + cut.product),), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, progress, memory,
                 rings,
@@ -278,12 +279,12 @@ def sum_weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 
 def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
-    sums = threads.scratch(SHARED, (cut.shared,), dw.dtype)
+    sums = scratch(SHARED, (cut.shared,), dw.dtype)
     sums = sums.reshape(len(cut.parts), 36, -1, cut.columns)
     progress = np.zeros(3, np.longlong)
 
     def work(rings: bool) -> None:
-        memory = threads.scratch(OWN, (cut.own,), dw.dtype)
+        memory = scratch(OWN, (cut.own,), dw.dtype)
         plan.kernels.winograd_sum_by_tiles(
             dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, cut.rows,
             progress, memory, rings,
@@ -296,7 +297,7 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     chunks = len(cut.chunks)
     panels = -(-dw.shape[0] // cut.rows)
-    sums = threads.scratch(TOTAL, (cut.sums,), dw.dtype).reshape(36, cut.sums // 36)
+    sums = scratch(TOTAL, (cut.sums,), dw.dtype).reshape(36, cut.sums // 36)
     for i, tiles in enumerate(cut.chunks):
         total = int(tiles[-1, 1] - tiles[0, 0])
         d = planes(SHARED, (panels, total, cut.rows), dw.dtype)
@@ -305,7 +306,7 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
         def work(
             rings: bool, i: int = i, tiles: Integers = tiles, d: Array = d, progress: Any = progress
         ) -> None:
-            memory = threads.scratch(OWN, (cut.own,), dw.dtype)
+            memory = scratch(OWN, (cut.own,), dw.dtype)
             plan.kernels.winograd_sum_by_channels(
                 dy, x, d, sums, dw, cut.axes, cut.filters, tiles, cut.channels, cut.width,
                 i > 0, i == chunks - 1, progress, memory, rings,

@@ -34,6 +34,7 @@ from cyconv.algorithms.products import (
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
+from cyconv.scratch import scratch
 from cyconv.tiling import (
     PIECES,
     Share,
@@ -135,7 +136,7 @@ def _forward(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: 
 def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
     cut: ByFilter = plan.tiles
     block = block_length(plan)
-    cols = threads.scratch(COLS, _columns_shape(slice(0, g.channels), cut.tile, g), x.dtype)
+    cols = scratch(COLS, _columns_shape(slice(0, g.channels), cut.tile, g), x.dtype)
 
     def lower(index: int) -> None:
         part = cut.channels[index]
@@ -180,7 +181,7 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
         if len(plan.tiles) == 1:
             dx[share.tiles[0].images, share.channels] = 0
         for tile in share.tiles:
-            cols = threads.scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
+            cols = scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
             dy_tile = take(dy, filters_of(share.channels, g), tile, len(part), block)
             out = as_taken(cols.reshape(len(part), -1, tile.positions), tile, block)
             product(part, dy_tile, out)
@@ -203,7 +204,7 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 
 def _columns(plan: "Plan", g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
     """The columns of a tile, (groups, C/groups * taps, positions), for some of the channels."""
-    cols = threads.scratch(COLS, _columns_shape(channels, tile, g), x.dtype)
+    cols = scratch(COLS, _columns_shape(channels, tile, g), x.dtype)
     plan.kernels.im2col(x[tile.images, channels], cols, tile.axes)
     groups = 1 if g.groups == 1 else length(channels) // g.group_channels
     return cols.reshape(groups, -1, tile.positions)

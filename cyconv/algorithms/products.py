@@ -20,6 +20,7 @@ import numpy as np
 from cyconv import threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
+from cyconv.scratch import scratch
 from cyconv.tiling import Share, Tile, length
 from cyconv.types import Array
 
@@ -138,7 +139,7 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile, block
         if b is not None:
             out += b.reshape(groups, filters, 1)
         return
-    beside = threads.scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
+    beside = scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
     product(w, cols, beside.reshape(groups, filters, tile.positions))
     images = beside.swapaxes(0, 1)
     if b is None:
@@ -163,7 +164,7 @@ def take(
     if tile.single or apart(tile, block):
         return _as_it_is(y, channels, tile, groups)
     part = y[tile.images, channels].swapaxes(0, 1)
-    images = threads.scratch(slot, beside_shape(len(part), tile), y.dtype)
+    images = scratch(slot, beside_shape(len(part), tile), y.dtype)
     images[:] = part
     return images.reshape(groups, -1, tile.positions)
 
@@ -213,7 +214,7 @@ def _add_product(left: Array, right: Array, out: Array, block: int, *, first: bo
         np.matmul(left, right.swapaxes(1, 2), out=out)
         return
     else:
-        memory = threads.scratch(PRODUCT, out.shape, out.dtype)
+        memory = scratch(PRODUCT, out.shape, out.dtype)
         part = np.matmul(left, right.swapaxes(1, 2), out=memory)
     if first:
         out[...] = part
@@ -227,7 +228,7 @@ def _sum_blocks(left: Array, right: Array, block: int) -> Array:
     total: Array = np.matmul(left[..., end:], right[..., end:].swapaxes(-2, -1))
     if end:
         left, right = (_in_blocks(a, block, end) for a in (left, right))
-        parts = threads.scratch(PRODUCT, (*left.shape[:-1], right.shape[-2]), left.dtype)
+        parts = scratch(PRODUCT, (*left.shape[:-1], right.shape[-2]), left.dtype)
         np.matmul(left, right.swapaxes(-2, -1), out=parts)
         total += parts.sum(axis=-3)
     return total if total.ndim == 3 else total.sum(axis=0)

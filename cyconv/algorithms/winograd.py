@@ -27,6 +27,7 @@ from cyconv.algorithms import fused
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
+from cyconv.scratch import scratch
 from cyconv.tiling import PIECES, blocks, length, pieces
 from cyconv.types import Array, Integers
 
@@ -272,7 +273,7 @@ def _multiply(v: Array, u: Array, m: Array) -> None:
     first, *others = pieces(v.shape[2], -(-v.shape[2] // LONG_CHANNELS))
     np.matmul(v[:, :, first], u[:, first], out=m)
     for part in others:
-        product = threads.scratch(PRODUCT, m.shape, m.dtype)
+        product = scratch(PRODUCT, m.shape, m.dtype)
         m += np.matmul(v[:, :, part], u[:, part], out=product)
 
 
@@ -331,7 +332,7 @@ def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
         if first:
             np.matmul(*operands, out=own)
         else:
-            own += np.matmul(*operands, out=threads.scratch(PRODUCT, own.shape, own.dtype))
+            own += np.matmul(*operands, out=scratch(PRODUCT, own.shape, own.dtype))
 
     seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[1] / plan.geometry.filters
     threads.run(add, len(PLANES), seconds, blas=True)
@@ -358,7 +359,7 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     parts = _parts(cut)
     filters, channels = dw.shape[:2]
-    sums = threads.scratch(SUMS, (len(parts), 36, filters, channels), dw.dtype)
+    sums = scratch(SUMS, (len(parts), 36, filters, channels), dw.dtype)
 
     def add(index: int) -> None:
         total = sums[index]
@@ -372,7 +373,7 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
             if block is parts[index][0]:
                 np.matmul(d, u.swapaxes(1, 2), out=total)
             else:
-                product = threads.scratch(PRODUCT, total.shape, dw.dtype)
+                product = scratch(PRODUCT, total.shape, dw.dtype)
                 total += np.matmul(d, u.swapaxes(1, 2), out=product)
 
     threads.run(add, len(parts), plan.seconds, blas=True)
