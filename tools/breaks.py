@@ -89,6 +89,18 @@ BREAKS = [
         ("self.image_step = channels * volume", "self.image_step = volume"),
     ),
     *breaks("kernels/simd.h", WINOGRAD, ("? rows - LANES : i", "? rows - LANES - 1 : i")),
+    *breaks(
+        "kernels/simd.h",
+        DIRECT,
+        ("(sums[i][j], weights[i], cells[j])", "(sums[i][j], weights[0], cells[j])"),
+        ("NAME(load)(from + (vectors - 1) * LANES)", "NAME(load)(from + (vectors - 2) * LANES)"),
+    ),
+    *breaks(
+        "kernels/winograd_grad.pxi",
+        BLOCKS,
+        ("(f // rows * tiles + t + i) * rows + f % rows", "(f // rows * tiles + t + i) * rows"),
+        ("(rows, memory)\n    if rows % WIDE:", "(rows, memory)\n    if False:"),
+    ),
     # The transforms of the plain road, and those of the fast one.
     *breaks(
         "kernels/winograd.pxi",

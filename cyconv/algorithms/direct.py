@@ -96,21 +96,23 @@ def serves(g: Geometry) -> bool:
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether this beats lowering, measured with AVX-512: on planes of a vector of positions or
-    more; for a weight gradient, with eight filters: four of float64 in groups of four channels took
-    1.3 times as long as lowering. An input gradient with a stride is in parts that interleave,
-    which costs more than it saves where channels or taps are few: 10 ms for 5 with three channels
-    and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
+    more; for a weight gradient, with eight filters, or on the plain road half a vector: four of
+    float64 in groups of four channels took 1.3 times as long as lowering. An input gradient with a
+    stride is in parts that interleave, which costs more than it saves where channels or taps are
+    few: 10 ms for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
     strided = pass_ == "input_grad" and g.stride != (1, 1, 1)
     if kernels.VECTOR:
-        vector, suits = 64, not strided or (g.group_channels >= 16 and g.taps > 1)
+        vector, filters = 64, 8
+        suits = not strided or (g.group_channels >= 16 and g.taps > 1)
     else:
-        limit = PLAIN[pass_] // (3 if itemsize == 8 else 1) if g.taps > 1 else PLAIN_1X1
-        vector, suits = 16, not strided and g.multiply_adds <= limit
+        vector, filters = 16, 8 // itemsize
+        limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_] // (1 if itemsize == 4 else 3)
+        suits = not strided and g.multiply_adds <= limit
     if pass_ == "weight_grad":
-        return suits and g.group_filters >= (8 if kernels.VECTOR else 8 // itemsize)
+        return suits and g.group_filters >= filters
     return suits and g.positions * itemsize >= vector
 
 

@@ -235,12 +235,12 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     columns, panel = _rounded(g.filters), _panel(g.filters, itemsize)
     limit = SUM_COLUMNS if few else min(SUM_COLUMNS, PANEL_BYTES // (panel * itemsize))
     tiles = blocks(total, limit, TILES)
-    panels = -(-g.filters // panel)
-    each = 36 * itemsize * panels * panel * max(map(length, tiles))
+    panels, width = -(-g.filters // panel), max(map(length, tiles))
+    each = 36 * itemsize * panels * panel * width
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
-    width, rows = max(map(length, tiles)), g.channels
+    rows = g.channels
     shared, sums, own = len(parts) * 36 * depth * g.channels * columns, 0, 0
     if few:
         channels = blocks(g.channels, min(CHANNELS, -(-g.channels // 4)), TILES)

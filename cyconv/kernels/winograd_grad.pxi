@@ -162,8 +162,8 @@ def winograd_sum_by_channels(
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
     panels, tiles, rows), by blocks of filters, then blocks of channels of x are transformed, multiplied and
-    added to sums (36, KD * C * F in steps of WIDE); or, if that has no columns, summed in memory. `add` says that there
-    were tiles before these, `last` that there are none after them."""
+    added to sums (36, KD * C * F in steps of WIDE); or, if that has no columns, summed in memory. `add` says
+    that there were tiles before these, `last` that there are none after them."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, most = 0, KD = dw.shape[2], k
