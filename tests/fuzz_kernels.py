@@ -209,6 +209,7 @@ SETTINGS = [
         (winograd, "FEW_TILES"),
         (winograd, "MANY_WEIGHTS"),
         (winograd, "LARGE_SUM"),
+        (winograd, "FEW_SUM"),
     )
 ]
 

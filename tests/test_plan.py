@@ -115,10 +115,31 @@ def test_auto_does_not_waste(road, pass_):
         Case((8, 64, 56, 56), (64, 64, 5, 5)),
         Case((8, 64, 3136), (64, 64, 3)),
         Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 2)),
-        Case((1, 64, 4, 8, 8), (64, 64, 3, 3, 3), padding=1),
+        Case((1, 64, 2, 8, 8), (64, 64, 3, 3, 3), padding=1),
     ):
         wanted = direct if road == "fast" else lowering
         assert chosen(described(case), pass_) is wanted, case
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_where_winograd_begins(road, pass_):
+    """With some tiles, counted as outputs would fill them, of enough channels and filters."""
+    fast = road == "fast"
+    soon = fast or pass_ != "weight_grad"
+    for images, channels, size, pays in (
+        (1, 16, 28, True),
+        (1, 16, 24, False),
+        (3, 64, 8, soon),
+        (1, 64, 20, True),
+        (4, 256, 6, soon),
+        (3, 256, 6, fast),
+        (2, 256, 6, False),
+        (64, 64, 5, fast),
+        (250, 64, 1, fast),
+    ):
+        g = described(Case((images, channels, size, size), (channels, channels, 3, 3), padding=1))
+        found = chosen(g, pass_)
+        assert (found is winograd) == (pays and road != "fallback"), (images, channels, size)
 
 
 @pytest.mark.parametrize("pass_", PASSES)

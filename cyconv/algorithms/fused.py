@@ -49,7 +49,7 @@ CHANNELS = 32
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights.
 FEW_TILES = 160
-MANY_WEIGHTS = 32**2
+MANY_WEIGHTS = 48**2
 # The weight gradient is summed by channels also where it is at least so large, with dy transformed
 # in chunks of at most so many bytes; else by tiles, in parts. A block has at most so many tiles; by
 # tiles those of a panel are of at most so many bytes (with 48 filters in float64, 96 tiles took
@@ -62,16 +62,6 @@ SUM_COLUMNS, PANEL_BYTES = 96, 18 << 10
 # take at least SHARE_SECONDS.
 PER_TILE, PER_WEIGHT = 1e-8, 4e-9
 SHARE_SECONDS = 2e-5
-
-
-def pays(g: Geometry, pass_: str, total: int) -> bool:
-    """Whether this beats direct. Measured with AVX-512 in sqrt(C * F) * tiles: from 3000 on with 64
-    channels and filters (and a dozen tiles), from 6000 on with 16; a weight gradient from 2000 on
-    where it is large, else from 3000."""
-    scale = math.sqrt(g.channels * g.filters) * total
-    if pass_ == "weight_grad":
-        return scale >= (2000 if g.channels * g.filters >= LARGE_SUM else 3000)
-    return total >= 12 and scale >= (3000 if min(g.channels, g.filters) >= 64 else 6000)
 
 
 class Blocks(Record):

@@ -49,11 +49,11 @@ BLOCK_FILTERS = 64
 # Sums over more channels than this are made of sums of so many, which are more accurate: in one
 # piece, 384 and more were off by 5.1e-6 of the largest value with some of OpenBLAS's kernels.
 LONG_CHANNELS = 256
-# The sum over tiles: where dw is large, both operands are transformed whole, a chunk (bytes) at a
-# time, and workers take some of the 36 planes of the product, whose sums (bytes) are of as many
-# filters as there is room for: BLAS multiplies 256 rows half as fast again as 64. Where dw is
-# small, they take tiles.
-LARGE_SUM = 96**2
+# The sum over tiles: where dw is large (or half as wide, and tiles are few), both operands are
+# transformed whole, a chunk (bytes) at a time, and workers take some of the 36 planes of the
+# product, whose sums (bytes) are of as many filters as there is room for: BLAS multiplies 256 rows
+# half as fast again as 64. Where dw is small, they take tiles.
+LARGE_SUM, FEW_SUM = 96**2, 48**2
 CHUNK_BYTES = 32 << 20
 PRODUCT_BYTES = 20 << 20
 PLANES = pieces(36, PIECES)
@@ -79,26 +79,28 @@ def _flat(g: Geometry) -> bool:
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
-    """Whether Winograd beats lowering, and keeps float32 within the promised error.
+    """Whether Winograd beats lowering and direct, and keeps float32 within the promised error.
 
-    On the plain road, measured in sqrt(C * F) * tiles: from 4000 on with 32 channels and filters,
-    from 20000 on with 16; a weight gradient from 8000 on or, where it is summed by tiles, 30000.
+    Measured in sqrt(C * F) * tiles, with tiles counted as the outputs would fill them: from 700 on,
+    with six tiles and 16 channels and filters, it took as long or half as long. Without vectors it
+    takes nine, more than half full (of 1x1 outputs it took 2.5 times as long); a weight gradient
+    twelve, and 1500 with more than 32 channels and filters.
+
     The error grows with the number of channels summed over, there to 3.8e-6 of the largest value at
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
     are cut sooner: 2e-6 at 2048.
     """
-    fewest, weights = min(g.channels, g.filters), g.channels * g.filters
-    if not serves(g) or fewest < 16:
+    if not serves(g) or min(g.channels, g.filters) < 16:
         return False
-    if kernels.VECTOR:
-        return fused.pays(g, pass_, count_tiles(g))
-    summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
-    if not _flat(g) or (itemsize == 4 and summed > 512):
-        return False
-    enough = 4000.0
-    if pass_ == "weight_grad":
-        enough = 8000.0 if weights >= LARGE_SUM else 30000.0
-    return math.sqrt(weights) * count_tiles(g) >= (enough if fewest >= 32 else max(enough, 20000))
+    weights, filled = g.channels * g.filters, g.batch * g.positions / 16
+    least, enough = (6, 700) if kernels.VECTOR else (9, 700)
+    if not kernels.VECTOR:
+        summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
+        if not _flat(g) or (itemsize == 4 and summed > 512) or filled <= count_tiles(g) / 2:
+            return False
+        if pass_ == "weight_grad":
+            least, enough = 12, 1500 if weights > 32**2 else 700
+    return filled >= least and math.sqrt(weights) * filled >= enough
 
 
 def count_tiles(g: Geometry) -> int:
@@ -130,7 +132,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS
         limit = max(BLOCK_TILES, BLOCK_BYTES // tile_bytes)
     else:
-        few = weights >= LARGE_SUM
+        few = weights >= (FEW_SUM if total <= FEW_TILES else LARGE_SUM)
         limit = max(BLOCK_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
     filters, share = BLOCK_FILTERS, g.channels * PER_WEIGHT
     if pass_ == "weight_grad":
