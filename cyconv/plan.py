@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from cyconv import kernels, threads
-from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
+from cyconv.algorithms import depthwise, direct, lowering, pointwise, strided, winograd
 from cyconv.geometry import Geometry
 from cyconv.record import Record
 from cyconv.types import Array, DType
@@ -34,6 +34,7 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
     "auto": (
         (depthwise, _compiled(depthwise.pays)),
         (winograd, _compiled(winograd.pays)),
+        (strided, _compiled(strided.pays)),
         (direct, _compiled(direct.pays)),
         (pointwise, _serves(pointwise)),
         (lowering, _serves(lowering)),
@@ -43,7 +44,7 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
         (depthwise, depthwise.pays),
         (direct, _serves(direct)),
     ),
-    "winograd": ((winograd, _serves(winograd)),),
+    "winograd": ((winograd, _serves(winograd)), (strided, _serves(strided))),
 }
 
 # A cautious estimate of the multiply-adds a second of one core, to judge what is worth sharing.

@@ -36,6 +36,8 @@ WORK = {
     "winograd": ("winograd", Case((8, 32, 28, 28), (32, 32, 3, 3), padding=1)),
     "winograd, one image": ("winograd", Case((1, 32, 75, 77), (32, 32, 3, 3))),
     "winograd, few tiles": ("winograd", Case((1, 128, 15, 14), (136, 128, 3, 3), padding=1)),
+    "winograd, strided": ("winograd", Case((3, 8, 40, 40), (32, 8, 5, 5), 2, 2)),
+    "winograd, strided, one image": ("winograd", Case((1, 3, 99, 99), (64, 3, 11, 11), 4)),
     "depthwise": ("direct", Case((8, 16, 40, 40), (16, 1, 3, 3), padding=1, groups=16)),
     "depthwise, one image": ("direct", Case((1, 2, 150, 150), (2, 1, 3, 3), 1, 1, groups=2)),
     "depthwise, strided": ("direct", Case((8, 24, 41, 41), (24, 1, 3, 3), 2, 1, groups=24)),

@@ -32,6 +32,7 @@ CASES = {
     "one tap, wide, last": ((16, 7, 7, 64), (1600, 64, 1, 1), LAST),
     "few tiles": ((2, 144, 14, 14), (160, 144, 3, 3), {"padding": 1}),
     "many tiles": ((6, 48, 40, 40), (64, 48, 3, 3), {"padding": 1}),
+    "strided": ((3, 3, 131, 131), (64, 3, 11, 11), {"stride": 4}),
     "depthwise": ((4, 24, 40, 40), (24, 1, 3, 3), {"groups": 24, "padding": 1}),
     "depthwise, strided": ((4, 24, 40, 40), (24, 1, 5, 5), {"groups": 24, "stride": 2}),
     "few filters": ((8, 200, 20, 20), (4, 200, 5, 5), {}),
@@ -51,6 +52,7 @@ NAMES = {
     "one tap": "auto gemm direct",
     "few tiles": "auto gemm winograd",
     "many tiles": "auto gemm winograd",
+    "strided": "auto gemm winograd",
     "depthwise": "auto gemm direct",
     "depthwise, strided": "auto gemm direct",
     "few filters": "auto gemm direct",
@@ -154,10 +156,11 @@ def ran(found):
     """What runs, by the description."""
     if found.module == "rows":
         return {("cyconv.rows", "run")}
-    return {(f"cyconv.algorithms.{found.module}", found.pass_)}
+    modules = ("strided", "winograd") if found.module == "strided" else (found.module,)
+    return {(f"cyconv.algorithms.{module}", found.pass_) for module in modules}
 
 
-ALGORITHMS = {"lowering", "pointwise", "direct", "depthwise", "winograd"}
+ALGORITHMS = {"lowering", "pointwise", "direct", "depthwise", "winograd", "strided"}
 
 
 @each_way
@@ -245,7 +248,7 @@ def test_extra_memory(name, algorithm, pass_, number, monkeypatch, set_threads):
 @measured_here
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("pass_", CONVOLUTIONS)
-@pytest.mark.parametrize("name", ["few tiles", "many tiles"])
+@pytest.mark.parametrize("name", ["few tiles", "many tiles", "strided"])
 def test_extra_memory_of_winograd_on_blas(
     name, pass_, number, monkeypatch, set_threads, plain_road
 ):

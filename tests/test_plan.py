@@ -10,7 +10,7 @@ from strategies import Case
 
 import cyconv
 from cyconv import kernels, prepare
-from cyconv.algorithms import depthwise, direct, lowering, pointwise, winograd
+from cyconv.algorithms import depthwise, direct, lowering, pointwise, strided, winograd
 from cyconv.geometry import geometry
 from cyconv.plan import TABLE, check_algorithm, plan
 
@@ -83,6 +83,8 @@ def test_auto_on_the_layers_of_the_benchmark(road, layer, dtype):
             assert found is depthwise
         elif kind == (3, 1, 1) and min(layer.C, layer.F) >= 32:
             assert found is winograd
+        elif kind == (11, 4, 1):
+            assert found is strided
         elif layer.groups > 1 or (kind, layer.C) == ((5, 1, 1), 1):  # few channels or filters
             assert found in (depthwise, wanted)
         else:
@@ -94,7 +96,7 @@ def test_the_layers_are_of_every_kind(road):
     found = {chosen(of_layer(layer), pass_) for layer in LAYERS for pass_ in PASSES}
     wanted = {lowering, direct if road == "fast" else pointwise}
     if road != "fallback":
-        wanted |= {winograd, depthwise}
+        wanted |= {winograd, strided, depthwise}
     assert found == wanted
 
 
@@ -140,6 +142,15 @@ def test_where_winograd_begins(road, pass_):
         g = described(Case((images, channels, size, size), (channels, channels, 3, 3), padding=1))
         found = chosen(g, pass_)
         assert (found is winograd) == (pays and road != "fallback"), (images, channels, size)
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_where_strided_winograd_begins(road, pass_):
+    """With many filters and tiles, which are worth the copies."""
+    for filters, size, pays in ((64, 47, True), (63, 47, False), (64, 45, False)):
+        g = described(Case((4, 16, size, size), (filters, 16, 5, 5), 2, 1))
+        found = chosen(g, pass_)
+        assert (found is strided) == (pays and road != "fallback"), (filters, size)
 
 
 @pytest.mark.parametrize("pass_", PASSES)
