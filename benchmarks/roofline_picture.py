@@ -9,6 +9,7 @@ from .roofline import peak_of
 
 COLOURS = {
     "winograd": "#3b75af",
+    "strided": "#8fb3d9",
     "direct": "#d6562b",
     "lowering": "#d6562b",
     "pointwise": "#e8a33d",
