@@ -14,7 +14,7 @@ demo: .venv/demo
 
 # Kernels are tested in every build that loads, at once. The rest runs on the best of them, where it
 # depends on the road also without vectors, and again over the fallback.
-ROAD := accuracy functional gradients layers nonfinite package plan shapes threads transposed
+ROAD := accuracy functional gradients layers nonfinite package plan shapes strided threads transposed
 
 test: .venv/test
 	$(BIN)/python -m pytest -q
