@@ -24,6 +24,10 @@ CASES = [
     Case((1, 4, 9, 21), (5, 4, 3, 9), stride=(1, 4), padding=1),
     Case((2, 3, 21, 9), (4, 3, 13, 3), stride=(6, 1)),
     Case((1, 2, 3, 3), (3, 2, 5, 5), stride=2, padding=2),
+    # Windows that end before the first cell, or with it.
+    Case((2, 2, 1, 30), (3, 2, 9, 9), stride=4, padding=((14, 0), (2, 2))),
+    Case((2, 2, 9, 1), (3, 2, 5, 5), stride=2, padding=((2, 2), (7, 0))),
+    Case((1, 2, 2, 1), (3, 2, 9, 9), stride=4, padding=((13, 0), (12, 0))),
     Case((2, 1, 12, 4), (1, 1, 5, 5), stride=2, padding=((4, 7), (9, 4))),
     Case((2, 3, 4, 11, 12), (5, 3, 3, 5, 5), stride=(1, 2, 2), padding=(2, 1, 0)),
     Case((2, 3, 5, 9, 9), (4, 3, 2, 6, 5), (1, 2, 2), (0, 2, 2), (3, 1, 1)),
@@ -34,7 +38,7 @@ CASES = [
 def convolutions(draw):
     strides = draw(st.sampled_from([(2, 2), (1, 2), (3, 1), (4, 3), (2, 5)]))
     kernel = [draw(st.integers(2 * s + 1, 3 * s)) for s in strides]
-    pads = [(draw(st.integers(0, 12)), draw(st.integers(0, 12))) for _ in strides]
+    pads = [(draw(st.integers(0, 20)), draw(st.integers(0, 12))) for _ in strides]
     size = [
         draw(st.integers(max(1, k + s - sum(pad)), 30))  # two outputs at least
         for k, s, pad in zip(kernel, strides, pads, strict=True)

@@ -52,10 +52,12 @@ class Block(Record):
 
 
 class Work(Record):
-    """Blocks of images, and the axes of the convolution whose columns they are."""
+    """Blocks of images, and the axes of the convolution whose columns they are; `reads` says
+    whether it reads anything, or all of its windows lie in the padding."""
 
     blocks: tuple[Block, ...]
     axes: Integers
+    reads: bool
 
 
 def serves(g: Geometry) -> bool:
@@ -107,6 +109,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
             for part in parts
         ),
         axes=np.array(rows, np.intp),
+        reads=min(size for size, *_ in rows) > 0,
     )
 
 
@@ -165,7 +168,10 @@ def _images(block: Block, x: Array) -> Array:
 def _sort(plan: "Plan", block: Block, x: Array) -> Array:
     """x' of the images of a block."""
     images = _images(block, x)
-    _each_part(plan, x[block.images], images, plan.kernels.im2col)
+    if plan.tiles.reads:
+        _each_part(plan, x[block.images], images, plan.kernels.im2col)
+    else:
+        images[...] = 0
     return images
 
 
@@ -176,7 +182,8 @@ def _sort_back(plan: "Plan", block: Block, images: Array, x: Array) -> None:
         plan.kernels.col2im(columns, cells, axes)
 
     x[block.images] = 0
-    _each_part(plan, x[block.images], images, copy)
+    if plan.tiles.reads:
+        _each_part(plan, x[block.images], images, copy)
 
 
 def _each_part(plan: "Plan", x: Array, images: Array, copy: Any) -> None:
