@@ -58,8 +58,8 @@ dx. Not so with "gemm", since BLAS sums in another order where matrices are smal
 **NaN and Inf** go where the definition sends them, with two exceptions: a zero-padded cell times a
 NaN or Inf may be NaN or 0; and Winograd may also mark the other cells of the same tile of 4x4
 outputs (of an input gradient with a stride, as many strides), or the other taps of a weight
-gradient, and make NaN of Inf. Denormal numbers are numbers
-like others. A zero may come back with either sign.
+gradient, and make NaN of Inf. Denormal numbers are numbers like others. A zero may come back with
+either sign.
 
 Tests hold all this: `tests/test_accuracy.py`, `tests/test_nonfinite.py`, `tests/test_space.py`, and
 in longer runs `make soak`.

@@ -305,6 +305,7 @@ BREAKS = [
         ("    x[block.images] = 0\n", ""),
         ("own = _sort(plan, block, x), taps[min(i, 1)]", "own = _sort(plan, block, x), taps[0]"),
         ("max(1, BLOCK_BYTES // image_bytes)", "g.batch"),
+        ("reads=min(size for size, *_ in rows) > 0", "reads=True"),
     ),
     *breaks(
         "threads.py",

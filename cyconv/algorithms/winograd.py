@@ -93,7 +93,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if not serves(g) or min(g.channels, g.filters) < 16:
         return False
     weights, filled = g.channels * g.filters, g.batch * g.positions / 16
-    least, enough = (6, 700) if kernels.VECTOR else (9, 700)
+    least, enough = 6 if kernels.VECTOR else 9, 700
     if not kernels.VECTOR:
         summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
         if not _flat(g) or (itemsize == 4 and summed > 512) or filled <= count_tiles(g) / 2:
