@@ -47,8 +47,8 @@ COLUMNS, ROWS = 96, {4: 32, 8: 16} if kernels.BUILD == "avx512" else {4: 48, 8: 
 # The weight gradient: channels of a block.
 CHANNELS = 32
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
-# least so many weights: with 32 channels and filters on 28x28, by tiles took three quarters as long,
-# though one thread does it alone; with 64, a tenth longer.
+# least so many weights: with 32 channels and filters on 28x28, by tiles took three quarters as
+# long, though one thread does it alone; with 64, a tenth longer.
 FEW_TILES = 160
 MANY_WEIGHTS = 48**2
 # The weight gradient is summed by channels also where it is at least so large, with dy transformed
