@@ -152,12 +152,12 @@ def blocks(size: int, limit: int, unit: int = 1) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
 
 
-def boxes(output: Triple, limit: int) -> Iterator[tuple[Triple, Triple]]:
+def boxes(output: Triple, limit: int, unit: int = 1) -> Iterator[tuple[Triple, Triple]]:
     """Yield start and stop of each box: cut along the outermost axis whose slices are within the
-    limit, at one position of the axes outside of it."""
+    limit, at one position of the axes outside of it; a row, into whole units."""
     axis = next(a for a in range(3) if a == 2 or math.prod(output[a + 1 :]) <= limit)
     inner = output[axis + 1 :]
-    parts = blocks(output[axis], limit // math.prod(inner))
+    parts = blocks(output[axis], limit // math.prod(inner), unit if axis == 2 else 1)
     for outer in itertools.product(*(range(size) for size in output[:axis])):
         for part in parts:
             start = (*outer, part.start, *(0 for _ in inner))
