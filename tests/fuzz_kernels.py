@@ -131,7 +131,8 @@ def convolution(data):
     groups = 1 if algorithm == "winograd" else small(4)
     axes = [(small(3), small(3), small(2)) for _ in range(rank)]
     if algorithm == "winograd":
-        axes = [*((k, 1, d) for k, _, d in axes[:-2]), (3, 1, 1), (3, 1, 1)]
+        side = 2 + small(2)
+        axes = [*((k, 1, d) for k, _, d in axes[:-2]), (side, 1, 1), (side, 1, 1)]
     pads = [(small(3) - 1, small(3) - 1) for _ in axes]
     size = [
         max(1, d * (k - 1) + 1 - sum(pad)) + small(20) - 1

@@ -187,9 +187,10 @@ def tiles_with(marked):
 @st.composite
 def winograd_cases(draw):
     pads = tuple((draw(st.integers(0, 6)), draw(st.integers(0, 6))) for _ in range(2))
-    size = [draw(st.integers(max(1, 3 - sum(pad)), 19)) for pad in pads]
+    side = draw(st.sampled_from([3, 4]))
+    size = [draw(st.integers(max(1, side - sum(pad)), 19)) for pad in pads]
     n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.integers(1, 20))
-    return Case((n, c, *size), (f, c, 3, 3), padding=pads, seed=draw(st.integers(0, 99)))
+    return Case((n, c, *size), (f, c, side, side), padding=pads, seed=draw(st.integers(0, 99)))
 
 
 def assert_near(got, wanted, allowed):

@@ -85,6 +85,8 @@ def test_auto_on_the_layers_of_the_benchmark(road, layer, dtype):
             assert found is winograd
         elif kind == (11, 4, 1):
             assert found is strided
+        elif kind == (7, 2, 1):
+            assert found is (lowering if road == "plain" and pass_ == "input_grad" else strided)
         elif layer.groups > 1 or (kind, layer.C) == ((5, 1, 1), 1):  # few channels or filters
             assert found in (depthwise, wanted)
         else:
@@ -145,12 +147,48 @@ def test_where_winograd_begins(road, pass_):
 
 
 @pytest.mark.parametrize("pass_", PASSES)
+def test_where_winograd_begins_with_4x4_kernels(road, pass_):
+    """Sooner, since it saves more."""
+    fast = road == "fast"
+    for images, channels, size, pays in (
+        (4, 12, 28, True),
+        (4, 11, 28, False),
+        (1, 32, 13, fast),
+        (1, 32, 12, False),
+        (1, 64, 9, fast),
+        (1, 64, 8, False),
+        (3, 64, 8, fast or pass_ != "weight_grad"),
+        (2, 256, 8, fast),
+    ):
+        case = Case((images, channels, size + 3, size + 3), (channels, channels, 4, 4))
+        found = chosen(described(case), pass_)
+        assert (found is winograd) == (pays and road != "fallback"), (images, channels, size)
+
+
+@pytest.mark.parametrize("pass_", PASSES)
 def test_where_strided_winograd_begins(road, pass_):
     """With many filters and tiles, which are worth the copies."""
     for filters, size, pays in ((64, 47, True), (63, 47, False), (64, 45, False)):
         g = described(Case((4, 16, size, size), (filters, 16, 5, 5), 2, 1))
         found = chosen(g, pass_)
         assert (found is strided) == (pays and road != "fallback"), (filters, size)
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_where_strided_winograd_begins_with_four_strides(road, pass_):
+    """With fewer filters; without vectors, of few channels, with more tiles or for sums alone."""
+    fast = road == "fast"
+    for channels, filters, size, pays in (
+        (3, 32, 224, fast or pass_ != "input_grad"),
+        (3, 31, 224, False),
+        (2, 32, 224, False),
+        (3, 32, 97, fast or pass_ == "weight_grad"),
+        (8, 32, 97, True),
+        (8, 32, 89, False),
+    ):
+        g = described(Case((1, channels, size, size), (filters, channels, 7, 7), 2, 3))
+        found = chosen(g, pass_)
+        assert (found is strided) == (pays and road != "fallback"), (channels, filters, size)
 
 
 @pytest.mark.parametrize("pass_", PASSES)
@@ -180,7 +218,7 @@ def test_auto_multiplies_where_there_is_less_than_a_vector(road):
         g = described(Case((8, 64, 8), (64, 64, 1)))
         assert (chosen(g, pass_, dtype=FLOAT64) is direct) == (road == "fast")
     for filters in (7, 8):
-        g = described(Case((2, 64, 20, 20), (filters, 64, 4, 4)))
+        g = described(Case((2, 64, 20, 20), (filters, 64, 5, 5)))
         wanted = direct if filters == 8 and road == "fast" else lowering
         assert chosen(g, "weight_grad") is wanted
 
@@ -226,8 +264,8 @@ def test_auto_multiplies_where_few_phases_would_interleave(road):
 @pytest.mark.parametrize("pass_", PASSES)
 def test_auto_takes_direct_for_long_sums_too(road, pass_):
     """They are cut, so that float32 stays close: see test_direct.py."""
-    for channels, filters, stride in ((16, 16, 1), (2048, 16, 1), (16, 2048, 1), (2048, 64, 2)):
-        g = described(Case((1, channels, 20, 20), (filters, channels, 4, 4), stride))
+    for channels, filters, side in ((16, 16, 5), (2048, 16, 5), (16, 2048, 5), (2048, 64, 2)):
+        g = described(Case((1, channels, 20, 20), (filters, channels, side, side)))
         assert chosen(g, pass_) is (direct if road == "fast" else lowering)
 
 

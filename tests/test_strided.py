@@ -1,4 +1,4 @@
-"""Strided Winograd: convolutions with a stride that become 3x3 ones with stride 1.
+"""Strided Winograd: convolutions with a stride that become 3x3 or 4x4 ones with stride 1.
 
 By algorithm="winograd", in the fallback too; that they are chosen at all: test_plan.py.
 """
@@ -23,6 +23,11 @@ CASES = [
     Case((1, 4, 9, 21), (5, 4, 3, 9), stride=(1, 4), padding=1),
     Case((2, 3, 21, 9), (4, 3, 13, 3), stride=(6, 1)),
     Case((1, 2, 3, 3), (3, 2, 5, 5), stride=2, padding=2),
+    Case((2, 3, 30, 27), (20, 3, 7, 7), stride=2, padding=3),
+    Case((2, 5, 21, 19), (7, 5, 8, 11), stride=(2, 3), padding=((5, 0), (0, 4))),
+    Case((1, 2, 9, 21), (5, 2, 4, 13), stride=(1, 4), padding=1),
+    Case((1, 2, 1, 3), (3, 2, 7, 7), stride=2, padding=((9, 0), (3, 8))),
+    Case((2, 3, 4, 11, 12), (5, 3, 3, 7, 7), stride=(1, 2, 2), padding=(2, 1, 3)),
     # Windows that end before the first cell, or with it.
     Case((2, 2, 1, 30), (3, 2, 9, 9), stride=4, padding=((14, 0), (2, 2))),
     Case((2, 2, 9, 1), (3, 2, 5, 5), stride=2, padding=((2, 2), (7, 0))),
@@ -36,7 +41,8 @@ CASES = [
 @st.composite
 def convolutions(draw):
     strides = draw(st.sampled_from([(2, 2), (1, 2), (3, 1), (4, 3), (2, 5)]))
-    kernel = [draw(st.integers(2 * s + 1, 3 * s)) for s in strides]
+    side = draw(st.sampled_from([3, 4]))
+    kernel = [draw(st.integers((side - 1) * s + 1, side * s)) for s in strides]
     pads = [(draw(st.integers(0, 20)), draw(st.integers(0, 12))) for _ in strides]
     size = [
         draw(st.integers(max(1, k + s - sum(pad)), 30))  # two outputs at least
@@ -157,7 +163,8 @@ def test_other_arrays(rng, data_format, dtype):
     "case",
     [
         Case((1, 2, 9, 9), (2, 2, 4, 4), stride=2),
-        Case((1, 2, 9, 9), (2, 2, 7, 7), stride=2),
+        Case((1, 2, 9, 9), (2, 2, 9, 9), stride=2),
+        Case((1, 2, 9, 9), (2, 2, 7, 5), stride=2),
         Case((1, 2, 9, 9), (2, 2, 5, 3), stride=2),
         Case((1, 2, 15, 15), (2, 2, 5, 5), stride=2, dilation=(1, 2)),
         Case((1, 2, 9, 9), (2, 1, 5, 5), stride=2, groups=2),

@@ -21,7 +21,7 @@ import cyconv
 from cyconv import kernels
 from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
-from cyconv.kernels.fallback.winograd import BT, A, G
+from cyconv.kernels.fallback.winograd import MATRICES
 from cyconv.plan import plan
 
 LANES = 16
@@ -43,21 +43,31 @@ def assert_filled(view, wanted, dtype):
 def some_tiles(draw):
     """A geometry that Winograd serves or, for its input gradient, one with negative low pads; and
     some of its tiles."""
+    side = draw(st.sampled_from([3, 4]))
     h, w = draw(st.integers(1, 20)), draw(st.integers(1, 20))
     pads = [(draw(st.integers(0, 6)), draw(st.integers(0, 6))) for _ in range(2)]
     pads = [
-        (low, high + max(0, 3 - n - low - high))
+        (low, high + max(0, side - n - low - high))
         for n, (low, high) in zip((h, w), pads, strict=True)
     ]
     n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    g = geometry((n, c, h, w), (f, c, 3, 3), 1, tuple(pads), 1, 1)
+    g = geometry((n, c, h, w), (f, c, side, side), 1, tuple(pads), 1, 1)
     if draw(st.booleans()):
         g = g.flipped()
     first = draw(st.integers(0, winograd.count_tiles(g) - 1))
     tiles = draw(st.integers(0, winograd.count_tiles(g) - first))
     spare = draw(st.integers(0, 1))
     columns = max(1, -(-tiles // LANES) + spare) * LANES
-    return SimpleNamespace(g=g, first=first, tiles=tiles, columns=columns)
+    points = side + 3
+    return SimpleNamespace(
+        g=g,
+        first=first,
+        tiles=tiles,
+        columns=columns,
+        points=points,
+        planes=points**2,
+        matrices=MATRICES[points**2],
+    )
 
 
 def places(p):
@@ -84,15 +94,17 @@ def both(matrix, tiles):
     return np.moveaxis(done.reshape(*done.shape[:-2], -1), -1, 0)
 
 
-def test_matrices():
+@pytest.mark.parametrize("side", [3, 4])
+def test_matrices(side):
     """A^T [(G w G^T) * (B^T x B)] A is the correlation of a tile; its adjoints are the others."""
     rng = np.random.default_rng(0)
-    x, w, dy = (rng.standard_normal((size, size)) for size in (6, 3, 4))
+    A, G, BT = MATRICES[(side + 3) ** 2]
+    x, w, dy = (rng.standard_normal((size, size)) for size in (side + 3, side, 4))
     y = A.T @ ((G @ w @ G.T) * (BT @ x @ BT.T)) @ A
     dw = G.T @ ((A @ dy @ A.T) * (BT @ x @ BT.T)) @ G
     wanted_y, wanted_dw = (
         sum(b[i, j] * x[i : i + n, j : j + n] for i in range(len(b)) for j in range(len(b)))
-        for b, n in ((w, 4), (dy, 3))
+        for b, n in ((w, 4), (dy, side))
     )
     np.testing.assert_allclose(y, wanted_y, rtol=0, atol=1e-13)
     np.testing.assert_allclose(dw, wanted_dw, rtol=0, atol=1e-13)
@@ -105,10 +117,10 @@ def test_input(build, dtype, p):
     run = kernels_of(build, dtype)
     rng = np.random.default_rng(p.first)
     x = rng.standard_normal((p.g.batch, p.g.channels, 1, *p.g.size[1:]))
-    wanted = np.zeros((36, p.g.channels, p.columns))
+    wanted = np.zeros((p.planes, p.g.channels, p.columns))
     for lane, n, top, left in places(p):
-        tile = cut_out(x[n, :, 0], top - p.g.low[1], left - p.g.low[2], 6)
-        wanted[:, :, lane] = both(BT, tile)
+        tile = cut_out(x[n, :, 0], top - p.g.low[1], left - p.g.low[2], p.points)
+        wanted[:, :, lane] = both(p.matrices.BT, tile)
     u = output(wanted.shape, dtype, planes)
     run.winograd_input(gaps(x, dtype), u, p.g.axes(), p.first, p.tiles)
     assert_filled(u, wanted, dtype)
@@ -121,9 +133,9 @@ def test_input(build, dtype, p):
 def test_output_grad(build, dtype, p):
     run = kernels_of(build, dtype)
     dy = np.random.default_rng(p.first).standard_normal(p.g.y_shape)
-    wanted = np.zeros((36, p.g.filters, p.columns))
+    wanted = np.zeros((p.planes, p.g.filters, p.columns))
     for lane, n, top, left in places(p):
-        wanted[:, :, lane] = both(A, cut_out(dy[n, :, 0], top, left, 4))
+        wanted[:, :, lane] = both(p.matrices.A, cut_out(dy[n, :, 0], top, left, 4))
     u = output(wanted.shape, dtype, gaps)
     run.winograd_output_grad(gaps(dy, dtype), u, p.g.axes(), p.first, p.tiles)
     assert_filled(u, wanted, dtype)
@@ -137,12 +149,13 @@ def test_output(build, dtype, p, biased):
     """Lanes past the last tile are NaN, and cells of other tiles stay as they are."""
     run = kernels_of(build, dtype)
     rng = np.random.default_rng(p.first)
-    m = np.full((36, p.g.filters, p.columns), np.nan)
-    m[:, :, : p.tiles] = rng.standard_normal((36, p.g.filters, p.tiles))
+    m = np.full((p.planes, p.g.filters, p.columns), np.nan)
+    m[:, :, : p.tiles] = rng.standard_normal((p.planes, p.g.filters, p.tiles))
     b = rng.standard_normal(p.g.filters)
     wanted = np.full(p.g.y_shape, np.nan)
     for lane, n, top, left in places(p):
-        tile = A.T @ m[:, :, lane].T.reshape(-1, 6, 6) @ A
+        products = m[:, :, lane].T.reshape(-1, p.points, p.points)
+        tile = p.matrices.A.T @ products @ p.matrices.A
         part = wanted[n, :, 0, top : top + 4, left : left + 4]
         part[:] = tile[:, : part.shape[1], : part.shape[2]] + biased * b[:, None, None]
     y = output(wanted.shape, dtype, gaps)
@@ -168,21 +181,24 @@ STRIDES = {
 @each_dtype
 @each_build
 @pytest.mark.parametrize("strides", STRIDES)
-def test_weights(build, dtype, strides):
+@pytest.mark.parametrize("side", [3, 4])
+def test_weights(side, build, dtype, strides):
     run = kernels_of(build, dtype)
     rng = np.random.default_rng(1)
+    points, taps = side + 3, (side, side)
+    planes, G = points**2, MATRICES[points**2].G
     for f, c in [(1, 1), (3, 15), (2, 16), (1, 17), (2, 40)]:
-        w = rng.standard_normal((f, c, 3, 3))
-        u = output((36, f, c), dtype, gaps)
+        w = rng.standard_normal((f, c, *taps))
+        u = output((planes, f, c), dtype, gaps)
         run.winograd_weight(STRIDES[strides](w.astype(dtype)), u)
         assert_filled(u, both(G, w), dtype)
 
-        v = rng.standard_normal((36, f, c))
-        dw = STRIDES[strides](np.full((f, c, 3, 3), np.nan, dtype))
+        v = rng.standard_normal((planes, f, c))
+        dw = STRIDES[strides](np.full((f, c, *taps), np.nan, dtype))
         run.winograd_weight_grad(gaps(v, dtype), dw)
-        wanted = np.moveaxis(both(G.T, v.transpose(1, 2, 0).reshape(f, c, 6, 6)), 0, -1)
+        wanted = np.moveaxis(both(G.T, v.transpose(1, 2, 0).reshape(f, c, points, points)), 0, -1)
         assert abs(dw - wanted.reshape(dw.shape)).max() <= CLOSE[dtype] * abs(wanted).max()
-        dw = output((f, c, 3, 3), dtype, gaps)
+        dw = output((f, c, *taps), dtype, gaps)
         run.winograd_weight_grad(gaps(v, dtype), dw)
         assert_filled(dw, wanted.reshape(dw.shape), dtype)
 
@@ -208,6 +224,7 @@ def test_kernels_check_what_would_crash(build, dtype):
         *(changed(1, column, 2) for column in (1, 2, 3)),  # kernel, stride, dilation
         changed(1, 0, 8),
         changed(2, 5, 0),
+        changed(slice(1, 3), 1, 4),  # 4x4, with u of 3x3
         changed(0, 1, 3),
         changed(0, 4, 1),
         changed(0, 5, 2),
@@ -220,7 +237,7 @@ def test_kernels_check_what_would_crash(build, dtype):
     for call, right, array in zip(calls, (u, m, m), (x, y, y), strict=True):
         call(axes, 0, 18)
         for wrong in wrong_axes[:5] + wrong_axes[6:]:
-            with pytest.raises(ValueError, match=r"axes|size|Winograd|array"):
+            with pytest.raises(ValueError, match=r"axes|size|Winograd|array|tiles"):
                 call(wrong, 0, 18)
         for first, tiles in ((-1, 2), (1, 18), (0, 33), (0, -1), (18, 1), (2**63 - 1, 2)):
             with pytest.raises(ValueError, match="tiles"):
@@ -243,6 +260,9 @@ def test_kernels_check_what_would_crash(build, dtype):
         for filters, transformed in (
             (w[:, :, :2], v),
             (w[..., :2], v),
+            (np.zeros((4, 3, 4, 4), dtype), v),
+            (w, np.zeros((49, 4, 3), dtype)),
+            (np.zeros((4, 3, 5, 5), dtype), np.zeros((64, 4, 3), dtype)),
             (w[:3], v),
             (w, v[:35]),
             (w, v[:, :, :2]),
@@ -309,10 +329,12 @@ every_way = pytest.mark.parametrize("way", WAYS, indirect=True)
 def convolutions(draw):
     pad = st.integers(0, 7)
     pads = [(draw(pad), draw(pad)) for _ in range(2)]
-    size = [draw(st.integers(max(1, 3 - sum(p)), 30)) for p in pads]
+    side = draw(st.sampled_from([3, 4]))
+    size = [draw(st.integers(max(1, side - sum(p)), 30)) for p in pads]
     n, c, f = draw(st.integers(1, 9)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
     n = min(n, max(1, 8000 // math.prod(size)))
-    return Case((n, c, *size), (f, c, 3, 3), padding=tuple(pads), seed=draw(st.integers(0, 9)))
+    weights = (f, c, side, side)
+    return Case((n, c, *size), weights, padding=tuple(pads), seed=draw(st.integers(0, 9)))
 
 
 CASES = [
@@ -325,6 +347,10 @@ CASES = [
     Case((2, 5, 4, 9, 10), (7, 5, 3, 3, 3), padding=1),
     Case((2, 20, 3, 7, 8), (18, 20, 2, 3, 3), padding=((2, 5), (0, 1), (1, 0)), dilation=(3, 1, 1)),
     Case((1, 3, 6, 5, 6), (4, 3, 1, 3, 3)),
+    Case((1, 1, 1, 1), (1, 1, 4, 4), padding=((2, 1), (1, 2))),
+    Case((9, 40, 30, 29), (40, 40, 4, 4), padding=1),
+    Case((5, 17, 13, 6), (33, 17, 4, 4), padding=((6, 0), (0, 7))),
+    Case((2, 18, 4, 9, 10), (20, 18, 2, 4, 4), padding=(1, 2, 1), dilation=(2, 1, 1)),
     # One cell of depth, and the only output reads the padding before it.
     Case((2, 3, 1, 5, 6), (4, 3, 1, 3, 3), stride=(2, 1, 1), padding=((1, 0), (1, 1), (1, 1))),
 ]
@@ -417,6 +443,8 @@ def test_prepared_filters(way, dtype):
     [
         Case((1, 2, 9, 9), (2, 2, 5, 5)),
         Case((1, 2, 9, 9), (2, 2, 3, 1)),
+        Case((1, 2, 9, 9), (2, 2, 3, 4)),
+        Case((1, 2, 9, 9), (2, 2, 4, 4), dilation=2),
         Case((1, 2, 9, 9), (2, 2, 3, 3), stride=2),
         Case((1, 2, 9, 9), (2, 2, 3, 3), stride=(1, 2)),
         Case((1, 2, 9, 9), (2, 2, 3, 3), dilation=2),
@@ -465,10 +493,11 @@ def test_auto_leaves_winograd_where_float32_would_be_too_far_off(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [64, 256, 512])
-def test_float32_error_of_auto(channels):
+@pytest.mark.parametrize("side", [3, 4])
+def test_float32_error_of_auto(side, channels):
     """At most 5e-6 of the largest value, on planes just large enough for Winograd to be chosen."""
-    size = {64: 14, 256: 10, 512: 10}[channels]
-    case = Case((2, channels, size, size), (channels, channels, 3, 3), padding=1)
+    size = {64: 14, 256: 10, 512: 10}[channels] + side - 3
+    case = Case((2, channels, size, size), (channels, channels, side, side), padding=1)
     g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
     assert all(winograd.pays(g, pass_, 4) for pass_ in ("forward", "input_grad", "weight_grad"))
     assert_close(case, np.float32, "auto")

@@ -31,7 +31,7 @@ from test_winograd import CLOSE, STRIDES, assert_filled, both
 from cyconv.algorithms import winograd
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
-from cyconv.kernels.fallback.winograd import G
+from cyconv.kernels.fallback.winograd import MATRICES
 
 WIDE = 16
 PATIENCE = 10  # seconds
@@ -54,14 +54,14 @@ def rows_of(size, points=(), limit=10**9, unit=1):
 def by_channel(u, build, channels, tiles):
     """(36, tiles * C or more), whichever comes first in it, as (36, C, tiles)."""
     if build == "fallback":
-        return u[:, : channels * tiles].reshape(36, channels, tiles)
+        return u[:, : channels * tiles].reshape(len(u), channels, tiles)
     row = wide(channels)
-    return u[:, : row * tiles].reshape(36, tiles, row).swapaxes(1, 2)[:, :channels]
+    return u[:, : row * tiles].reshape(len(u), tiles, row).swapaxes(1, 2)[:, :channels]
 
 
 def in_panels(v, blocks, rows):
     """Transformed filters (36, C, F) in panels (36, blocks, C, rows), NaN where there are none."""
-    panels = np.full((36, len(blocks), v.shape[1], rows), np.nan)
+    panels = np.full((len(v), len(blocks), v.shape[1], rows), np.nan)
     for panel, (start, stop) in enumerate(blocks):
         width = wide(stop - start)
         panels[:, panel, :, :width] = v[:, :, start : start + width]
@@ -74,11 +74,15 @@ class Fused:
     lie in memory."""
 
     def __init__(
-        self, n=2, c=3, f=5, size=(9, 10), pads=1, flip=False, seed=0, lay=gaps, depth=1, dilation=1
-    ):
-        """With three sizes, a volume, and a kernel of this depth."""
+        self, n=2, c=3, f=5, size=(9, 10), pads=1, flip=False, seed=0, lay=gaps, depth=1,
+        dilation=1, side=3,
+    ):  # fmt: skip
+        """With three sizes, a volume, and a kernel of this depth; its planes have this side."""
         self.lay = lay
-        kernel, dilations = ((3, 3), 1) if len(size) == 2 else ((depth, 3, 3), (dilation, 1, 1))
+        self.planes = (side + 3) ** 2
+        kernel, dilations = (side, side), 1
+        if len(size) == 3:
+            kernel, dilations = (depth, *kernel), (dilation, 1, 1)
         g = geometry((n, c, *size), (f, c, *kernel), 1, pads, dilations, 1)
         self.g = g = g.flipped() if flip else g
         rng = np.random.default_rng(seed)
@@ -88,10 +92,10 @@ class Fused:
         self.total = winograd.count_tiles(g)
         # Channels, for each tap along the depth: as they are, and as rows of transformed tiles.
         self.rows, self.row = depth * g.channels, depth * wide(g.channels)
-        self.v = np.zeros((36, self.rows, wide(g.filters)))
-        by_tap = self.v[:, :, : g.filters].reshape(36, depth, g.channels, g.filters)
+        self.v = np.zeros((self.planes, self.rows, wide(g.filters)))
+        by_tap = self.v[:, :, : g.filters].reshape(self.planes, depth, g.channels, g.filters)
         for tap in range(depth):
-            by_tap[:, tap] = both(G, self.w[:, :, tap]).swapaxes(1, 2)
+            by_tap[:, tap] = both(MATRICES[self.planes].G, self.w[:, :, tap]).swapaxes(1, 2)
         self.y = self.expected(self.v)
         columns = reference.columns(self.x, g.axes())
         self.dw = self.dy.swapaxes(0, 1).reshape(g.filters, -1) @ columns.T
@@ -105,16 +109,16 @@ class Fused:
 
     def transformed(self, x):
         """(36, KD * C, tiles), tap by tap along the depth: that reads x with a shifted pad."""
-        u = np.empty((36, self.g.kernel[0], x.shape[1], self.total))
+        u = np.empty((self.planes, self.g.kernel[0], x.shape[1], self.total))
         for tap in range(self.g.kernel[0]):
             axes = self.g.axes()
             axes[0, 4] -= tap * axes[0, 3]
             fallback.winograd_input(x, u[:, tap], axes, 0, self.total)
-        return u.reshape(36, -1, self.total)
+        return u.reshape(self.planes, -1, self.total)
 
     def products(self, first, last):
-        """The sum over some tiles, (36, KD * C, F)."""
-        d = np.empty((36, self.g.filters, self.total))
+        """The sum over some tiles, (self.planes, KD * C, F)."""
+        d = np.empty((self.planes, self.g.filters, self.total))
         fallback.winograd_output_grad(self.dy, d, self.g.axes(), 0, self.total)
         u = self.transformed(self.x)
         return u[:, :, first:last] @ d[:, :, first:last].swapaxes(1, 2)
@@ -125,9 +129,9 @@ class Fused:
         filters = rows_of(self.g.filters) if filters is None else filters
         tiles = rows_of(self.total) if tiles is None else tiles
         columns = longest(tiles) + spare
-        size = 36 * (columns * (self.row + rows) + 2 * WIDE)
+        size = self.planes * (columns * (self.row + rows) + 2 * WIDE)
         panels = rows_of(self.g.filters, (), rows)
-        v = output((36, len(panels), self.rows, rows), dtype, planes)
+        v = output((self.planes, len(panels), self.rows, rows), dtype, planes)
         if prepared:
             filters, v = filters[:0], self.in_panels(rows, dtype)
         return self.arrays(dtype) | {
@@ -144,9 +148,9 @@ class Fused:
         return self.arrays(dtype) | {
             "v": self.in_panels(panel, dtype) if panel else None,
             "axes": self.g.axes(),
-            "u": output((36, self.total * self.row + 5), dtype),
+            "u": output((self.planes, self.total * self.row + 5), dtype),
             "channels": channels, "filters": filters, "columns": columns,
-            **shared(dtype, 36 * (own + rows * columns + WIDE)), **changes,
+            **shared(dtype, self.planes * (own + rows * columns + WIDE)), **changes,
         }  # fmt: skip
 
     def in_panels(self, rows, dtype):
@@ -170,11 +174,11 @@ class Fused:
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
-            "sums": output((len(parts), 36, self.rows, columns), dtype),
+            "sums": output((len(parts), self.planes, self.rows, columns), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
             "width": width, "rows": rows,
-            **shared(dtype, 36 * (width * (wide(c) + panels * rows) + 2 * WIDE)),
+            **shared(dtype, self.planes * (width * (wide(c) + panels * rows) + 2 * WIDE)),
         }  # fmt: skip
 
     def sum_by_channels(
@@ -191,12 +195,12 @@ class Fused:
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
-            "d": output((36, panels, total, rows), dtype, planes),
-            "sums": output((36, 0 if own else self.rows * columns + 5), dtype),
+            "d": output((self.planes, panels, total, rows), dtype, planes),
+            "sums": output((self.planes, 0 if own else self.rows * columns + 5), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "filters": filters, "tiles": tiles, "channels": channels,
             "width": width, "add": False, "last": True,
-            **shared(dtype, 36 * size),
+            **shared(dtype, self.planes * size),
         }  # fmt: skip
 
     def check(self, arguments, dtype, wanted=None):
@@ -238,18 +242,20 @@ each_kernel = pytest.mark.parametrize("kernel", FORWARD + SUMS)
 def works(draw):
     """A convolution, two lists of places to cut, a number, and yes or no."""
     small, some = st.integers(1, 3), st.integers(1, 20)
-    depth, dilation, kernel = 1, 1, [3, 3]
+    side = draw(st.sampled_from([3, 4]))
+    depth, dilation, kernel = 1, 1, [side, side]
     size = [draw(st.integers(1, 30)) for _ in range(2)]
     if draw(st.booleans()):  # a volume
         depth, dilation, size = draw(small), draw(small), [draw(some) for _ in range(3)]
-        kernel = [(depth - 1) * dilation + 1, 3, 3]
+        kernel = [(depth - 1) * dilation + 1, side, side]
     pads = []
     for n, extent in zip(size, kernel, strict=True):
         low, high = draw(st.integers(0, 6)), draw(st.integers(0, 6))
         pads.append((low, high + max(0, extent - n - low - high)))
     n, c, f = draw(small), draw(st.integers(1, 35)), draw(st.integers(1, 70))
     lay, seed = draw(st.sampled_from([gaps, channels_last])), draw(st.integers(0, 9))
-    work = Fused(n, c, f, size, tuple(pads), draw(st.booleans()), seed, lay, depth, dilation)
+    flip = draw(st.booleans())
+    work = Fused(n, c, f, size, tuple(pads), flip, seed, lay, depth, dilation, side)
     points = st.lists(st.integers(0, 999), max_size=3)
     return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
 
@@ -267,13 +273,15 @@ def assert_done(arguments, kernel):
 @each_dtype
 @each_build
 @pytest.mark.parametrize("strides", STRIDES)
-def test_filters(strides, build, dtype):
+@pytest.mark.parametrize("side", [3, 4])
+def test_filters(side, strides, build, dtype):
     """Of any strides; zero past the last."""
     rng = np.random.default_rng(1)
+    number = (side + 3) ** 2
     for f, c in [(1, 1), (15, 3), (16, 2), (17, 1), (40, 5)]:
-        w = rng.standard_normal((f, c, 3, 3))
-        wanted = np.zeros((36, c, wide(f)))
-        wanted[:, :, :f] = both(G, w).swapaxes(1, 2)
+        w = rng.standard_normal((f, c, side, side))
+        wanted = np.zeros((number, c, wide(f)))
+        wanted[:, :, :f] = both(MATRICES[number].G, w).swapaxes(1, 2)
         for arrange in (packed, gaps):
             v = output(wanted.shape, dtype, arrange)
             planes = STRIDES[strides](w.astype(dtype))[:, :, None]
@@ -298,7 +306,11 @@ def test_by_tiles(build, dtype, drawn):
     kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
     work.check(arguments, dtype)
     if not prepared:
-        v = arguments["v"].swapaxes(1, 2).reshape(36, work.rows, -1)[:, :, : work.g.filters]
+        v = (
+            arguments["v"]
+            .swapaxes(1, 2)
+            .reshape(work.planes, work.rows, -1)[:, :, : work.g.filters]
+        )
         error = abs(v - work.v[:, :, : work.g.filters]).max()
         assert error <= CLOSE[dtype] * abs(work.v).max()
         assert_untouched(arguments["v"])
@@ -394,9 +406,10 @@ def test_without_bias(kernel, build, dtype):
 @each_build
 @each_forward
 @pytest.mark.parametrize("strides", STRIDES)
-def test_any_filters_are_read(strides, kernel, build, dtype):
+@pytest.mark.parametrize("side", [3, 4])
+def test_any_filters_are_read(side, strides, kernel, build, dtype):
     """As forward passes have them, and input gradients: flipped, and channels first."""
-    work = Fused(c=20, f=18)
+    work = Fused(c=20, f=18, side=side)
     w = STRIDES[strides](work.w[:, :, 0].astype(dtype))[:, :, None]
     arguments = make(work, kernel, dtype, w=w)
     getattr(kernels_of(build, dtype), kernel)(*arguments.values())
@@ -407,8 +420,9 @@ def test_any_filters_are_read(strides, kernel, build, dtype):
 @each_build
 @each_sum
 @pytest.mark.parametrize("strides", STRIDES)
-def test_any_filters_are_written(strides, kernel, build, dtype):
-    work = Fused(c=20, f=18)
+@pytest.mark.parametrize("side", [3, 4])
+def test_any_filters_are_written(side, strides, kernel, build, dtype):
+    work = Fused(c=20, f=18, side=side)
     dw = STRIDES[strides](np.full(work.dw[:, :, 0].shape, np.nan, dtype))[:, :, None]
     arguments = make(work, kernel, dtype)
     getattr(kernels_of(build, dtype), kernel)(*(arguments | {"dw": dw}).values())
@@ -633,6 +647,8 @@ def wrong_calls(kernel, right, dtype):
         *({y_name: a} for a in (y[:1], y[:, :17], y[..., :9], y[..., ::-1], y[..., :8, :])),
         *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 2, 2))),
         *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 3, 5)),
+        {"axes": changed(slice(1, 3), 1, 4)},
+        *({w_name: np.zeros((*w.shape[:3], n, n), dtype)} for n in (2, 4, 5)),
         *({"progress": np.zeros(n, np.longlong)} for n in (0, 2, 4)),
         *({"progress": np.array(n, np.longlong)} for n in ([-1, 0, 0], [0, -1, 0], [0, 0, -1])),
         *({"memory": a} for a in (memory[:-1], memory[:0], np.zeros(2 * memory.size, dtype)[::2])),
@@ -704,7 +720,9 @@ def test_wrong_transformed_filters_are_refused(build, dtype):
         assert refused(run.winograd_by_filters, *(right | change).values()), change
     w, v = np.zeros((18, 19, 1, 3, 3), dtype), np.zeros((36, 19, 32), dtype)
     run.winograd_filters(w, v)
-    for array in (w[..., :2, :], w[..., :2], w[:, :18], np.zeros((33, 19, 1, 3, 3), dtype)):
+    others = [np.zeros((18, 19, 1, n, n), dtype) for n in (2, 4, 5)]
+    more = np.zeros((33, 19, 1, 3, 3), dtype)
+    for array in (w[..., :2, :], w[..., :2], w[:, :18], more, *others):
         assert refused(run.winograd_filters, array, v)
     apart = np.zeros((36, 19, 64), dtype)
     for array in (v[:35], v[:, :18], v[:, :, :31], v[:, :, :0], apart[:, :, ::2]):
@@ -717,10 +735,12 @@ def check_nothing_outside(build, dtype):
     sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
     volumes = (((3, 4, 9), 4, 7), ((1, 2, 1), 17, 1))
     ways = itertools.product(
-        (*sizes, *volumes), (False, True), FORWARD + SUMS, (protected, protected_last)
+        (*sizes, *volumes), (3, 4), (False, True), FORWARD + SUMS, (protected, protected_last)
     )
-    for (size, c, f), start, kernel, lay in ways:
-        work, calls = Fused(2, c, f, size, depth=3 if len(size) == 3 else 1), [{}]
+    for (size, c, f), side, start, kernel, lay in ways:
+        pads = 1 if min(size[-2:]) > 1 else 2
+        work = Fused(2, c, f, size, pads, depth=3 if len(size) == 3 else 1, side=side)
+        calls = [{}]
         tiles = rows_of(work.total, (), 20)
         if kernel == "winograd_by_tiles":
             calls = [{"prepared": False}, {"prepared": True}]
@@ -742,11 +762,11 @@ def check_nothing_outside(build, dtype):
                 (arguments["y"], work.y) if kernel in FORWARD else (arguments["dw"], work.dw)
             )
             assert abs(result - wanted).max() <= 4e-5 * abs(wanted).max()
-    for f, start in itertools.product((1, 7, 16, 33), (False, True)):
-        w, v = np.ones((f, 2, 1, 3, 3)), np.zeros((36, 2, wide(f)))
+    for f, side, start in itertools.product((1, 7, 16, 33), (3, 4), (False, True)):
+        w, v = np.ones((f, 2, 1, side, side)), np.zeros(((side + 3) ** 2, 2, wide(f)))
         run.winograd_filters(protected(w, dtype, start), protected(v, dtype, start))
         flipped = protected(w, dtype, start)[:, :, :, ::-1, ::-1].swapaxes(0, 1)
-        run.winograd_filters(flipped, protected(np.zeros((36, f, 16)), dtype, start))
+        run.winograd_filters(flipped, protected(np.zeros((len(v), f, 16)), dtype, start))
 
 
 @can_protect

@@ -108,7 +108,8 @@ BREAKS = [
         ("min(count, size - first))", "min(count, size - first - 1))"),
         ("zero(v + k * STEP + tiles, WIDE - tiles)", "zero(v + k * STEP + tiles, 0)"),
         ("count = min(4 * run, g.W - 4 * tw)", "count = 4 * run"),
-        ("copy_lanes(&v[0], WIDE, lanes,", "copy_lanes(&v[0], WIDE, lanes - 1,"),
+        ("&v[0], WIDE, lanes, &u[0", "&v[0], WIDE, lanes - 1, &u[0"),
+        ("(4 if width > 4 else 0)", "(0 if width > 4 else 0)"),
     ),
     *breaks(
         "kernels/winograd.h",
@@ -118,14 +119,23 @@ BREAKS = [
             "ROOT_HALF, ADD(x[1], x[2]));\n    const VECTOR even2 = TIMES(1.0",
         ),
         ("(cells + 4 * j + 4, 2,", "(cells + 4 * j + 4, 1,"),
+        ("(cells + 4 * j + 4, 3,", "(cells + 4 * j + 4, 2,"),
+        ("(cells + 4 * j + 6, 1, v + 6 * step", "(cells + 4 * j + 5, 1, v + 6 * step"),
+        ("-(SQUARE_A + SQUARE_B + SQUARE_C)", "-(SQUARE_A + SQUARE_B - SQUARE_C)"),
+        (
+            "y[i + 1] = PLUS(even##i, -1 / root, odd##i)",
+            "y[i + 1] = PLUS(even##i, 1 / root, odd##i)",
+        ),
+        ("-SHARE(p, q, r) * root", "SHARE(p, q, r) * root"),
     ),
     *breaks(
         "kernels/transforms.pxi",
         WINOGRAD,
         (
-            "weight_tile(taps + 8 * WIDE, -3 * WIDE, -WIDE,",
-            "weight_tile(taps + 8 * WIDE, -WIDE, -3 * WIDE,",
+            "taps + steps.side * row - column, -row, -column,",
+            "taps + steps.side * row - column, -column, -row,",
         ),
+        ("w - (number - 1)", "w - 8"),
     ),
     *breaks(
         "kernels/winograd.h",
@@ -133,6 +143,10 @@ BREAKS = [
         (
             "    y[2] = PLUS(TIMES(0.5, even1), 2, even2)",
             "    y[2] = PLUS(TIMES(0.5, even1), -2, even2)",
+        ),
+        (
+            "    y[3] = ADD(PLUS(PLUS(TIMES(SQUARE_A, odds",
+            "    y[3] = SUBTRACT(PLUS(PLUS(TIMES(SQUARE_A, odds",
         ),
     ),
     *breaks(
@@ -142,6 +156,7 @@ BREAKS = [
         ("range(min(4, g.H - 4 * th))", "range(min(3, g.H - 4 * th))"),
         ("f // rows * panel_step", "0 * panel_step"),
         ("&v[0, f // v_step, 0, f % v_step]", "&v[0, f // v_step, 0, 0]"),
+        ("4 * run + g.points - 4, &lines", "4 * run + 2, &lines"),
     ),
     *breaks(
         "kernels/winograd_grad.pxi",

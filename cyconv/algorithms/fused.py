@@ -69,6 +69,7 @@ class Blocks(Record):
     """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
 
     few: bool
+    planes: int
     axes: Integers
     tiles: Integers
     channels: Integers
@@ -82,6 +83,11 @@ class Blocks(Record):
     whole: int
     block: int
     product: int
+
+
+def planes_of(g: Geometry) -> int:
+    """Planes of transformed tiles, of 4x4 outputs: 36 for 3x3 kernels, 49 for 4x4."""
+    return (g.kernel[1] + 3) ** 2
 
 
 def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
@@ -101,6 +107,7 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         block = plane_items(columns, depth * _rounded(g.channels))
     return Blocks(
         few=few,
+        planes=planes_of(g),
         axes=g.axes(),
         tiles=_rows(tiles),
         channels=_shares(g.channels, depth * total * PER_TILE),
@@ -144,9 +151,9 @@ def _shares(size: int, seconds: float) -> Integers:
 
 
 def prepare(plan: "Plan", w: Array) -> Array:
-    """The transformed filters, (36, panels, KD * C, rows), for w (F, C, KD, 3, 3)."""
+    """The transformed filters, (planes, panels, KD * C, rows), for w (F, C, KD, 3, 3) or 4, 4."""
     filters, channels, rows = len(w), w.shape[1] * w.shape[2], _panel(len(w), w.itemsize)
-    v = np.empty((36, -(-filters // rows), channels, rows), w.dtype)
+    v = np.empty((plan.tiles.planes, -(-filters // rows), channels, rows), w.dtype)
 
     def transform(panel: int) -> None:
         plan.kernels.winograd_filters(w[panel * rows : (panel + 1) * rows], v[:, panel])
@@ -156,9 +163,10 @@ def prepare(plan: "Plan", w: Array) -> Array:
 
 
 def planes(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
-    """Scratch memory for 36 matrices, a little apart so as not to compete for cache lines."""
-    flat = scratch(slot, (36, plane_items(*shape)), dtype)
-    return flat[:, :-WIDE].reshape(36, *shape)
+    """Scratch memory for some matrices, a little apart so as not to compete for cache lines."""
+    number, *rest = shape
+    flat = scratch(slot, (number, plane_items(*rest)), dtype)
+    return flat[:, :-WIDE].reshape(shape)
 
 
 def plane_items(*shape: int) -> int:
@@ -167,16 +175,16 @@ def plane_items(*shape: int) -> int:
 
 
 def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
-    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3), or from the
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3) or 4, 4, or from the
     transformed filters v."""
     cut: Blocks = plan.tiles
     progress = np.zeros(3, np.longlong)
     if cut.few:
-        u = scratch(SHARED, (36, cut.whole), x.dtype)
+        u = scratch(SHARED, (cut.planes, cut.whole), x.dtype)
         own = cut.product if v is not None else cut.block + cut.product
 
         def work(rings: bool) -> None:
-            memory = scratch(OWN, (36 * own,), x.dtype)
+            memory = scratch(OWN, (cut.planes * own,), x.dtype)
             plan.kernels.winograd_by_filters(
                 x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.columns, progress,
                 memory, rings,
@@ -184,12 +192,12 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
 
         count = len(cut.filters)
     else:
-        panels = (-(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
+        panels = (cut.planes, -(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
         given = v if v is not None else planes(SHARED, panels, x.dtype)
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(rings: bool) -> None:
-            memory = scratch(OWN, (36 * (cut.block + cut.product),), x.dtype)
+            memory = scratch(OWN, (cut.planes * (cut.block + cut.product),), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, progress, memory,
                 rings,
@@ -204,6 +212,7 @@ class Sums(Record):
     and filters, as rows of (start, stop); tiles and filters in whole vectors."""
 
     few: bool
+    planes: int
     axes: Integers
     chunks: tuple[Integers, ...]
     parts: Integers
@@ -221,24 +230,24 @@ class Sums(Record):
 
 def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
-    depth, weights = g.kernel[0], g.channels * g.filters
+    depth, weights, planes = g.kernel[0], g.channels * g.filters, planes_of(g)
     few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns, panel = _rounded(g.filters), _panel(g.filters, itemsize)
     limit = SUM_COLUMNS if few else min(SUM_COLUMNS, PANEL_BYTES // (panel * itemsize))
     tiles = blocks(total, limit, TILES)
     panels, width = -(-g.filters // panel), max(map(length, tiles))
-    each = 36 * itemsize * panels * panel * width
+    each = planes * itemsize * panels * panel * width
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
     rows = g.channels
-    shared, sums, own = len(parts) * 36 * depth * g.channels * columns, 0, 0
+    shared, sums, own = len(parts) * planes * depth * g.channels * columns, 0, 0
     if few:
         channels = blocks(g.channels, min(CHANNELS, -(-g.channels // 4)), TILES)
         rows = max(map(length, channels))
-        shared = 36 * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
+        shared = planes * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
         if len(chunks) > 1:
-            sums = 36 * plane_items(depth * g.channels, columns)
+            sums = planes * plane_items(depth * g.channels, columns)
         else:
             own = depth * rows * columns
     else:
@@ -246,6 +255,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         own = width * panels * panel
     return Sums(
         few=few,
+        planes=planes,
         axes=g.axes(),
         chunks=tuple(map(_rows, chunks)),
         parts=_rows(parts),
@@ -256,12 +266,12 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         columns=columns,
         shared=shared,
         sums=sums,
-        own=36 * (width * _rounded(rows) + own + 2 * WIDE),
+        own=planes * (width * _rounded(rows) + own + 2 * WIDE),
     )
 
 
 def sum_weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
-    """Fill dw (F, C, KD, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
+    """Fill dw (F, C, KD, 3, 3) or 4, 4 from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if plan.tiles.few:
         _sum_by_channels(plan, dy, x, dw)
     else:
@@ -271,7 +281,7 @@ def sum_weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     sums = scratch(SHARED, (cut.shared,), dw.dtype)
-    sums = sums.reshape(len(cut.parts), 36, -1, cut.columns)
+    sums = sums.reshape(len(cut.parts), cut.planes, -1, cut.columns)
     progress = np.zeros(3, np.longlong)
 
     def work(rings: bool) -> None:
@@ -288,10 +298,10 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     chunks = len(cut.chunks)
     panels = -(-dw.shape[0] // cut.rows)
-    sums = scratch(TOTAL, (cut.sums,), dw.dtype).reshape(36, cut.sums // 36)
+    sums = scratch(TOTAL, (cut.planes, cut.sums // cut.planes), dw.dtype)
     for i, tiles in enumerate(cut.chunks):
         total = int(tiles[-1, 1] - tiles[0, 0])
-        d = planes(SHARED, (panels, total, cut.rows), dw.dtype)
+        d = planes(SHARED, (cut.planes, panels, total, cut.rows), dw.dtype)
         progress = np.zeros(3, np.longlong)
 
         def work(
@@ -306,13 +316,19 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
         threads.drain(work, len(cut.channels), plan.seconds / chunks)
 
 
+def method(g: Geometry, products: str) -> str:
+    """In words: how many of them for how many."""
+    side = g.kernel[1]
+    return f"F(4x4, {side}x{side}), {planes_of(g)} {products} for {16 * side * side}"
+
+
 def outline(plan: "Plan") -> Outline:
     """What a pass goes through and takes, for `describe`."""
     cut: Blocks | Sums = plan.tiles
     if isinstance(cut, Blocks):
         total, few = cut.total, cut.few
         blocks, noun = (cut.filters, "filter") if few else (cut.tiles, "tile")
-        shared, own = 36 * cut.whole, 36 * (cut.block + cut.product)
+        shared, own = cut.planes * cut.whole, cut.planes * (cut.block + cut.product)
     else:
         total, few = int(cut.chunks[-1][-1, 1]), cut.few
         shared, own = cut.shared + cut.sums, cut.own
@@ -324,7 +340,7 @@ def outline(plan: "Plan") -> Outline:
     return Outline(
         name="winograd",
         module="winograd",
-        method="F(4x4, 3x3), 36 products for 144, made in registers",
+        method=f"{method(plan.geometry, 'products')}, made in registers",
         tiles=words,
         tasks=count,
         threads=threads.members(count, plan.seconds / chunks, blas=False),

@@ -8,7 +8,8 @@ them: a convolution of stride 1, with s * s times the channels and a kernel of a
     5 taps          a b c d e                w'  a c e          b d -
 
 So 5x5 with stride 2 or 11x11 with stride 4 are 3x3 convolutions, for which `winograd` takes a
-quarter of the products. Where taps are no multiple of the stride, the last ones are zero.
+quarter of the products, and 7x7 with stride 2 is a 4x4 one, for which it takes a fifth. Where taps
+are no multiple of the stride, the last ones are zero.
 
     forward       y   = winograd's, of x' and w'
     input_grad    dx' = winograd's, whose cells go back to where x' has them from
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyconv import threads
+from cyconv import kernels, threads
 from cyconv.algorithms import winograd
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
@@ -66,25 +67,43 @@ def serves(g: Geometry) -> bool:
         and g.stride[1:] != (1, 1)
         and g.dilation[1:] == (1, 1)
         and g.groups == 1
-        and all(-(-g.kernel[axis] // g.stride[axis]) == 3 for axis in (1, 2))
+        and _side(g, 1) == _side(g, 2)
+        and 3 <= _side(g, 1) <= 4
     )
+
+
+def _side(g: Geometry, axis: int) -> int:
+    """How many taps w' has along an axis."""
+    return -(-g.kernel[axis] // g.stride[axis])
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether this beats direct and lowering: with 64 filters and 128 tiles, filled by the outputs.
     Measured: 11x11 with stride 4 and 96 filters took half to three quarters as long, an image alone
     as long or less, 5x5 with stride 2 from 64 channels to 128 filters three quarters; with 16 or 32
-    filters, or few tiles, the copies of x and w took what was saved, or up to three times that."""
-    large = g.filters >= 64 and g.batch * g.positions >= 128 * 16
-    return large and serves(g) and winograd.pays(_sorted(g), pass_, itemsize)
+    filters, or few tiles, the copies of x and w took what was saved, or up to three times that.
+
+    Of kernels of four strides, 32 filters do: 7x7 with stride 2 took half to three quarters as
+    long. Without vectors, where x' has few channels, it took as long or a quarter longer up to
+    768 tiles, and an input gradient, which has few filters then, on any number."""
+    large = _side(g, 1) > 3
+    filters, tiles = 32 if large else 64, 128
+    if large and not kernels.VECTOR and pass_ != "weight_grad" and _sorted(g).channels < 32:
+        if pass_ == "input_grad":
+            return False
+        tiles = 768
+    if g.filters < filters or g.batch * g.positions < tiles * 16:
+        return False
+    return serves(g) and winograd.pays(_sorted(g), pass_, itemsize)
 
 
 def _sorted(g: Geometry) -> Geometry:
     """The convolution of stride 1, over x'."""
+    side = _side(g, 1)
     return g._replace(
         channels=g.channels * g.stride[1] * g.stride[2],
-        size=(g.size[0], g.output[1] + 2, g.output[2] + 2),
-        kernel=(g.kernel[0], 3, 3),
+        size=(g.size[0], g.output[1] + side - 1, g.output[2] + side - 1),
+        kernel=(g.kernel[0], side, side),
         stride=(1, 1, 1),
         low=(g.low[0], 0, 0),
     )
@@ -97,12 +116,12 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     parts = blocks(g.batch, max(1, BLOCK_BYTES // image_bytes))
     by_number = {number: inner._replace(batch=number) for number in map(length, parts)}
     cut = {number: winograd.tiles(part, itemsize, pass_) for number, part in by_number.items()}
-    depth = g.size[0]
+    depth, side = g.size[0], _side(g, 1)
     rows = [(depth, 1, 1, 1, 0, depth)]
     for axis in (1, 2):
         stride, low, output = g.stride[axis], g.low[axis], g.output[axis]
         read = (output - 1) * stride + g.kernel[axis] - low  # the cells beyond would be in windows
-        rows.append((min(g.size[axis], read), stride, stride, 1, low, output + 2))
+        rows.append((min(g.size[axis], read), stride, stride, 1, low, output + side - 1))
     return Work(
         blocks=tuple(
             Block(images=part, geometry=by_number[length(part)], tiles=cut[length(part)])
@@ -202,24 +221,24 @@ def _each_part(plan: "Plan", x: Array, images: Array, copy: Any) -> None:
 
 
 def _sort_taps(plan: "Plan", w: Array, v: Array | None = None) -> Array:
-    """w', (F, C sh sw, kd, 3, 3); without its values if winograd has what it keeps of them."""
+    """w', (F, C sh sw, kd, side, side); without its values if winograd has kept what it needs."""
     g = plan.geometry
-    (_, down, right), (depth, height, width) = g.stride, g.kernel
-    shape = g.filters, g.channels * down * right, depth, 3, 3
+    (_, down, right), (depth, height, width), side = g.stride, g.kernel, _side(g, 1)
+    shape = g.filters, g.channels * down * right, depth, side, side
     if v is not None:
         return np.empty(shape, w.dtype)
-    whole = np.zeros((g.filters, g.channels, depth, 3 * down, 3 * right), w.dtype)
+    whole = np.zeros((g.filters, g.channels, depth, side * down, side * right), w.dtype)
     whole[..., :height, :width] = w
-    apart = whole.reshape(g.filters, g.channels, depth, 3, down, 3, right)
+    apart = whole.reshape(g.filters, g.channels, depth, side, down, side, right)
     return apart.transpose(0, 1, 4, 6, 2, 3, 5).reshape(shape)
 
 
 def _sort_taps_back(plan: "Plan", taps: Array, dw: Array) -> None:
     g = plan.geometry
-    (_, down, right), (depth, height, width) = g.stride, g.kernel
-    apart = taps.reshape(g.filters, g.channels, down, right, depth, 3, 3)
+    (_, down, right), (depth, height, width), side = g.stride, g.kernel, _side(g, 1)
+    apart = taps.reshape(g.filters, g.channels, down, right, depth, side, side)
     whole = apart.transpose(0, 1, 4, 5, 2, 6, 3)
-    whole = whole.reshape(g.filters, g.channels, depth, 3 * down, 3 * right)
+    whole = whole.reshape(g.filters, g.channels, depth, side * down, side * right)
     dw[...] = whole[..., :height, :width]
 
 

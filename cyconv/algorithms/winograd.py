@@ -1,6 +1,7 @@
 """Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
 
-(And volumes, by planes of the kernel that are 3x3: see `fused`, which serves them on both roads.)
+(And 4x4 through 49 instead of 256: with 49 planes below, where there are 36. And volumes, by planes
+of the kernel that are 3x3 or 4x4: see `fused`, which serves them on both roads.)
 
 F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
@@ -48,15 +49,17 @@ MANY_WEIGHTS = 128**2
 BLOCK_FILTERS = 64
 # Sums over more channels than this are made of sums of so many, which are more accurate: in one
 # piece, 384 and more were off by 5.1e-6 of the largest value with some of OpenBLAS's kernels.
+# With 4x4 kernels it is a quarter as many; and sums over tiles, in one piece off by 7.7e-6, are of
+# so many.
 LONG_CHANNELS = 256
+LONG_TILES = 128
 # The sum over tiles: where dw is large (or half as wide, and tiles are few), both operands are
-# transformed whole, a chunk (bytes) at a time, and workers take some of the 36 planes of the
+# transformed whole, a chunk (bytes) at a time, and workers take some of the planes of the
 # product, whose sums (bytes) are of as many filters as there is room for: BLAS multiplies 256 rows
 # half as fast again as 64. Where dw is small, they take tiles.
 LARGE_SUM, FEW_SUM = 96**2, 48**2
 CHUNK_BYTES = 32 << 20
 PRODUCT_BYTES = 20 << 20
-PLANES = pieces(36, PIECES)
 SUM_PARTS = 8
 # What it takes to transform a tile of a channel, and a weight (seconds); a share of such work
 # should be this long, or the workers wait for each other more than they work.
@@ -66,7 +69,7 @@ SHARE_SECONDS = 1e-4
 
 def serves(g: Geometry) -> bool:
     return (
-        g.kernel[1:] == (3, 3)
+        g.kernel[1:] in ((3, 3), (4, 4))
         and g.stride == (1, 1, 1)
         and g.dilation[1:] == (1, 1)
         and g.groups == 1
@@ -84,16 +87,22 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     Measured in sqrt(C * F) * tiles, with tiles counted as the outputs would fill them: from 700 on,
     with six tiles and 16 channels and filters, it took as long or half as long. Without vectors it
     takes nine, more than half full (of 1x1 outputs it took 2.5 times as long); a weight gradient
-    twelve, and 1500 with more than 32 channels and filters.
+    twelve, and 1500 with more than 32 channels and filters. With 4x4 kernels, where it saves more,
+    12 channels do, and 300 in five tiles (it took 0.5 to 0.9 times as long); without vectors 700 in
+    twelve.
 
     The error grows with the number of channels summed over, there to 3.8e-6 of the largest value at
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
     are cut sooner: 2e-6 at 2048.
     """
-    if not serves(g) or min(g.channels, g.filters) < 16:
+    large = g.kernel[1] > 3
+    if not serves(g) or min(g.channels, g.filters) < (12 if large else 16):
         return False
     weights, filled = g.channels * g.filters, g.batch * g.positions / 16
-    least, enough = 6 if kernels.VECTOR else 9, 700
+    if kernels.VECTOR:
+        least, enough = (5, 300) if large else (6, 700)
+    else:
+        least, enough = 12 if large else 9, 700
     if not kernels.VECTOR:
         summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
         if not _flat(g) or (itemsize == 4 and summed > 512) or filled <= count_tiles(g) / 2:
@@ -111,6 +120,7 @@ class Blocks(Record):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool
+    planes: int
     tiles: tuple[slice, ...]
     channels: tuple[slice, ...]
     filters: tuple[slice, ...]
@@ -127,19 +137,23 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     if kernels.VECTOR or not _flat(g):
         cut = fused.cut if pass_ == "forward" else fused.cut_sums
         return cut(g, total, itemsize)
-    tile_bytes = 36 * itemsize * (g.channels + g.filters)
+    planes = fused.planes_of(g)
+    tile_bytes = planes * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS
         limit = max(BLOCK_TILES, BLOCK_BYTES // tile_bytes)
     else:
         few = weights >= (FEW_SUM if total <= FEW_TILES else LARGE_SUM)
         limit = max(BLOCK_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
+        if planes > 36:
+            limit = min(limit, LONG_TILES)
     filters, share = BLOCK_FILTERS, g.channels * PER_WEIGHT
     if pass_ == "weight_grad":
-        filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (36 * itemsize * g.channels))
+        filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (planes * itemsize * g.channels))
         share = max(share, total * PER_TILE)  # of filters, also where it is dy that is transformed
     return Blocks(
         few=few,
+        planes=planes,
         tiles=tuple(blocks(total, limit, LANES)),
         channels=_shares(g.channels, total * PER_TILE),
         filters=tuple(blocks(g.filters, filters)),
@@ -151,7 +165,10 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
 def _read(g: Geometry) -> Geometry:
     """Without the cells of x past the last that an output reads (as there may be of dy, with more
     padding than taps), which would else be in the last tile, and a NaN there mark it."""
-    height, width = (min(g.size[axis], max(1, g.output[axis] + 2 - g.low[axis])) for axis in (1, 2))
+    height, width = (
+        min(g.size[axis], max(1, g.output[axis] + g.kernel[axis] - 1 - g.low[axis]))
+        for axis in (1, 2)
+    )
     return g._replace(size=(g.size[0], height, width))
 
 
@@ -160,13 +177,13 @@ def _shares(size: int, seconds: float) -> tuple[slice, ...]:
     return tuple(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS)))))
 
 
-Plane = tuple[int, int]
+Shape = tuple[int, int, int]
 
 
-def _planes_of(filters: int, channels: int, tiles: int) -> tuple[Plane, Plane, Plane]:
-    """Rows and columns of V, U and their product (or of dw's sums, U and D), for so many."""
+def _shapes(planes: int, filters: int, channels: int, tiles: int) -> tuple[Shape, Shape, Shape]:
+    """Of V, U and their product (or of dw's sums, U and D), for so many."""
     columns = -(-tiles // LANES) * LANES
-    return (filters, channels), (channels, columns), (filters, columns)
+    return (planes, filters, channels), (planes, channels, columns), (planes, filters, columns)
 
 
 def prepare(plan: "Plan", w: Array) -> Array:
@@ -176,7 +193,7 @@ def prepare(plan: "Plan", w: Array) -> Array:
     if isinstance(plan.tiles, fused.Blocks):
         return fused.prepare(plan, filters)
     filters = filters[:, :, 0]
-    v = np.empty((36, *filters.shape[:2]), w.dtype)
+    v = np.empty((plan.tiles.planes, *filters.shape[:2]), w.dtype)
     _transform_filters(plan, filters, v)
     return v
 
@@ -226,11 +243,11 @@ def _tiles_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
-    v = fused.planes(FILTERS, (filters, channels), y.dtype) if kept is None else kept
+    v = fused.planes(FILTERS, (cut.planes, filters, channels), y.dtype) if kept is None else kept
 
     def convolve(index: int) -> None:
         first, count = cut.tiles[index].start, length(cut.tiles[index])
-        _, of_tiles, of_product = _planes_of(filters, channels, count)
+        _, of_tiles, of_product = _shapes(cut.planes, filters, channels, count)
         u = fused.planes(TILES, of_tiles, y.dtype)
         plan.kernels.winograd_input(x, u, cut.axes, first, count)
         m = fused.planes(OTHER, of_product, y.dtype)
@@ -247,7 +264,7 @@ def _filters_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     channels, count = w.shape[1], cut.tiles[-1].stop
-    u = fused.planes(FILTERS, _planes_of(len(w), channels, count)[1], y.dtype)
+    u = fused.planes(FILTERS, _shapes(cut.planes, len(w), channels, count)[1], y.dtype)
 
     def transform(index: int) -> None:
         part = cut.channels[index]
@@ -255,7 +272,7 @@ def _filters_in_blocks(
 
     def convolve(index: int) -> None:
         part = cut.filters[index]
-        of_filters, _, of_product = _planes_of(length(part), channels, count)
+        of_filters, _, of_product = _shapes(cut.planes, length(part), channels, count)
         if kept is None:
             v = fused.planes(TILES, of_filters, y.dtype)
             plan.kernels.winograd_weight(w[part], v)
@@ -270,9 +287,13 @@ def _filters_in_blocks(
     threads.run(convolve, len(cut.filters), plan.seconds, blas=True)
 
 
+def _long_channels(planes: int) -> int:
+    return LONG_CHANNELS if planes == 36 else LONG_CHANNELS // 4
+
+
 def _multiply(v: Array, u: Array, m: Array) -> None:
     """m (36, F, tiles) = v (36, F, C) @ u (36, C, tiles)."""
-    first, *others = pieces(v.shape[2], -(-v.shape[2] // LONG_CHANNELS))
+    first, *others = pieces(v.shape[2], -(-v.shape[2] // _long_channels(len(v))))
     np.matmul(v[:, :, first], u[:, first], out=m)
     for part in others:
         product = scratch(PRODUCT, m.shape, m.dtype)
@@ -294,7 +315,7 @@ def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     several = len(cut.tiles) > 1
     most = dw.shape[0] if several else max(map(length, cut.filters))
-    sums = fused.planes(FILTERS, (most, dw.shape[1]), dw.dtype)
+    sums = fused.planes(FILTERS, (cut.planes, most, dw.shape[1]), dw.dtype)
     for chunk in cut.tiles:
         u, d = _both(plan, dy, x, chunk)
         for part in cut.filters:
@@ -308,7 +329,7 @@ def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array
     """The transformed tiles of x, (36, C, tiles), and of dy, (36, F, tiles)."""
     cut: Blocks = plan.tiles
     channels, count = x.shape[1], length(chunk)
-    _, of_tiles, of_grad = _planes_of(dy.shape[1], channels, count)
+    _, of_tiles, of_grad = _shapes(cut.planes, dy.shape[1], channels, count)
     u = fused.planes(TILES, of_tiles, x.dtype)
     d = fused.planes(OTHER, of_grad, x.dtype)
 
@@ -328,8 +349,10 @@ def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array
 def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
     """Add the products of a chunk to sums, (36, F, C), or begin them."""
 
+    planes = pieces(len(sums), PIECES)
+
     def add(index: int) -> None:
-        part = PLANES[index]
+        part = planes[index]
         own, operands = sums[part], (d[part], u[part].swapaxes(1, 2))
         if first:
             np.matmul(*operands, out=own)
@@ -337,7 +360,7 @@ def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
             own += np.matmul(*operands, out=scratch(PRODUCT, own.shape, own.dtype))
 
     seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[1] / plan.geometry.filters
-    threads.run(add, len(PLANES), seconds, blas=True)
+    threads.run(add, len(planes), seconds, blas=True)
 
 
 def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
@@ -361,13 +384,13 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     parts = _parts(cut)
     filters, channels = dw.shape[:2]
-    sums = scratch(SUMS, (len(parts), 36, filters, channels), dw.dtype)
+    sums = scratch(SUMS, (len(parts), cut.planes, filters, channels), dw.dtype)
 
     def add(index: int) -> None:
         total = sums[index]
         for block in parts[index]:
             count = length(block)
-            _, of_tiles, of_grad = _planes_of(filters, channels, count)
+            _, of_tiles, of_grad = _shapes(cut.planes, filters, channels, count)
             u = fused.planes(TILES, of_tiles, dw.dtype)
             d = fused.planes(OTHER, of_grad, dw.dtype)
             plan.kernels.winograd_input(x, u, cut.axes, block.start, count)
@@ -392,17 +415,18 @@ def outline(plan: "Plan") -> Outline:
     cut: Blocks = plan.tiles
     g = plan.geometry.flipped() if plan.pass_ == "input_grad" else plan.geometry
     tiles, filters = max(map(length, cut.tiles)), max(map(length, cut.filters))
-    v, u, m = (fused.plane_items(*p) for p in _planes_of(g.filters, g.channels, tiles))
-    some_v, _, some_m = (fused.plane_items(*p) for p in _planes_of(filters, g.channels, tiles))
+    v, u, m = (fused.plane_items(*p) for _, *p in _shapes(1, g.filters, g.channels, tiles))
+    some_v, _, some_m = (fused.plane_items(*p) for _, *p in _shapes(1, filters, g.channels, tiles))
     count = len(cut.filters) if cut.few else len(cut.tiles)
     if plan.pass_ != "weight_grad":
         shared, own = (u, some_v + some_m) if cut.few else (v, u + m)
-        if g.channels > LONG_CHANNELS:
-            own += math.prod(_planes_of(filters if cut.few else g.filters, g.channels, tiles)[2])
+        if g.channels > _long_channels(cut.planes):
+            own += math.prod(_shapes(1, filters if cut.few else g.filters, g.channels, tiles)[2])
     elif cut.few:
-        count, several = len(PLANES), len(cut.tiles) > 1
+        planes, several = pieces(cut.planes, PIECES), len(cut.tiles) > 1
+        count = len(planes)
         shared = u + m + (v if several else some_v)
-        own = -(-max(map(length, PLANES)) * filters * g.channels // 36) if several else 0
+        own = -(-max(map(length, planes)) * filters * g.channels // cut.planes) if several else 0
     else:
         count, total = len(_parts(cut)), g.filters * g.channels
         shared, own = count * total, u + m + (total if len(cut.tiles) > count else 0)
@@ -413,10 +437,10 @@ def outline(plan: "Plan") -> Outline:
     return Outline(
         name="winograd",
         module="winograd",
-        method="F(4x4, 3x3), 36 matrix products for 144",
+        method=fused.method(plan.geometry, "matrix products"),
         tiles=words,
         tasks=count,
         threads=threads.members(count, plan.seconds, blas=True),
-        shared=36 * shared,
-        own=36 * own,
+        shared=cut.planes * shared,
+        own=cut.planes * own,
     )

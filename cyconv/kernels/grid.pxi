@@ -6,6 +6,17 @@ cdef struct Grid:
     # Either columns follow each other (column_step 1), or channels do (channel_step 1).
     Py_ssize_t D, H, W, low_d, low_h, low_w, planes, dilation, TH, TW
     Py_ssize_t image_step, channel_step, plane_step, row_step, column_step
+    int points  # cells of a row of a tile of x, and points of interpolation
+
+
+cdef inline bint is_side(Py_ssize_t height, Py_ssize_t width) noexcept nogil:
+    """Whether there are transforms for kernels with such planes."""
+    return height == width and 3 <= height <= 4
+
+
+cdef inline int points_of(Py_ssize_t side) noexcept nogil:
+    """Of interpolation, for 4 outputs in a row."""
+    return <int>side + 3
 
 
 cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes, bint output) noexcept:
@@ -16,6 +27,7 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
     g.low_d, g.low_h, g.low_w = axes[0, LOW], axes[1, LOW], axes[2, LOW]
     if output:
         g.low_d = g.low_h = g.low_w = 0
+    g.points = points_of(axes[1, KERNEL])
     g.planes, g.dilation = axes[0, OUTPUT], axes[0, DILATION]
     g.TH, g.TW = (axes[1, OUTPUT] + 3) // 4, (axes[2, OUTPUT] + 3) // 4
     g.image_step, g.channel_step = x.strides[0] // size, x.strides[1] // size
@@ -25,13 +37,17 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
 
 
 cdef struct Filters:
-    # Where the taps of w (F, C, 3, 3) stand, in items.
-    Py_ssize_t filter_step, channel_step, row_step, column_step
+    # Where the taps of w (F, C, side, side) stand, in items.
+    int points
+    Py_ssize_t side, filter_step, channel_step, row_step, column_step
 
 
 cdef inline Filters filters_of(const real[:, :, :, :] w) noexcept:
     cdef Py_ssize_t size = sizeof(real)
-    return Filters(w.strides[0] // size, w.strides[1] // size, w.strides[2] // size, w.strides[3] // size)
+    return Filters(
+        points_of(w.shape[2]), w.shape[2], w.strides[0] // size, w.strides[1] // size, w.strides[2] // size,
+        w.strides[3] // size,
+    )
 
 
 cdef inline void zero(real* v, Py_ssize_t count) noexcept nogil:

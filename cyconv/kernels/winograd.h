@@ -1,6 +1,7 @@
 /* Winograd's transforms, WIDE tiles at a time, side by side in the lanes of vectors: on the fast road
    those of WIDE channels, so that it does not matter how narrow an image is; on the plain road those
-   of neighbours in a row. What the matrices are, and why, is said in transforms.pxi.
+   of neighbours in a row. What the matrices are, and why, is said in transforms.pxi: for kernels of
+   three taps there are six points, for kernels of four seven.
 
    The file includes itself once for float and once for double. */
 
@@ -12,6 +13,16 @@
 #include "simd.h"
 
 #define WIDE 16
+
+/* The points: 0, +-1/sqrt(2), +-sqrt(2) and infinity; or the roots of three squares, and infinity. */
+#define ROOT_HALF 0.7071067811865476
+#define ROOT_TWO 1.4142135623730951
+#define SQUARE_A 0.1
+#define SQUARE_B 0.7
+#define SQUARE_C 3.0
+#define ROOT_A 0.31622776601683794
+#define ROOT_B 0.8366600265340756
+#define ROOT_C 1.7320508075688772
 
 #define REAL float
 #define NAME(function) function##_float
@@ -36,11 +47,9 @@
 /* a + number * b, and number * b */
 #define PLUS(a, number, b) NAME(multiply_add)(a, NAME(spread)((REAL)(number)), b)
 #define TIMES(number, b) NAME(multiply)(NAME(spread)((REAL)(number)), b)
-#define ROOT_HALF 0.7071067811865476
-#define ROOT_TWO 1.4142135623730951
 
 /* B^T: six to six. */
-ALWAYS_INLINE void NAME(input_six)(const VECTOR *x, VECTOR *y) {
+ALWAYS_INLINE void NAME(input_6)(const VECTOR *x, VECTOR *y) {
     const VECTOR even1 = PLUS(x[4], -2, x[2]), odd1 = TIMES(ROOT_HALF, PLUS(x[3], -2, x[1]));
     const VECTOR even2 = PLUS(x[4], -0.5, x[2]), odd2 = TIMES(ROOT_TWO, PLUS(x[3], -0.5, x[1]));
     y[0] = ADD(PLUS(x[0], -2.5, x[2]), x[4]);
@@ -52,7 +61,7 @@ ALWAYS_INLINE void NAME(input_six)(const VECTOR *x, VECTOR *y) {
 }
 
 /* A^T: six to four. */
-ALWAYS_INLINE void NAME(output_six)(const VECTOR *x, VECTOR *y) {
+ALWAYS_INLINE void NAME(output_6)(const VECTOR *x, VECTOR *y) {
     const VECTOR even1 = ADD(x[1], x[2]), odd1 = TIMES(ROOT_HALF, SUBTRACT(x[1], x[2]));
     const VECTOR even2 = ADD(x[3], x[4]), odd2 = TIMES(ROOT_TWO, SUBTRACT(x[3], x[4]));
     y[0] = ADD(ADD(x[0], even1), even2);
@@ -62,7 +71,7 @@ ALWAYS_INLINE void NAME(output_six)(const VECTOR *x, VECTOR *y) {
 }
 
 /* A: four to six. */
-ALWAYS_INLINE void NAME(output_grad_four)(const VECTOR *x, VECTOR *y) {
+ALWAYS_INLINE void NAME(output_grad_6)(const VECTOR *x, VECTOR *y) {
     const VECTOR even1 = PLUS(x[0], 0.5, x[2]), odd1 = TIMES(ROOT_HALF, PLUS(x[1], 0.5, x[3]));
     const VECTOR even2 = PLUS(x[0], 2, x[2]), odd2 = TIMES(ROOT_TWO, PLUS(x[1], 2, x[3]));
     y[0] = x[0];
@@ -74,7 +83,7 @@ ALWAYS_INLINE void NAME(output_grad_four)(const VECTOR *x, VECTOR *y) {
 }
 
 /* G: three to six. */
-ALWAYS_INLINE void NAME(weight_three)(const VECTOR *x, VECTOR *y) {
+ALWAYS_INLINE void NAME(weight_6)(const VECTOR *x, VECTOR *y) {
     const VECTOR even1 = TIMES(-2.0 / 3, PLUS(x[0], 0.5, x[2])), odd1 = TIMES(-2.0 / 3 * ROOT_HALF, x[1]);
     const VECTOR even2 = TIMES(1.0 / 6, PLUS(x[0], 2, x[2])), odd2 = TIMES(1.0 / 6 * ROOT_TWO, x[1]);
     y[0] = x[0];
@@ -86,7 +95,7 @@ ALWAYS_INLINE void NAME(weight_three)(const VECTOR *x, VECTOR *y) {
 }
 
 /* G^T: six to three. */
-ALWAYS_INLINE void NAME(weight_grad_six)(const VECTOR *x, VECTOR *y) {
+ALWAYS_INLINE void NAME(weight_grad_6)(const VECTOR *x, VECTOR *y) {
     const VECTOR even1 = TIMES(-2.0 / 3, ADD(x[1], x[2]));
     const VECTOR odd1 = TIMES(-2.0 / 3 * ROOT_HALF, SUBTRACT(x[1], x[2]));
     const VECTOR even2 = TIMES(1.0 / 6, ADD(x[3], x[4]));
@@ -96,26 +105,92 @@ ALWAYS_INLINE void NAME(weight_grad_six)(const VECTOR *x, VECTOR *y) {
     y[2] = ADD(PLUS(TIMES(0.5, even1), 2, even2), x[5]);
 }
 
+/* With seven points all but infinity are in pairs, +-sqrt(p): PAIR of the number of the first, p, its
+   root and the other two. B^T: seven to seven. */
+#define EACH_PAIR(PAIR)                                                                          \
+    PAIR(0, SQUARE_A, ROOT_A, SQUARE_B, SQUARE_C)                                                \
+    PAIR(2, SQUARE_B, ROOT_B, SQUARE_A, SQUARE_C)                                                \
+    PAIR(4, SQUARE_C, ROOT_C, SQUARE_A, SQUARE_B)
+ALWAYS_INLINE void NAME(input_7)(const VECTOR *x, VECTOR *y) {
+#define PAIR(i, p, root, q, r)                                                                   \
+    const VECTOR even##i = PLUS(PLUS(x[4], -(q + r), x[2]), q * r, x[0]);                        \
+    const VECTOR odd##i = PLUS(PLUS(x[5], -(q + r), x[3]), q * r, x[1]);                         \
+    y[i] = PLUS(even##i, 1 / root, odd##i);                                                      \
+    y[i + 1] = PLUS(even##i, -1 / root, odd##i);
+    EACH_PAIR(PAIR)
+#undef PAIR
+    y[6] = PLUS(x[6], -(SQUARE_A + SQUARE_B + SQUARE_C), x[4]);
+    y[6] = PLUS(y[6], SQUARE_A * SQUARE_B + SQUARE_A * SQUARE_C + SQUARE_B * SQUARE_C, x[2]);
+    y[6] = PLUS(y[6], -SQUARE_A * SQUARE_B * SQUARE_C, x[0]);
+}
+
+/* A^T: seven to four. */
+ALWAYS_INLINE void NAME(output_7)(const VECTOR *x, VECTOR *y) {
+    const VECTOR evens[3] = {ADD(x[0], x[1]), ADD(x[2], x[3]), ADD(x[4], x[5])};
+    const VECTOR odds[3] = {
+        TIMES(ROOT_A, SUBTRACT(x[0], x[1])), TIMES(ROOT_B, SUBTRACT(x[2], x[3])),
+        TIMES(ROOT_C, SUBTRACT(x[4], x[5]))};
+    y[0] = ADD(ADD(evens[0], evens[1]), evens[2]);
+    y[1] = ADD(ADD(odds[0], odds[1]), odds[2]);
+    y[2] = PLUS(PLUS(TIMES(SQUARE_A, evens[0]), SQUARE_B, evens[1]), SQUARE_C, evens[2]);
+    y[3] = ADD(PLUS(PLUS(TIMES(SQUARE_A, odds[0]), SQUARE_B, odds[1]), SQUARE_C, odds[2]), x[6]);
+}
+
+/* A: four to seven. */
+ALWAYS_INLINE void NAME(output_grad_7)(const VECTOR *x, VECTOR *y) {
+#define PAIR(i, p, root, q, r)                                                                   \
+    const VECTOR even##i = PLUS(x[0], p, x[2]), odd##i = PLUS(x[1], p, x[3]);                    \
+    y[i] = PLUS(even##i, root, odd##i);                                                          \
+    y[i + 1] = PLUS(even##i, -root, odd##i);
+    EACH_PAIR(PAIR)
+#undef PAIR
+    y[6] = x[3];
+}
+
+/* G: four to seven. */
+#define SHARE(p, q, r) (0.5 / ((p - q) * (p - r)))
+ALWAYS_INLINE void NAME(weight_7)(const VECTOR *x, VECTOR *y) {
+#define PAIR(i, p, root, q, r)                                                                   \
+    const VECTOR even##i = TIMES(SHARE(p, q, r), PLUS(x[0], p, x[2]));                           \
+    const VECTOR odd##i = PLUS(x[1], p, x[3]);                                                   \
+    y[i] = PLUS(even##i, SHARE(p, q, r) * root, odd##i);                                         \
+    y[i + 1] = PLUS(even##i, -SHARE(p, q, r) * root, odd##i);
+    EACH_PAIR(PAIR)
+#undef PAIR
+    y[6] = x[3];
+}
+
+/* G^T: seven to four. */
+ALWAYS_INLINE void NAME(weight_grad_7)(const VECTOR *x, VECTOR *y) {
+    VECTOR shares[7];
+#define PAIR(i, p, root, q, r)                                                                   \
+    shares[i] = TIMES(SHARE(p, q, r), x[i]);                                                     \
+    shares[i + 1] = TIMES(SHARE(p, q, r), x[i + 1]);
+    EACH_PAIR(PAIR)
+#undef PAIR
+    shares[6] = x[6];
+    NAME(output_7)(shares, y);
+}
+
 /* A tile there and back: to[(i * N + j) * to_step] = (M x M^T)[i, j] of an S x S tile x[i, j] =
-   from[i * row_step + j * column_step], N x N afterwards; each is WIDE items. */
-#define DEFINE_TILE(NAME_OF, ONE_D, S, N)                                                        \
-    static void NAME(NAME_OF)(                                                                   \
+   from[i * row_step + j * column_step], N x N afterwards; each is WIDE items. Rows and columns are
+   loops: unrolled, they took as long, with AVX2 a little longer, and a twentieth of the wheel. */
+#define DEFINE_TILE(NAME_OF, S, N)                                                               \
+    static void NAME(NAME_OF##_tile)(                                                            \
         const REAL *from, ptrdiff_t row_step, ptrdiff_t column_step, REAL *to,                   \
         ptrdiff_t to_row_step, ptrdiff_t to_column_step, const REAL *bias) {                     \
         for (ptrdiff_t lane = 0; lane < WIDE; lane += LANES) {                                   \
             VECTOR half[S][N], x[S], y[N];                                                       \
-            UNROLL                                                                               \
             for (int j = 0; j < S; j++) {                                                        \
                 UNROLL                                                                           \
                 for (int i = 0; i < S; i++)                                                      \
                     x[i] = NAME(load)(from + i * row_step + j * column_step + lane);             \
-                NAME(ONE_D)(x, half[j]);                                                         \
+                NAME(NAME_OF)(x, half[j]);                                                       \
             }                                                                                    \
-            UNROLL                                                                               \
             for (int i = 0; i < N; i++) {                                                        \
                 UNROLL                                                                           \
                 for (int j = 0; j < S; j++) x[j] = half[j][i];                                   \
-                NAME(ONE_D)(x, y);                                                               \
+                NAME(NAME_OF)(x, y);                                                             \
                 UNROLL                                                                           \
                 for (int j = 0; j < N; j++)                                                      \
                     NAME(store)(                                                                 \
@@ -124,16 +199,30 @@ ALWAYS_INLINE void NAME(weight_grad_six)(const VECTOR *x, VECTOR *y) {
             }                                                                                    \
         }                                                                                        \
     }
-DEFINE_TILE(input_tile, input_six, 6, 6)
-DEFINE_TILE(output_tile, output_six, 6, 4)
-DEFINE_TILE(output_grad_tile, output_grad_four, 4, 6)
-DEFINE_TILE(weight_tile, weight_three, 3, 6)
-DEFINE_TILE(weight_grad_tile, weight_grad_six, 6, 3)
+/* The same by the number of points. */
+#define DEFINE_TILES(NAME_OF, S, N, SEVEN_S, SEVEN_N)                                            \
+    DEFINE_TILE(NAME_OF##_6, S, N)                                                               \
+    DEFINE_TILE(NAME_OF##_7, SEVEN_S, SEVEN_N)                                                   \
+    static void NAME(NAME_OF##_tile)(                                                            \
+        int points, const REAL *from, ptrdiff_t row_step, ptrdiff_t column_step, REAL *to,       \
+        ptrdiff_t to_row_step, ptrdiff_t to_column_step, const REAL *bias) {                     \
+        if (points == 6)                                                                         \
+            NAME(NAME_OF##_6_tile)(                                                              \
+                from, row_step, column_step, to, to_row_step, to_column_step, bias);             \
+        else                                                                                     \
+            NAME(NAME_OF##_7_tile)(                                                              \
+                from, row_step, column_step, to, to_row_step, to_column_step, bias);             \
+    }
+DEFINE_TILES(input, 6, 6, 7, 7)
+DEFINE_TILES(output, 6, 4, 7, 4)
+DEFINE_TILES(output_grad, 4, 6, 4, 7)
+DEFINE_TILES(weight, 3, 6, 4, 7)
+DEFINE_TILES(weight_grad, 6, 3, 7, 4)
 
-/* Cell k of tiles that stand side by side, 4 apart, of `width` (4 or 6) cells each, from a row of an
-   image: v[k * step + i] = cells[4 * i + k]. Tiles are taken in fours, and with six cells each four
-   cells beyond the last are read. All is done in registers: to read from v what begins the next tile
-   would be to wait for what was just written. */
+/* Cell k of tiles that stand side by side, 4 apart, of `width` (4, 6 or 7) cells each, from a row of
+   an image: v[k * step + i] = cells[4 * i + k]. Tiles are taken in fours, and with more than four
+   cells each four cells beyond the last are read. All is done in registers: to read from v what
+   begins the next tile would be to wait for what was just written. */
 #if VECTOR_BYTES == 16
 ALWAYS_INLINE void NAME(split_columns)(
     const REAL *cells, const int some, REAL *v, ptrdiff_t step) {
@@ -153,7 +242,12 @@ static void NAME(split_tiles)(
             UNROLL
             for (int k = 0; k < 4; k += LANES)
                 NAME(split_columns)(cells + 4 * j + k, LANES, v + k * step + j, step);
-            if (width == 6) NAME(split_columns)(cells + 4 * j + 4, 2, v + 4 * step + j, step);
+            if (width == 6 || (width == 7 && LANES == 2))
+                NAME(split_columns)(cells + 4 * j + 4, 2, v + 4 * step + j, step);
+            if (width == 7 && LANES == 2)
+                NAME(split_columns)(cells + 4 * j + 6, 1, v + 6 * step + j, step);
+            if (width == 7 && LANES == 4)
+                NAME(split_columns)(cells + 4 * j + 4, 3, v + 4 * step + j, step);
         }
     }
 }
@@ -165,8 +259,9 @@ static void NAME(split_tiles)(
 #undef SUBTRACT
 #undef PLUS
 #undef TIMES
-#undef ROOT_HALF
-#undef ROOT_TWO
+#undef EACH_PAIR
+#undef SHARE
 #undef DEFINE_TILE
+#undef DEFINE_TILES
 
 #endif

@@ -1,4 +1,4 @@
-# Winograd's F(4x4, 3x3) on the plain road: the transforms of tiles and filters, between which BLAS
+# Winograd's F(4x4, 3x3) and F(4x4, 4x4) on the plain road: the transforms of tiles and filters, between which BLAS
 # multiplies.
 #
 # Tiles are numbered through the batch, t = (n * TH + th) * TW + tw, so that small images fill one
@@ -49,8 +49,8 @@ cdef inline void read_tiles(
 ) noexcept nogil:
     """Read `tiles` tiles of width x width cells that stand side by side, 4 apart, from (h, w) on;
     v[i][j][lane], zero outside of the plane."""
-    cdef real[6][4 * WIDE + 4] lines  # all of them first: what was just written is slow to read
-    cdef Py_ssize_t i, k, count = 4 * in_fours(tiles) + (4 if width == 6 else 0)
+    cdef real[MOST_POINTS][4 * WIDE + 4] lines  # all of them first: what was just written is slow to read
+    cdef Py_ssize_t i, k, count = 4 * in_fours(tiles) + (4 if width > 4 else 0)
     cdef Py_ssize_t low = min(width, max(<Py_ssize_t>0, -h)), high = max(low, min(<Py_ssize_t>width, H - h))
     cdef bint inside = w >= 0 and w + count <= W
     if not inside:
@@ -111,16 +111,19 @@ cdef int check_winograd(
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
     check_axes(axes)
-    cdef Py_ssize_t a, which = OUTPUT if output else SIZE, grid
+    cdef Py_ssize_t a, which = OUTPUT if output else SIZE, grid, planes
     for a in range(3):
         if x[2 + a] != axes[a, which]:
             raise ValueError(f"the array must have size {axes[a, which]} along spatial axis {a}, got {x[2 + a]}")
-        if axes[a, KERNEL] != (3 if a else 1) or axes[a, STRIDE] != 1 or axes[a, DILATION] != 1:
-            raise ValueError("Winograd needs a 3x3 kernel, stride 1 and dilation 1")
+        if axes[a, STRIDE] != 1 or axes[a, DILATION] != 1:
+            raise ValueError("Winograd needs stride 1 and dilation 1")
+    if axes[0, KERNEL] != 1 or not is_side(axes[1, KERNEL], axes[2, KERNEL]):
+        raise ValueError("Winograd needs a 3x3 or 4x4 kernel")
     if axes[0, OUTPUT] != 1 or axes[0, SIZE] != 1 or axes[0, LOW] != 0:
         raise ValueError("Winograd needs two spatial axes")
-    if u[0] != 36 or u[1] != x[1] or u[2] % WIDE or not 0 <= tiles <= u[2]:
-        raise ValueError(f"transformed tiles must have shape (36, {x[1]}, tiles in steps of {WIDE})")
+    planes = points_of(axes[1, KERNEL]) ** 2
+    if u[0] != planes or u[1] != x[1] or u[2] % WIDE or not 0 <= tiles <= u[2]:
+        raise ValueError(f"transformed tiles must have shape ({planes}, {x[1]}, tiles in steps of {WIDE})")
     grid = ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
     if x[0] * <double>grid > MOST_ITEMS or not 0 <= first <= x[0] * grid - tiles:
         raise ValueError("there are not so many tiles")
@@ -134,7 +137,8 @@ def winograd_input(
     Py_ssize_t first,
     Py_ssize_t tiles,
 ):
-    """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
+    """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile. For kernels of
+    4x4 there are 49 planes, here and below."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[3] u_shape = [u.shape[0], u.shape[1], u.shape[2]]
     check_winograd(x_shape, u_shape, axes, first, tiles, False)
@@ -143,16 +147,16 @@ def winograd_input(
     cdef Grid g = grid_of(x, axes, False)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t c, t, chunk
-    cdef real[36 * STEP] v
+    cdef real[MOST_POINTS * MOST_POINTS * STEP] v
     with nogil:
         for c in range(x.shape[1]):
             for chunk in range(u.shape[2] // WIDE):
                 t = chunk * WIDE
                 gather_tiles(
                     &x[0, c, 0, 0, 0], &g, g.low_h, g.low_w, first + t,
-                    max(<Py_ssize_t>0, min(<Py_ssize_t>WIDE, tiles - t)), 6, &v[0],
+                    max(<Py_ssize_t>0, min(<Py_ssize_t>WIDE, tiles - t)), g.points, &v[0],
                 )
-                input_tile(&v[0], 6 * STEP, STEP, &u[0, c, t], plane_step)
+                input_tile(g.points, &v[0], g.points * STEP, STEP, &u[0, c, t], plane_step)
 
 
 def winograd_output_grad(
@@ -179,7 +183,7 @@ def winograd_output_grad(
                     &dy[0, f, 0, 0, 0], &g, 0, 0, first + t,
                     max(<Py_ssize_t>0, min(<Py_ssize_t>WIDE, tiles - t)), 4, &v[0],
                 )
-                output_grad_tile(&v[0], 4 * STEP, STEP, &u[0, f, t], plane_step)
+                output_grad_tile(g.points, &v[0], 4 * STEP, STEP, &u[0, f, t], plane_step)
 
 
 def winograd_output(
@@ -210,7 +214,7 @@ def winograd_output(
             for chunk in range((tiles + WIDE - 1) // WIDE):
                 t = chunk * WIDE
                 output_tile(
-                    &m[0, f, t], plane_step, &v[0], 4 * STEP, STEP, &bias[0] if b is not None else NULL
+                    g.points, &m[0, f, t], plane_step, &v[0], 4 * STEP, STEP, &bias[0] if b is not None else NULL
                 )
                 scatter_tiles(&y[0, f, 0, 0, 0], &g, first + t, min(<Py_ssize_t>WIDE, tiles - t), &v[0])
 
@@ -222,10 +226,10 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None)
     cdef Filters steps = filters_of(w)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, lanes, chunk
-    cdef real[9 * WIDE] taps
-    cdef real[36 * WIDE] v
+    cdef real[MOST_TAPS * WIDE] taps
+    cdef real[MOST_POINTS * MOST_POINTS * WIDE] v
     with nogil:
-        zero(&taps[0], 9 * WIDE)
+        zero(&taps[0], MOST_TAPS * WIDE)
         for f in range(w.shape[0]):
             for chunk in range((w.shape[1] + WIDE - 1) // WIDE):
                 c = chunk * WIDE
@@ -235,7 +239,7 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None)
                     transform_taps(&taps[0], &steps, &u[0, f, c], plane_step)
                 else:
                     transform_taps(&taps[0], &steps, &v[0], WIDE)
-                    copy_lanes(&v[0], WIDE, lanes, &u[0, f, c], plane_step)
+                    copy_lanes(u.shape[0], &v[0], WIDE, lanes, &u[0, f, c], plane_step)
 
 
 def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not None):
@@ -245,28 +249,28 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
     cdef Filters steps = filters_of(dw)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, lanes, chunk
-    cdef real[9 * WIDE] taps
-    cdef real[36 * WIDE] v
+    cdef real[MOST_TAPS * WIDE] taps
+    cdef real[MOST_POINTS * MOST_POINTS * WIDE] v
     with nogil:
-        zero(&v[0], 36 * WIDE)
+        zero(&v[0], MOST_POINTS * MOST_POINTS * WIDE)
         for f in range(dw.shape[0]):
             for chunk in range((dw.shape[1] + WIDE - 1) // WIDE):
                 c = chunk * WIDE
                 lanes = min(<Py_ssize_t>WIDE, dw.shape[1] - c)
                 if lanes == WIDE:
-                    weight_grad_tile(&u[0, f, c], plane_step, &taps[0])
+                    weight_grad_tile(steps.points, &u[0, f, c], plane_step, &taps[0])
                 else:
-                    copy_lanes(&u[0, f, c], plane_step, lanes, &v[0], WIDE)
-                    weight_grad_tile(&v[0], WIDE, &taps[0])
+                    copy_lanes(u.shape[0], &u[0, f, c], plane_step, lanes, &v[0], WIDE)
+                    weight_grad_tile(steps.points, &v[0], WIDE, &taps[0])
                 turn_taps_back(&taps[0], lanes, &dw[f, c, 0, 0], &steps, steps.channel_step)
 
 
 cdef inline void copy_lanes(
-    const real* a, Py_ssize_t step, Py_ssize_t lanes, real* to, Py_ssize_t to_step
+    Py_ssize_t vectors, const real* a, Py_ssize_t step, Py_ssize_t lanes, real* to, Py_ssize_t to_step
 ) noexcept nogil:
-    """Some lanes of each of 36 vectors."""
+    """Some lanes of each of some vectors."""
     cdef Py_ssize_t i, lane
-    for i in range(36):
+    for i in range(vectors):
         for lane in range(lanes):
             to[i * to_step + lane] = a[i * step + lane]
 
@@ -274,6 +278,6 @@ cdef inline void copy_lanes(
 cdef int check_filters(
     Py_ssize_t f, Py_ssize_t c, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t uk, Py_ssize_t uf, Py_ssize_t uc
 ) except -1:
-    if kh != 3 or kw != 3 or uk != 36 or uf != f or uc != c:
-        raise ValueError(f"filters must be 3x3, and transformed (36, {f}, {c})")
+    if not is_side(kh, kw) or uk != points_of(kh) ** 2 or uf != f or uc != c:
+        raise ValueError(f"filters must be 3x3 or 4x4, and transformed (36 or 49, {f}, {c})")
     return 0

@@ -3,8 +3,8 @@
 #
 # Here WIDE channels or filters stand side by side in the lanes of vectors, so that it does not matter
 # how narrow an image is: rows of an image are transposed as they are read, and again as they are
-# written, or, where its channels come last, read and written as they lie. For each of the 36
-# products the microkernel has tiles for rows and filters for positions,
+# written, or, where its channels come last, read and written as they lie. For each of the
+# 36 products (49, of 4x4 kernels) the microkernel has tiles for rows and filters for positions,
 #
 #     m (tiles, filters) = u (tiles, channels) @ v (channels, filters)
 #
@@ -18,8 +18,9 @@
 cdef enum:
     # Tiles side by side that are transposed together, and items of a row of them, transposed.
     RUN = 12
-    LINE = 800  # (4 * RUN + 2) * WIDE
-    # Sums over more channels than this are made of sums of so many, which are more accurate.
+    LINE = 816  # (4 * RUN + 3) * WIDE
+    # Sums over more channels than this are made of sums of so many, which are more accurate; with seven
+    # points, of half as many.
     LONG_CHANNELS = 128
 
 
@@ -98,12 +99,12 @@ cdef void turn_input(
     const real* x, const Grid* g, Py_ssize_t channels, Py_ssize_t tap, Py_ssize_t first, Py_ssize_t tiles,
     real* u, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
-    """u (36, tiles, channels) = B^T x B, for one tap along the depth."""
+    """u (points * points, tiles, channels) = B^T x B, for one tap along the depth."""
     cdef Py_ssize_t c = 0, t, n, th, tw, run, i, row, column
     cdef const real* plane
     cdef const real* cells
     cdef real* to
-    cdef real[6 * LINE] lines
+    cdef real[MOST_POINTS * LINE] lines
     t = 0
     while t < tiles:
         find_tile(g, first + t, &n, &th, &tw)
@@ -113,11 +114,11 @@ cdef void turn_input(
         while c < channels:
             cells = turn_rows(
                 plane + c * g.channel_step if plane != NULL else NULL, g, channels - c, 4 * th - g.low_h,
-                4 * tw - g.low_w, 6, 4 * run + 2, &lines[0], &row, &column,
+                4 * tw - g.low_w, g.points, 4 * run + g.points - 4, &lines[0], &row, &column,
             )
             for i in range(run):
                 to = u + (t + i) * row_step + c
-                input_tile(cells + 4 * i * column, row, column, to, plane_step)
+                input_tile(g.points, cells + 4 * i * column, row, column, to, plane_step)
             c += WIDE
         t += run
 
@@ -126,7 +127,7 @@ cdef void turn_output(
     const real* m, Py_ssize_t plane_step, Py_ssize_t row_step, const real* b, real* y, const Grid* g,
     Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles
 ) noexcept nogil:
-    """Write the tiles A^T m A + b of y, for m (36, tiles, filters); b may be NULL."""
+    """Write the tiles A^T m A + b of y, for m (points * points, tiles, filters); b may be NULL."""
     cdef Py_ssize_t f = 0, t, n, th, tw, run, i, j, some, row, column
     cdef const real* products
     cdef real* to
@@ -149,7 +150,8 @@ cdef void turn_output(
             for i in range(run):
                 products = m + (t + i) * row_step + f
                 output_tile(
-                    products, plane_step, cells + 4 * i * column, row, column, &bias[0] if b != NULL else NULL
+                    g.points, products, plane_step, cells + 4 * i * column, row, column,
+                    &bias[0] if b != NULL else NULL,
                 )
             if cells == &lines[0]:
                 for i in range(min(4, g.H - 4 * th)):
@@ -171,11 +173,11 @@ cdef void turn_weight(
     const real* w, const Filters* steps, Py_ssize_t filters, Py_ssize_t channels,
     real* v, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
-    """v (36, channels, filters) = G w G^T, zero past the last filter."""
+    """v (points * points, channels, filters) = G w G^T, zero past the last filter."""
     cdef Py_ssize_t f = 0, c
-    cdef real[9 * WIDE] taps
+    cdef real[MOST_TAPS * WIDE] taps
     while f < filters:
-        zero(&taps[0], 9 * WIDE)
+        zero(&taps[0], MOST_TAPS * WIDE)
         for c in range(channels):
             turn_taps(
                 w + f * steps.filter_step + c * steps.channel_step, steps, steps.filter_step,
@@ -186,36 +188,37 @@ cdef void turn_weight(
 
 
 cdef void multiply_planes(
-    const real* u, Py_ssize_t u_plane, Py_ssize_t tile_step, Py_ssize_t channel_step,
+    Py_ssize_t planes, const real* u, Py_ssize_t u_plane, Py_ssize_t tile_step, Py_ssize_t channel_step,
     const real* v, Py_ssize_t v_plane, Py_ssize_t panel_step, Py_ssize_t rows,
     real* m, Py_ssize_t m_plane, Py_ssize_t m_step,
     Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
 ) noexcept nogil:
     """m[i] (tiles, columns) = or += u[i] (tiles, channels) @ v[i] (panels, channels, rows), for columns
-    in those panels; 36 times."""
-    cdef Py_ssize_t i, f
-    for i in range(36):
+    in those panels, of each plane."""
+    cdef Py_ssize_t i, f, most = LONG_CHANNELS if planes == 36 else LONG_CHANNELS // 2
+    for i in range(planes):
         f = 0
         while f < columns:
             multiply_panel(
                 u + i * u_plane, tile_step, channel_step, v + i * v_plane + f // rows * panel_step, rows,
-                m + i * m_plane + f, m_step, tiles, min(rows, columns - f), channels, add,
+                m + i * m_plane + f, m_step, tiles, min(rows, columns - f), channels, most, add,
             )
             f += rows
 
 
 cdef inline void multiply_panel(
     const real* u, Py_ssize_t tile_step, Py_ssize_t channel_step, const real* v, Py_ssize_t v_step,
-    real* m, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
+    real* m, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, Py_ssize_t most,
+    bint add
 ) noexcept nogil:
-    """m (tiles, columns) = or += u (tiles, channels) @ v (channels, columns)."""
+    """m (tiles, columns) = or += u (tiles, channels) @ v (channels, columns), `most` channels at a time."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t vectors = columns // lanes, groups = (tiles + MOST_ROWS - 1) // MOST_ROWS
     cdef Py_ssize_t parts = (vectors + MOST_VECTORS - 1) // MOST_VECTORS, part, first, group, t, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
     cdef Tap[LONG_CHANNELS + AHEAD] taps
     equal_steps(tile_step, &row_at[0])
-    some = min(<Py_ssize_t>LONG_CHANNELS, channels)
+    some = min(most, channels)
     for done in range(some):
         taps[done] = Tap(done * v_step, done * channel_step)
     repeat_last(&taps[0], some)
@@ -225,7 +228,7 @@ cdef inline void multiply_panel(
             t = tiles * group // groups
             done = 0
             while done < channels:
-                some = min(<Py_ssize_t>LONG_CHANNELS, channels - done)
+                some = min(most, channels - done)
                 multiply_tile(
                     <int>(tiles * (group + 1) // groups - t), <int>(vectors * (part + 1) // parts - first),
                     v + done * v_step + first * lanes, &taps[0], True, some,
@@ -271,26 +274,35 @@ cdef int check_arrays(
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
         if axes[a, STRIDE] != 1:
             raise ValueError("Winograd needs stride 1")
-        if a and (axes[a, KERNEL] != 3 or axes[a, DILATION] != 1):
-            raise ValueError("Winograd needs 3x3 planes of the kernel, and dilation 1 along them")
+        if a and axes[a, DILATION] != 1:
+            raise ValueError("Winograd needs dilation 1 along the planes of the kernel")
+        if w[2 + a] != axes[a, KERNEL]:
+            raise ValueError(f"the filters must have size {axes[a, KERNEL]} along spatial axis {a}")
+    if not is_side(w[3], w[4]):
+        raise ValueError("Winograd needs 3x3 or 4x4 planes of the kernel")
     tiles = x[0] * <double>axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
     if tiles > MOST_ITEMS:
         raise ValueError("there are more tiles than an array has items")
     if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b != y[1]:
         raise ValueError("x, y and b do not fit")
-    if w[0] != y[1] or w[1] != x[1] or w[2] != axes[0, KERNEL] or w[3] != 3 or w[4] != 3:
-        raise ValueError(f"the filters must have shape ({y[1]}, {x[1]}, {axes[0, KERNEL]}, 3, 3)")
+    if w[0] != y[1] or w[1] != x[1]:
+        raise ValueError(f"there must be {y[1]} filters of {x[1]} channels")
     if w[2] * <double>w[1] * w[0] > MOST_ITEMS:
         raise ValueError("there are more filters than an array has items")
     return 0
 
 
-cdef int check_panels(const real[:, :, :, :] v, Py_ssize_t filters, double channels, name) except -1:
-    """That v (36, panels, channels, rows) has room for so many filters, in panels that lie together; or
+cdef int check_panels(
+    const real[:, :, :, :] v, Py_ssize_t planes, Py_ssize_t filters, double channels, name
+) except -1:
+    """That v (planes, panels, channels, rows) has room for so many filters, in panels that lie together; or
     d, with tiles for channels."""
     cdef Py_ssize_t size = sizeof(real), panels = v.shape[1], rows = v.shape[3]
-    if v.shape[0] != 36 or v.shape[2] != channels or rows < 1 or rows % WIDE or panels != (filters + rows - 1) // rows:
-        raise ValueError(f"{name} must have shape (36, panels, {channels:.0f}, rows), and room for all filters")
+    if (
+        v.shape[0] != planes or v.shape[2] != channels or rows < 1 or rows % WIDE
+        or panels != (filters + rows - 1) // rows
+    ):
+        raise ValueError(f"{name} must have shape ({planes}, panels, {channels:.0f}, rows), and room for all filters")
     check_lanes(v.strides[3], 1, rows, size)
     check_lanes(v.strides[2], rows, v.shape[2], size)
     check_lanes(v.strides[1], v.shape[2] * rows, panels, size)
@@ -298,14 +310,16 @@ cdef int check_panels(const real[:, :, :, :] v, Py_ssize_t filters, double chann
 
 
 def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None):
-    """v (36, KD * C, F or more in steps of WIDE), a panel, = G w G^T for w (F, C, KD, 3, 3), of any
-    strides; zero past the last filter, to a whole WIDE."""
+    """v (36, KD * C, F or more in steps of WIDE), a panel, = G w G^T for w (F, C, KD, 3, 3), or v (49, ...)
+    for w (F, C, KD, 4, 4), of any strides; zero past the last filter, to a whole WIDE."""
     cdef Py_ssize_t size = sizeof(real), C = w.shape[1], k
     if (
-        w.shape[3] != 3 or w.shape[4] != 3 or v.shape[0] != 36 or v.shape[2] < in_wides(w.shape[0])
-        or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
+        not is_side(w.shape[3], w.shape[4]) or v.shape[0] != points_of(w.shape[3]) ** 2
+        or v.shape[2] < in_wides(w.shape[0]) or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
     ):
-        raise ValueError(f"filters must be 3x3, and transformed (36, {w.shape[2] * C}, {in_wides(w.shape[0])})")
+        raise ValueError(
+            f"filters must be 3x3 or 4x4, and transformed (36 or 49, {w.shape[2] * C}, {in_wides(w.shape[0])})"
+        )
     check_rows(0, 1, v.strides[2], v.shape[2], size)
     if w.shape[0] == 0 or C == 0 or w.shape[2] == 0:
         return
@@ -334,7 +348,7 @@ def winograd_by_tiles(
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
     or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
-    are in v already), then blocks of at most `columns` tiles, a panel of filters at a time."""
+    are in v already; 49 for w (F, C, KD, 4, 4), here and below), then blocks of at most `columns` tiles, a panel of filters at a time."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
@@ -344,17 +358,18 @@ def winograd_by_tiles(
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
+    cdef Py_ssize_t planes = grid_in.points * grid_in.points
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
     check_room(columns, memory)
     cdef Py_ssize_t rows = v.shape[3]
     check_room(rows, memory)
-    check_panels(v, F, KD * <double>C, "v")
-    check_items(memory.shape[0], 36 * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
+    check_panels(v, planes, F, KD * <double>C, "v")
+    check_items(memory.shape[0], planes * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
     cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* u = &memory[0]
-    cdef real* m = u + 36 * u_plane
+    cdef real* m = u + planes * u_plane
     cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, f, number
     cdef long long t
     with nogil:
@@ -382,7 +397,7 @@ def winograd_by_tiles(
                 number = min(rows, F - f)
                 for k in range(KD):
                     multiply_planes(
-                        u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, 0, rows, m, m_plane,
+                        planes, u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, 0, rows, m, m_plane,
                         rows, count, in_wides(number), C, k > 0,
                     )
                 turn_output(
@@ -421,29 +436,30 @@ def winograd_by_filters(
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
+    cdef Py_ssize_t planes = grid_in.points * grid_in.points
     cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
     check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
-    if u.shape[0] != 36:
-        raise ValueError("u must have 36 rows")
+    if u.shape[0] != planes:
+        raise ValueError(f"u must have {planes} rows")
     check_items(u.shape[1], total * (KD * <double>CW), "a row of u")
     row = KD * CW
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
     if v is not None:
-        check_panels(v, F, KD * <double>C, "v")
+        check_panels(v, planes, F, KD * <double>C, "v")
         for i in range(filters.shape[0]):
             if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
                 raise ValueError("each block of filters must be in one panel")
     check_room(columns, memory)
     check_items(
         memory.shape[0],
-        36 * ((0 if v is not None else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
+        planes * ((0 if v is not None else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
     )
     cdef Py_ssize_t own_plane = 0 if v is not None else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
     cdef Filters steps = filters_of(w[:, :, 0])
     cdef real* own = &memory[0]
-    cdef real* m = own + 36 * own_plane
+    cdef real* m = own + planes * own_plane
     cdef real* from_v
     cdef Py_ssize_t v_plane = v.strides[0] // size if v is not None else own_plane, u_plane = u.strides[0] // size
     cdef Py_ssize_t v_step = v.shape[3] if v is not None else rows
@@ -475,7 +491,7 @@ def winograd_by_filters(
                 count = min(columns, total - first)
                 for k in range(KD):
                     multiply_planes(
-                        &u[0, first * row + k * CW], u_plane, row, 1, from_v + k * C * v_step, v_plane, 0, v_step, m,
+                        planes, &u[0, first * row + k * CW], u_plane, row, 1, from_v + k * C * v_step, v_plane, 0, v_step, m,
                         m_plane, rows, count, in_wides(number), C, k > 0,
                     )
                 turn_output(

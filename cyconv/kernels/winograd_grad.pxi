@@ -10,7 +10,7 @@ cdef void turn_output_grad(
     const real* dy, const Grid* g, Py_ssize_t first_filter, Py_ssize_t last_filter, Py_ssize_t first,
     Py_ssize_t tiles, real* d, Py_ssize_t plane_step, Py_ssize_t rows
 ) noexcept nogil:
-    """d (36, panels, tiles, rows) = A dy A^T for some filters, from a whole WIDE of them on; zero past the
+    """d (points * points, panels, tiles, rows) = A dy A^T for some filters, from a whole WIDE of them on; zero past the
     last."""
     cdef Py_ssize_t f = first_filter, t, n, th, tw, run, i, row, column
     cdef const real* cells
@@ -27,7 +27,7 @@ cdef void turn_output_grad(
             )
             for i in range(run):
                 to = d + (f // rows * tiles + t + i) * rows + f % rows
-                output_grad_tile(cells + 4 * i * column, row, column, to, plane_step)
+                output_grad_tile(g.points, cells + 4 * i * column, row, column, to, plane_step)
             t += run
         f += WIDE
 
@@ -36,13 +36,13 @@ cdef void turn_sums(
     const real* sums, Py_ssize_t plane_step, Py_ssize_t columns, Py_ssize_t filters, Py_ssize_t channels,
     real* dw, const Filters* steps
 ) noexcept nogil:
-    """dw (filters, channels, 3, 3) = G^T sums G for sums (36, channels, columns)."""
+    """dw (filters, channels, side, side) = G^T sums G for sums (points * points, channels, columns)."""
     cdef Py_ssize_t f, c
-    cdef real[9 * WIDE] taps
+    cdef real[MOST_TAPS * WIDE] taps
     for c in range(channels):
         f = 0
         while f < filters:
-            weight_grad_tile(sums + c * columns + f, plane_step, &taps[0])
+            weight_grad_tile(steps.points, sums + c * columns + f, plane_step, &taps[0])
             turn_taps_back(
                 &taps[0], min(filters - f, <Py_ssize_t>WIDE), dw + f * steps.filter_step + c * steps.channel_step,
                 steps, steps.filter_step,
@@ -81,7 +81,8 @@ def winograd_sum_by_tiles(
     real[::1] memory not None,
     bint rings=False,
 ):
-    """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first parts of the
+    """Fill dw (F, C, KD, 3, 3), or (F, C, KD, 4, 4) with 49 planes for 36, from dy (n, F, od, oh, ow) and x
+    (n, C, d, h, w): first parts of the
     blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
     in steps of WIDE), with D in panels of `rows` filters; then, by blocks of channels, the parts are added in
     order and transformed back."""
@@ -92,23 +93,24 @@ def winograd_sum_by_tiles(
     check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
     check_order(x, "x")
     check_order(dy, "dy")
+    cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
+    cdef Py_ssize_t planes = grid_in.points * grid_in.points
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
     if (
-        parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != 36 or sums.shape[2] != KD * C
+        parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != planes or sums.shape[2] != KD * C
         or sums.shape[3] != columns
     ):
-        raise ValueError(f"sums must have shape ({parts.shape[0]}, 36, {KD * C}, {columns}), of one part or more")
+        raise ValueError(f"sums must have shape ({parts.shape[0]}, {planes}, {KD * C}, {columns}), of one part or more")
     check_room(rows, memory)
     if rows % WIDE:
         raise ValueError(f"panels must have rows in steps of {WIDE}, got {rows}")
     panels = (F + rows - 1) // rows
-    check_items(memory.shape[0], 36 * (width * (CW + panels * <double>rows) + 2 * WIDE), "memory")
+    check_items(memory.shape[0], planes * (width * (CW + panels * <double>rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * panels * rows + WIDE
-    cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
-    cdef real* d = u + 36 * u_plane
+    cdef real* d = u + planes * u_plane
     cdef real* total
     cdef Py_ssize_t plane = KD * C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
     cdef long long t
@@ -122,7 +124,7 @@ def winograd_sum_by_tiles(
                 for k in range(KD):
                     turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        u, u_plane, 1, CW, d, d_plane, count * rows, rows, &sums[t, 0, k * C, 0], plane, columns,
+                        planes, u, u_plane, 1, CW, d, d_plane, count * rows, rows, &sums[t, 0, k * C, 0], plane, columns,
                         C, columns, count, i > parts[t, 0],
                     )
             cyconv_count(&progress[FIRST_DONE])
@@ -132,7 +134,7 @@ def winograd_sum_by_tiles(
         while t < channels.shape[0]:
             c, items = channels[t, 0], (channels[t, 1] - channels[t, 0]) * columns
             for k in range(KD):
-                for i in range(36):
+                for i in range(planes):
                     total = &sums[0, i, k * C + c, 0]
                     for part in range(1, parts.shape[0]):
                         for j in range(items):
@@ -172,6 +174,8 @@ def winograd_sum_by_channels(
     check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
     check_order(x, "x")
     check_order(dy, "dy")
+    cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
+    cdef Py_ssize_t planes = grid_in.points * grid_in.points
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(channels, C, C, 1, "block of channels")
     for i in range(channels.shape[0]):
@@ -179,9 +183,9 @@ def winograd_sum_by_channels(
     if tiles.shape[0] == 0:
         raise ValueError("there must be tiles")
     cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(most)
-    check_panels(d, F, total, "d")
-    if sums.shape[0] != 36:
-        raise ValueError("sums must have 36 rows")
+    check_panels(d, planes, F, total, "d")
+    if sums.shape[0] != planes:
+        raise ValueError(f"sums must have {planes} rows")
     if shared:
         check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
@@ -191,10 +195,9 @@ def winograd_sum_by_channels(
         raise ValueError("sums of several calls must be shared")
     check_items(
         memory.shape[0],
-        36 * (width * <double>CW + WIDE + (0 if shared else KD * most * <double>columns + WIDE)), "memory",
+        planes * (width * <double>CW + WIDE + (0 if shared else KD * most * <double>columns + WIDE)), "memory",
     )
     cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * most * columns + WIDE
-    cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Filters steps = filters_of(dw[:, :, 0])
     cdef real* u = &memory[0]
     cdef real* m
@@ -216,12 +219,12 @@ def winograd_sum_by_channels(
         while t < channels.shape[0]:
             c, number = channels[t, 0], channels[t, 1] - channels[t, 0]
             for k in range(KD):
-                m = &sums[0, (k * C + c) * columns] if shared else u + 36 * u_plane + k * most * columns
+                m = &sums[0, (k * C + c) * columns] if shared else u + planes * u_plane + k * most * columns
                 for i in range(tiles.shape[0]):
                     first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
                     turn_input(&x[0, c, 0, 0, 0], &grid_in, number, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        u, u_plane, 1, CW, &d[0, 0, first - begin, 0], d_plane, total * rows, rows, m, m_plane,
+                        planes, u, u_plane, 1, CW, &d[0, 0, first - begin, 0], d_plane, total * rows, rows, m, m_plane,
                         columns, number, columns, count, add or i > 0,
                     )
                 if last:

@@ -4,13 +4,14 @@ import numpy as np
 from grids import BLUE, GREEN, INK, ORANGE, arrow, cells, colours, save, say, sheet
 
 import cyconv
-from cyconv.kernels.fallback.winograd import BT, A, G
+from cyconv.kernels.fallback.winograd import MATRICES
 
 
 def draw(folder=None):
     rng = np.random.default_rng(1)
     x = rng.integers(0, 10, (6, 6)).astype(float)
     w = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
+    A, G, BT = MATRICES[36]
     u, v = BT @ x @ BT.T, G @ w @ G.T
     y = A.T @ (u * v) @ A
     np.testing.assert_allclose(y, cyconv.conv(x[None, None], w[None, None])[0, 0], atol=1e-9)

@@ -1,49 +1,85 @@
-"""Winograd's F(4x4, 3x3) in NumPy: the transforms as the matrices that they are.
+"""Winograd's F(4x4, 3x3) and F(4x4, 4x4) in NumPy: the transforms as the matrices that they are.
 
-A tile is 4x4 outputs, computed from 6x6 inputs through 36 products instead of 144:
+A tile is 4x4 outputs. For a 3x3 kernel it is computed from 6x6 inputs through 36 products instead
+of 144, for a 4x4 kernel from 7x7 inputs through 49 instead of 256:
 
     y = A^T [ (G w G^T) * (B^T x B) ] A
 
 (Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2015, section 4.1.) The matrices
-follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity.
+follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, or +-sqrt(0.1),
++-sqrt(0.7), +-sqrt(3) and infinity. Shapes below are those of 3x3 kernels; with 4x4 there are 49
+planes for 36.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cyconv.kernels.fallback.waiting import first_phase, second_phase
 from cyconv.types import Array, Counters, Integers
 
-_a, _b = 0.5**0.5, 2**0.5
-# Evaluation of a polynomial of degree 3 (four outputs) at the points; "at infinity", its leading
-# coefficient.
-A = np.array([[p**j for j in range(4)] for p in (0.0, _a, -_a, _b, -_b)] + [[0.0, 0.0, 0.0, 1.0]])
-# The same for three filter taps, over the product of each point's distances from the others.
-G = np.array(
-    [
-        [1, 0, 0],
-        [-2 / 3, -2 / 3 * _a, -1 / 3],
-        [-2 / 3, 2 / 3 * _a, -1 / 3],
-        [1 / 6, 1 / 6 * _b, 1 / 3],
-        [1 / 6, -1 / 6 * _b, 1 / 3],
-        [0, 0, 1],
-    ]
-)
-# Row i: the coefficients of the polynomial that vanishes at all points but the i-th; for infinity,
-# the one that vanishes at all.
-BT = np.array(
-    [
+
+class Matrices(NamedTuple):
+    """Of as many rows as there are points."""
+
+    # Evaluation of a polynomial of degree 3 (four outputs) at the points; "at infinity", its
+    # leading coefficient.
+    A: Array
+    # The same for the taps of a filter, over the product of each point's distances from the others.
+    G: Array
+    # Row i: the coefficients of the polynomial that vanishes at all points but the i-th; for
+    # infinity, the one that vanishes at all.
+    BT: Array
+
+
+def _evaluate(points: Sequence[float], terms: int) -> Array:
+    """Powers of each point, and the leading coefficient."""
+    powers = [[p**j for j in range(terms)] for p in points]
+    return np.array([*powers, [0.0] * (terms - 1) + [1.0]])
+
+
+def _six() -> Matrices:
+    a, b = 0.5**0.5, 2**0.5
+    points = (0.0, a, -a, b, -b)
+    shares = np.array([1, -2 / 3, -2 / 3, 1 / 6, 1 / 6, 1])
+    vanishing = [
         [1, 0, -2.5, 0, 1, 0],
-        [0, -2 * _a, -2, _a, 1, 0],
-        [0, 2 * _a, -2, -_a, 1, 0],
-        [0, -_b / 2, -0.5, _b, 1, 0],
-        [0, _b / 2, -0.5, -_b, 1, 0],
+        [0, -2 * a, -2, a, 1, 0],
+        [0, 2 * a, -2, -a, 1, 0],
+        [0, -b / 2, -0.5, b, 1, 0],
+        [0, b / 2, -0.5, -b, 1, 0],
         [0, 1, 0, -2.5, 0, 1],
     ]
-)
+    return Matrices(
+        _evaluate(points, 4), shares[:, None] * _evaluate(points, 3), np.array(vanishing)
+    )
+
+
+def _seven() -> Matrices:
+    """Rows of B^T are over the point, and those of G times it, to be halves that pairs share."""
+    squares = a, b, c = 0.1, 0.7, 3.0
+    points = [sign * square**0.5 for square in squares for sign in (1, -1)]
+    shares, vanishing = [], []
+    for p, square in zip(points, np.repeat(squares, 2).tolist(), strict=True):
+        q, r = (other for other in squares if other != square)
+        shares.append(0.5 / ((square - q) * (square - r)))
+        vanishing.append([q * r, q * r / p, -q - r, (-q - r) / p, 1, 1 / p, 0])
+    vanishing.append([-a * b * c, 0, a * b + a * c + b * c, 0, -a - b - c, 0, 1])
+    evaluate = _evaluate(points, 4)
+    return Matrices(evaluate, np.array([*shares, 1])[:, None] * evaluate, np.array(vanishing))
+
+
+# By the number of planes of transformed tiles.
+MATRICES = {36: _six(), 49: _seven()}
+
+
+def _points(axes: Integers) -> int:
+    """How many there are, which are also the cells of a row of a tile of x."""
+    return int(axes[1, 1]) + 3
 
 
 def _count(x: Array, axes: Integers) -> int:
@@ -85,13 +121,14 @@ def _transform(matrix: Array, tiles: Array, u: Array) -> None:
     """u (36, c, >= tiles) = matrix @ tile @ matrix.T; zero past the last tile."""
     matrix = matrix.astype(tiles.dtype)
     done = matrix @ tiles @ matrix.T
-    u[:, :, : tiles.shape[1]] = done.reshape(*done.shape[:2], 36).transpose(2, 0, 1)
+    u[:, :, : tiles.shape[1]] = done.reshape(*done.shape[:2], len(u)).transpose(2, 0, 1)
     u[:, :, tiles.shape[1] :] = 0
 
 
 def winograd_input(x: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
     """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
-    _transform(BT, _read_tiles(x, axes, _low(axes), 6, first, tiles), u)
+    cells = _read_tiles(x, axes, _low(axes), _points(axes), first, tiles)
+    _transform(MATRICES[len(u)].BT, cells, u)
 
 
 def _low(axes: Integers, tap: int = 0) -> tuple[int, int, int]:
@@ -103,25 +140,28 @@ def _low(axes: Integers, tap: int = 0) -> tuple[int, int, int]:
 def _input(x: Array, axes: Integers, first: int, tiles: int) -> Array:
     """U (36, KD * c, tiles) of tiles of x (n, c, d, h, w), tap by tap along the depth."""
     depth, c = int(axes[0, 1]), x.shape[1]
-    u = np.empty((36, depth * c, tiles), x.dtype)
+    points = _points(axes)
+    u = np.empty((points**2, depth * c, tiles), x.dtype)
     for tap in range(depth):
         part = u[:, tap * c : (tap + 1) * c]
-        _transform(BT, _read_tiles(x, axes, _low(axes, tap), 6, first, tiles), part)
+        cells = _read_tiles(x, axes, _low(axes, tap), points, first, tiles)
+        _transform(MATRICES[len(u)].BT, cells, part)
     return u
 
 
 def winograd_output_grad(dy: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
     """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
-    _transform(A, _read_tiles(dy, axes, (0, 0, 0), 4, first, tiles), u)
+    _transform(MATRICES[len(u)].A, _read_tiles(dy, axes, (0, 0, 0), 4, first, tiles), u)
 
 
 def winograd_output(
     m: Array, b: Array | None, y: Array, axes: Integers, first: int, tiles: int
 ) -> None:
     """Write the tiles A^T m A + b of y (n, f, d, h, w), for m (36, f, >= tiles)."""
-    f = y.shape[1]
-    at = A.T.astype(m.dtype)
-    cells = at @ m[:, :, :tiles].transpose(1, 2, 0).reshape(f, tiles, 6, 6) @ at.T
+    at = MATRICES[len(m)].A.T.astype(m.dtype)
+    points = at.shape[1]
+    products = m[:, :, :tiles].transpose(1, 2, 0).reshape(y.shape[1], tiles, points, points)
+    cells = at @ products @ at.T
     if b is not None:
         cells = cells + b[:, None, None, None]
     for tile, *place in zip(
@@ -134,14 +174,15 @@ def winograd_output(
 
 def winograd_weight(w: Array, u: Array) -> None:
     """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
-    g = G.astype(w.dtype)
-    u[:] = (g @ w @ g.T).reshape(*w.shape[:2], 36).transpose(2, 0, 1)
+    g = MATRICES[len(u)].G.astype(w.dtype)
+    u[:] = (g @ w @ g.T).reshape(*w.shape[:2], len(u)).transpose(2, 0, 1)
 
 
 def winograd_weight_grad(u: Array, dw: Array) -> None:
     """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
-    gt = G.T.astype(u.dtype)
-    dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], 6, 6) @ gt.T
+    gt = MATRICES[len(u)].G.T.astype(u.dtype)
+    points = gt.shape[1]
+    dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], points, points) @ gt.T
 
 
 def winograd_filters(w: Array, v: Array) -> None:
@@ -184,7 +225,7 @@ def winograd_by_tiles(
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = _input(x, axes, first, count)
-        m = (v.swapaxes(2, 3) @ u[:, None]).reshape(36, -1, count)
+        m = (v.swapaxes(2, 3) @ u[:, None]).reshape(len(v), -1, count)
         winograd_output(m[:, : len(w)], b, y, axes, first, count)
 
 
@@ -207,12 +248,12 @@ def winograd_by_filters(
     * tiles or more), by blocks of channels, then blocks of filters, unless these are in v (36,
     panels, KD * C, rows), each block in one panel."""
     total, depth, all_channels = _count(x, axes), w.shape[2], w.shape[1] * w.shape[2]
-    tiles = u[:, : all_channels * total].reshape(36, all_channels, total)
-    by_tap = tiles.reshape(36, depth, -1, total)
+    tiles = u[:, : all_channels * total].reshape(len(u), all_channels, total)
+    by_tap = tiles.reshape(len(u), depth, -1, total)
 
     def transform(t: int) -> None:
         part = slice(*channels[t])
-        by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(36, depth, -1, total)
+        by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(len(u), depth, -1, total)
 
     first_phase(progress, len(channels), transform, rings)
     for t in second_phase(progress, len(filters)):
@@ -222,7 +263,7 @@ def winograd_by_filters(
             panel = v[:, part.start // rows]
             mine = panel[:, :, part.start % rows : (part.stop - 1) % rows + 1]
         else:
-            mine = np.empty((36, all_channels, part.stop - part.start), w.dtype)
+            mine = np.empty((len(u), all_channels, part.stop - part.start), w.dtype)
             winograd_filters(w[part], mine)
         bias = None if b is None else b[part]
         winograd_output(mine.swapaxes(1, 2) @ tiles, bias, y[:, part], axes, 0, total)
@@ -258,7 +299,7 @@ def winograd_sum_by_tiles(
     first_phase(progress, len(parts), add_up, rings)
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
-        by_tap = sums[..., :filters].reshape(len(sums), 36, dw.shape[2], -1, filters)
+        by_tap = sums[..., :filters].reshape(*sums.shape[:2], dw.shape[2], -1, filters)
         _output_sums(by_tap[:, :, :, part].sum(0), dw[:, part])
 
 
@@ -288,9 +329,9 @@ def winograd_sum_by_channels(
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
-        total = total.reshape(36, depth, -1, filters)
+        total = total.reshape(len(sums), depth, -1, filters)
         if sums.shape[1]:
-            view = sums[:, : depth * x.shape[1] * filters].reshape(36, depth, -1, filters)
+            view = sums[:, : depth * x.shape[1] * filters].reshape(len(sums), depth, -1, filters)
             kept = view[:, :, part]
             kept[:] = kept + total if add else total
             total = kept
@@ -301,7 +342,7 @@ def winograd_sum_by_channels(
 def _products(dy: Array, x: Array, axes: Integers, start: int, stop: int) -> Array:
     """The sum over tiles of U @ D, (36, KD * C, F)."""
     u = _input(x, axes, start, stop - start)
-    d = np.empty((36, dy.shape[1], stop - start), x.dtype)
+    d = np.empty((len(u), dy.shape[1], stop - start), x.dtype)
     winograd_output_grad(dy, d, axes, start, stop - start)
     return np.asarray(u @ d.swapaxes(1, 2))
 
