@@ -155,7 +155,7 @@ def test_chunks_of_a_winograd_sum(monkeypatch):
     sharing.forget_plans()
     for module in (winograd, fused):
         monkeypatch.setattr(module, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(winograd, "BLOCK_TILES", 16)
+    monkeypatch.setattr(winograd, "SUM_TILES", 16)
     monkeypatch.setattr(fused, "SUM_COLUMNS", 16)
     monkeypatch.setattr(fused, "FEW_TILES", 0)
     case = Case((2, 96, 22, 23), (96, 96, 3, 3), padding=1)

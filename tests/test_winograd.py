@@ -283,13 +283,13 @@ SIXTEEN = {4: 16, 8: 16}
 WAYS = {
     "plain": {},
     "plain, small blocks": PLAIN
-    | {"BLOCK_FILTERS": 3, "BLOCK_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0},
+    | {"BLOCK_FILTERS": 3, "BLOCK_TILES": 16, "SUM_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0},
     "plain, few tiles": PLAIN
     | {"BLOCK_FILTERS": 3, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "FEW_SUM": 0},
     "plain, chunks": SMALL
-    | {"BLOCK_FILTERS": 3, "LARGE_SUM": 0, "FEW_TILES": 0, "CHUNK_BYTES": 1, "BLOCK_TILES": 16},
+    | {"BLOCK_FILTERS": 3, "LARGE_SUM": 0, "FEW_TILES": 0, "CHUNK_BYTES": 1, "SUM_TILES": 16},
     "plain, sums": {"LARGE_SUM": 10**9, "FEW_TILES": 0, "BLOCK_BYTES": 1}
-    | {"BLOCK_TILES": 16, "SUM_PARTS": 3},
+    | {"BLOCK_TILES": 16, "SUM_TILES": 16, "SUM_PARTS": 3},
     "fast": {},
     "fast, small blocks": SMALL
     | {"COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 0, "LARGE_SUM": 10**9, "SUM_COLUMNS": 16},
