@@ -41,8 +41,8 @@ TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
 # Planes of transformed tiles come in steps of this many (LANES in the kernel).
 LANES = 16
 # A block of tiles, its input and output transformed, should stay in a core's cache (bytes), but is
-# no smaller than so many: with 128 channels and filters 128 tiles took 1.2 times as long as 64, with
-# 256 and in float64 32 took 1.2 times as long. The sums of a weight gradient are of more.
+# no smaller than so many: with 128 channels and filters 128 tiles took 1.2 times as long as 64, and
+# with 256, in float64, 32 did. The sums of a weight gradient are of more.
 BLOCK_BYTES = 2 << 20
 BLOCK_TILES, SUM_TILES = 64, 128
 # Few tiles and many filters: it pays to transform filters block by block, next to their product.
