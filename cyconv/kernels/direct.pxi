@@ -28,6 +28,8 @@ cdef extern from "simd.h" nogil:
         int rows, int vectors, const double* x, const Tap* taps, bint steady, Py_ssize_t count,
         const double* weights,
         const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
+    void fetch_tile_float(const float* y, Py_ssize_t y_step, int rows, int vectors)
+    void fetch_tile_double(const double* y, Py_ssize_t y_step, int rows, int vectors)
     void transpose_float(
         const float* a, Py_ssize_t a_step, Py_ssize_t rows, Py_ssize_t columns, float* to, Py_ssize_t to_step)
     void transpose_double(
@@ -273,6 +275,13 @@ cdef inline void scatter(
         row += 1
 
 
+cdef inline void fetch_tile(const real* y, Py_ssize_t y_step, int rows, int vectors) noexcept nogil:
+    if real is float:
+        fetch_tile_float(y, y_step, rows, vectors)
+    else:
+        fetch_tile_double(y, y_step, rows, vectors)
+
+
 cdef inline void multiply_tile(
     int rows, int vectors, const real* x, const Tap* taps, bint steady, Py_ssize_t count, const real* weights,
     const Py_ssize_t* row_at, const real* bias, int add, real* y, Py_ssize_t y_step
@@ -362,6 +371,7 @@ cdef void multiply_box(
             col = start if runs.length == runs.width else start % row_step
             if y_steps[4] == 1 and col + count * lanes <= runs.width:
                 to += col if col == start else start // row_step * y_steps[3] + col
+                fetch_tile(to, y_steps[1], <int>rows, <int>count)
                 multiply_taps(g, <int>rows, <int>count, x, weights, &row_at[0], bias, to, y_steps[1])
             else:
                 multiply_taps(

