@@ -127,42 +127,35 @@ def test_auto_does_not_waste(road, pass_):
 
 @pytest.mark.parametrize("pass_", PASSES)
 def test_where_winograd_begins(road, pass_):
-    """With some tiles, counted as outputs would fill them, of enough channels and filters."""
+    """With some tiles, counted as outputs would fill them, of enough channels and filters; with 4x4
+    kernels, for which it saves more, sooner."""
     fast = road == "fast"
     soon = fast or pass_ != "weight_grad"
-    for images, channels, size, pays in (
-        (1, 16, 28, True),
-        (1, 16, 24, False),
-        (3, 64, 8, soon),
-        (1, 64, 20, True),
-        (4, 256, 6, soon),
-        (3, 256, 6, fast),
-        (2, 256, 6, False),
-        (64, 64, 5, fast),
-        (250, 64, 1, fast),
+    for side, images, channels, size, pays in (
+        (3, 1, 16, 28, True),
+        (3, 1, 16, 24, False),
+        (3, 3, 64, 8, soon),
+        (3, 1, 64, 20, True),
+        (3, 4, 256, 6, soon),
+        (3, 3, 256, 6, fast),
+        (3, 2, 256, 6, False),
+        (3, 64, 64, 5, fast),
+        (3, 250, 64, 1, fast),
+        (4, 4, 12, 28, True),
+        (4, 4, 11, 28, False),
+        (4, 1, 32, 13, fast),
+        (4, 1, 32, 12, False),
+        (4, 1, 64, 9, fast),
+        (4, 1, 64, 8, False),
+        (4, 3, 64, 8, soon),
+        (4, 2, 256, 8, fast),
     ):
-        g = described(Case((images, channels, size, size), (channels, channels, 3, 3), padding=1))
-        found = chosen(g, pass_)
-        assert (found is winograd) == (pays and road != "fallback"), (images, channels, size)
-
-
-@pytest.mark.parametrize("pass_", PASSES)
-def test_where_winograd_begins_with_4x4_kernels(road, pass_):
-    """Sooner, since it saves more."""
-    fast = road == "fast"
-    for images, channels, size, pays in (
-        (4, 12, 28, True),
-        (4, 11, 28, False),
-        (1, 32, 13, fast),
-        (1, 32, 12, False),
-        (1, 64, 9, fast),
-        (1, 64, 8, False),
-        (3, 64, 8, fast or pass_ != "weight_grad"),
-        (2, 256, 8, fast),
-    ):
-        case = Case((images, channels, size + 3, size + 3), (channels, channels, 4, 4))
-        found = chosen(described(case), pass_)
-        assert (found is winograd) == (pays and road != "fallback"), (images, channels, size)
+        low, high = 1, side - 2  # as many outputs as cells
+        weights = (channels, channels, side, side)
+        padding = ((low, high),) * 2
+        found = chosen(described(Case((images, channels, size, size), weights, 1, padding)), pass_)
+        case = (side, images, channels, size)
+        assert (found is winograd) == (pays and road != "fallback"), case
 
 
 @pytest.mark.parametrize("pass_", PASSES)
@@ -403,3 +396,13 @@ def test_auto_always_finds_one(road):
         assert chosen(odd, pass_) is (lowering if road == "fallback" else depthwise)
         assert chosen(odd, pass_, "gemm") is lowering
         assert chosen(odd, pass_, "direct") is depthwise
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_direct_cuts_rows_into_whole_vectors(dtype):
+    """A box that ends within one would compute the rest of it for nothing."""
+    g = described(Case((8, 1024, 14, 14), (256, 1024, 1, 1)))
+    tasks = direct.tiles(g, dtype.itemsize, "forward").parts[0].tasks
+    starts = set(tasks[:, 6].tolist())
+    assert len(starts) > 1
+    assert all(start % (64 // dtype.itemsize) == 0 for start in starts)

@@ -117,7 +117,7 @@ class Fused:
         return u.reshape(self.planes, -1, self.total)
 
     def products(self, first, last):
-        """The sum over some tiles, (self.planes, KD * C, F)."""
+        """The sum over some tiles, (planes, KD * C, F)."""
         d = np.empty((self.planes, self.g.filters, self.total))
         fallback.winograd_output_grad(self.dy, d, self.g.axes(), 0, self.total)
         u = self.transformed(self.x)

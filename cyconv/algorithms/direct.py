@@ -3,7 +3,8 @@
 Any convolution on the fast road. For a run of output positions each tap reads a run of cells at a
 constant offset, in a padded copy of a part of x, its band, or in x itself; so the taps are gone
 through one by one, with the sums of some filters and positions in vector registers
-(kernels/direct.pxi). Weights are read where they lie, in any order that a few steps describe.
+(kernels/direct.pxi). Weights are read where they lie, in any order that a few steps describe, but
+for large input gradients with AVX2, which copy them (TURNS).
 
     forward       y   = sum over taps of w * x       straight into y
     input_grad    dx  = the same over dy, by channels instead of filters; with stride s, s parts

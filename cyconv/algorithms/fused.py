@@ -151,7 +151,7 @@ def _shares(size: int, seconds: float) -> Integers:
 
 
 def prepare(plan: "Plan", w: Array) -> Array:
-    """The transformed filters, (planes, panels, KD * C, rows), for w (F, C, KD, 3, 3) or 4, 4."""
+    """The transformed filters, (planes, panels, KD * C, rows), for w (F, C, KD, side, side)."""
     filters, channels, rows = len(w), w.shape[1] * w.shape[2], _panel(len(w), w.itemsize)
     v = np.empty((plan.tiles.planes, -(-filters // rows), channels, rows), w.dtype)
 
@@ -175,7 +175,7 @@ def plane_items(*shape: int) -> int:
 
 
 def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
-    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, 3, 3) or 4, 4, or from the
+    """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, side, side), or from the
     transformed filters v."""
     cut: Blocks = plan.tiles
     progress = np.zeros(3, np.longlong)
@@ -230,24 +230,24 @@ class Sums(Record):
 
 def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
-    depth, weights, planes = g.kernel[0], g.channels * g.filters, planes_of(g)
+    depth, weights, count = g.kernel[0], g.channels * g.filters, planes_of(g)
     few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns, panel = _rounded(g.filters), _panel(g.filters, itemsize)
     limit = SUM_COLUMNS if few else min(SUM_COLUMNS, PANEL_BYTES // (panel * itemsize))
     tiles = blocks(total, limit, TILES)
     panels, width = -(-g.filters // panel), max(map(length, tiles))
-    each = planes * itemsize * panels * panel * width
+    each = count * itemsize * panels * panel * width
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
     rows = g.channels
-    shared, sums, own = len(parts) * planes * depth * g.channels * columns, 0, 0
+    shared, sums, own = len(parts) * count * depth * g.channels * columns, 0, 0
     if few:
         channels = blocks(g.channels, min(CHANNELS, -(-g.channels // 4)), TILES)
         rows = max(map(length, channels))
-        shared = planes * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
+        shared = count * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
         if len(chunks) > 1:
-            sums = planes * plane_items(depth * g.channels, columns)
+            sums = count * plane_items(depth * g.channels, columns)
         else:
             own = depth * rows * columns
     else:
@@ -255,7 +255,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         own = width * panels * panel
     return Sums(
         few=few,
-        planes=planes,
+        planes=count,
         axes=g.axes(),
         chunks=tuple(map(_rows, chunks)),
         parts=_rows(parts),
@@ -266,12 +266,12 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         columns=columns,
         shared=shared,
         sums=sums,
-        own=planes * (width * _rounded(rows) + own + 2 * WIDE),
+        own=count * (width * _rounded(rows) + own + 2 * WIDE),
     )
 
 
 def sum_weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
-    """Fill dw (F, C, KD, 3, 3) or 4, 4 from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
+    """Fill dw (F, C, KD, side, side) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if plan.tiles.few:
         _sum_by_channels(plan, dy, x, dw)
     else:

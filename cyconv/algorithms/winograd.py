@@ -147,7 +147,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     else:
         few = weights >= (FEW_SUM if total <= FEW_TILES else LARGE_SUM)
         limit = max(SUM_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
-        if planes > 36:
+        if planes > 36 and itemsize == 4:
             limit = min(limit, LONG_TILES)
     filters, share = BLOCK_FILTERS, g.channels * PER_WEIGHT
     if pass_ == "weight_grad":

@@ -38,15 +38,13 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
 
 cdef struct Filters:
     # Where the taps of w (F, C, side, side) stand, in items.
-    int points
     Py_ssize_t side, filter_step, channel_step, row_step, column_step
 
 
 cdef inline Filters filters_of(const real[:, :, :, :] w) noexcept:
     cdef Py_ssize_t size = sizeof(real)
     return Filters(
-        points_of(w.shape[2]), w.shape[2], w.strides[0] // size, w.strides[1] // size, w.strides[2] // size,
-        w.strides[3] // size,
+        w.shape[2], w.strides[0] // size, w.strides[1] // size, w.strides[2] // size, w.strides[3] // size
     )
 
 

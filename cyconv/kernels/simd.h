@@ -418,8 +418,9 @@ ALWAYS_INLINE void NAME(add_tap)(
 
    where start is bias[i], or zero where bias is NULL; added to what y holds where `add` is set, in
    the end, so that long sums are sums of shorter ones, which are more accurate. Called with constants
-   for rows and vectors, so that the sums are in registers. Weights are read where they lie: a copy in
-   the order of reading gained nothing. Cells are fetched into the nearest cache some taps ahead; the
+   for rows and vectors, so that the sums are in registers. Weights are read where they lie: for
+   forward passes a copy in the order of reading gained nothing. Cells are fetched into the nearest
+   cache some taps ahead; the
    table of taps goes on that far.
 
    Without a table (NULL, a constant too) taps are equal steps of x and of the weights, as of a matrix

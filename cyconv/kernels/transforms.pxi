@@ -134,9 +134,9 @@ cdef inline void transform_taps(const real* taps, const Filters* steps, real* v,
     """v (points * points) = G w G^T for what turn_taps made of w."""
     cdef Py_ssize_t row = steps.side * WIDE, column = WIDE
     if in_order(steps, -1):
-        weight_tile(steps.points, taps + steps.side * row - column, -row, -column, v, plane)
+        weight_tile(points_of(steps.side), taps + steps.side * row - column, -row, -column, v, plane)
     else:
-        weight_tile(steps.points, taps, row, column, v, plane)
+        weight_tile(points_of(steps.side), taps, row, column, v, plane)
 
 
 cdef inline void turn_taps_back(

@@ -258,10 +258,10 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
                 c = chunk * WIDE
                 lanes = min(<Py_ssize_t>WIDE, dw.shape[1] - c)
                 if lanes == WIDE:
-                    weight_grad_tile(steps.points, &u[0, f, c], plane_step, &taps[0])
+                    weight_grad_tile(points_of(steps.side), &u[0, f, c], plane_step, &taps[0])
                 else:
                     copy_lanes(u.shape[0], &u[0, f, c], plane_step, lanes, &v[0], WIDE)
-                    weight_grad_tile(steps.points, &v[0], WIDE, &taps[0])
+                    weight_grad_tile(points_of(steps.side), &v[0], WIDE, &taps[0])
                 turn_taps_back(&taps[0], lanes, &dw[f, c, 0, 0], &steps, steps.channel_step)
 
 

@@ -42,7 +42,7 @@ cdef void turn_sums(
     for c in range(channels):
         f = 0
         while f < filters:
-            weight_grad_tile(steps.points, sums + c * columns + f, plane_step, &taps[0])
+            weight_grad_tile(points_of(steps.side), sums + c * columns + f, plane_step, &taps[0])
             turn_taps_back(
                 &taps[0], min(filters - f, <Py_ssize_t>WIDE), dw + f * steps.filter_step + c * steps.channel_step,
                 steps, steps.filter_step,
