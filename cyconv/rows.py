@@ -13,18 +13,28 @@ import numpy as np
 
 from cyconv import threads
 from cyconv.algorithms import pointwise
-from cyconv.algorithms.products import outline_products
+from cyconv.algorithms.products import (
+    add_product,
+    outline_products,
+    product_by_rows,
+    rows_at_a_time,
+    summed_at_a_time,
+)
 from cyconv.arguments import native
 from cyconv.frozen import Packs
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, made_of
 from cyconv.plan import Plan
 from cyconv.record import Record
-from cyconv.tiling import length, pieces, wanted_pieces
+from cyconv.tiling import blocks, length, pieces, wanted_pieces
 from cyconv.types import Array
 
 # All accumulators of a weight gradient, in bytes.
 SUM_BYTES = 8 << 20
+# With fewer rows than this, it takes longer to turn w than it saves.
+MANY_ROWS = 512
+# How many blocks of rows are multiplied before they are added up.
+BLOCKS = 32
 
 
 def serves(g: Geometry, algorithm: str) -> bool:
@@ -60,11 +70,14 @@ class Rows(Record):
 
     def _multiply(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
         by_row, parts = self._cut()
+        if by_row and len(x) >= MANY_ROWS and rows_at_a_time(len(x), w):
+            w = np.ascontiguousarray(w)
 
         def task(index: int) -> None:
             part = parts[index]
             if by_row:
-                tile = np.matmul(x[part], w, out=y[part])
+                tile = y[part]
+                product_by_rows(x[part], w, tile)
             else:
                 tile = y[:, part]
                 tile[...] = x @ w[:, part]
@@ -90,9 +103,16 @@ class Rows(Record):
             threads.run(fill, len(parts), self.plan.seconds, blas=self.plan.large_products)
             return
         sums = np.empty((len(parts), *dw.shape), dw.dtype)
+        block = summed_at_a_time(dw.size)
 
         def add(index: int) -> None:
-            np.matmul(dy[parts[index]].T, x[parts[index]], out=sums[index])
+            left, right, total = dy[parts[index]].T, x[parts[index]], sums[index]
+            if not block:
+                np.matmul(left, right, out=total)
+                return
+            for rows in _stretches(parts[index], block):
+                tile = left[None, :, rows], right[None, rows].swapaxes(1, 2)
+                add_product(*tile, total[None], block, first=rows.start == 0)
 
         threads.run(add, len(parts), self.plan.seconds, blas=self.plan.large_products)
         with threads.quiet():
@@ -112,10 +132,19 @@ class Rows(Record):
         g, shared, own = self.plan.geometry, 0, 0
         if self.plan.pass_ == "weight_grad":
             by_row, parts = self._cut_sum()
-            shared = len(parts) * g.filters * g.channels if by_row else 0
+            weights = g.filters * g.channels
+            block = summed_at_a_time(weights)
+            shared = len(parts) * weights if by_row else 0
+            if by_row and block:
+                own = max(length(s) for p in parts for s in _stretches(p, block)) // block * weights
         else:
             by_row, parts = self._cut()
             own = 0 if by_row else g.batch * g.positions * max(map(length, parts))
         words = made_of(len(parts), "piece", max(map(length, parts)), "row" if by_row else "column")
         method = "a matrix product of the arrays as they are, channels last"
         return outline_products(self.plan, "rows", method, words, len(parts), shared, own)
+
+
+def _stretches(part: slice, block: int) -> list[slice]:
+    """The rows of a part, as many at a time as are multiplied before they are added up."""
+    return blocks(length(part), BLOCKS * block)

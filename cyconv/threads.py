@@ -33,6 +33,8 @@ from cyconv.types import Counters
 SMALL = 1e-4
 # OpenBLAS itself runs products of at most this many multiply-adds on one thread.
 SMALL_PRODUCT = 262_144
+# The kernels of OpenBLAS, as threadpoolctl names them, that do not pack small matrices.
+UNPACKING = ("SkylakeX", "Cooperlake", "Sapphirerapids")
 # How long a thread waits awake before it sleeps (nanoseconds): waking one that sleeps takes about
 # as long.
 AWAKE = 50_000
@@ -132,6 +134,13 @@ class _Blas:
 
     def describe(self) -> list[str]:
         return [f"{b.internal_api} {b.version}" for b in self.libraries]
+
+    @property
+    def small_unpacked(self) -> bool:
+        return any(
+            library.internal_api == "openblas" and library.architecture in UNPACKING
+            for library in self.libraries
+        )
 
     def hold(self, holder: object) -> None:
         with self._lock:
@@ -425,6 +434,11 @@ def _run(task: Callable[[int], None], count: int, number: int, *, rings: bool = 
 def describe_blas() -> list[str]:
     """The BLAS libraries that are loaded, as "openblas 0.3.31"."""
     return _blas.describe()
+
+
+def small_unpacked() -> bool:
+    """Whether BLAS multiplies small matrices where they lie, without packing them first."""
+    return _blas.small_unpacked
 
 
 def _in_main_interpreter() -> bool:

@@ -12,6 +12,7 @@ from strategies import Case, cases
 import cyconv
 import cyconv.blocks
 from cyconv import prepare, rows, tiling
+from cyconv.algorithms import products
 from cyconv.kernels import VECTOR
 
 WITH_FORMAT = ["conv", "conv_input_grad", "conv_weight_grad", "conv_forward", "conv_backward"]
@@ -279,6 +280,34 @@ def test_sums_over_rows_are_cut(monkeypatch, number):
         )
         np.testing.assert_array_equal(got, wanted)
     cyconv.set_num_threads(before)
+
+
+@pytest.mark.parametrize("unpacked", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_multiplied_and_summed_in_blocks(monkeypatch, unpacked, dtype):
+    """As where BLAS does not pack small matrices; here blocks of 28 and of 16 rows."""
+    monkeypatch.setattr(tiling, "PIECE_WORK", 100)
+    monkeypatch.setattr(products, "UNPACKED", 1_000)
+    monkeypatch.setattr(rows, "MANY_ROWS", 1)
+    monkeypatch.setattr(rows, "BLOCKS", 1)
+    monkeypatch.setattr("cyconv.threads.small_unpacked", lambda: unpacked)
+    case = Case((3, 5, 19, 28), (7, 5, 1, 1))
+    x, w, b, dy = case.integers(dtype)
+    assert products.summed_at_a_time(w.size) == (16 if unpacked else 0)
+    assert (products.rows_at_a_time(200, w[:, :, 0, 0]) > 0) == unpacked
+
+    def results(data_format, x, dy):
+        options = {"data_format": data_format, "algorithm": "gemm"}
+        return (
+            cyconv.conv(x, w, b, **options),
+            cyconv.conv_input_grad(dy, w, x.shape, **options),
+            cyconv.conv_weight_grad(dy, x, w.shape, **options),
+        )
+
+    y, dx, dw = results("channels_first", x, dy)
+    got = results("channels_last", last(x), last(dy))
+    for result, wanted in zip(got, (last(y), last(dx), dw), strict=True):
+        np.testing.assert_array_equal(result, wanted)
 
 
 def test_bias_gradients_of_many_images_are_accurate(rng):

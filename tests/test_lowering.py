@@ -351,6 +351,26 @@ def test_products_in_blocks_are_written_once_and_nowhere_else(dtype):
         assert np.isnan(whole[..., -4:]).all()
 
 
+@each_dtype
+@pytest.mark.parametrize(("count", "blocks"), [(60, 1), (61, 2), (120, 2), (200, 4)])
+def test_products_by_rows_are_cut_where_that_pays(monkeypatch, dtype, count, blocks):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(products, "UNPACKED", 60 * 16 * 32)
+    a, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((3, count, 16), (3, 16, 32)))
+    for unpacked, number in ((True, blocks), (False, 1)):
+        monkeypatch.setattr(threads, "small_unpacked", lambda unpacked=unpacked: unpacked)
+        out = np.full((3, count + 4, 32), np.nan, dtype)
+        products.product_by_rows(a, b, out[:, 2:-2])
+        np.testing.assert_array_equal(out[:, 2:-2], a @ b)
+        assert np.isnan(out[:, :2]).all()
+        assert np.isnan(out[:, -2:]).all()
+        block = products.rows_at_a_time(count, b) or count
+        assert -(-count // block) == number
+    monkeypatch.setattr(threads, "small_unpacked", lambda: True)
+    monkeypatch.setattr(products, "WIDEST", 31)
+    assert products.rows_at_a_time(count, b) == 0
+
+
 @pytest.mark.parametrize("pass_", ["forward", "input_grad", "weight_grad"])
 def test_tiles_do_not_depend_on_threads(pass_):
     before, seen = cyconv.get_num_threads(), []

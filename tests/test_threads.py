@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -218,6 +219,23 @@ def test_blas_is_held_to_one_thread():
     run_on_two(lambda index: within.append(blas()), use_blas=False)
     assert within[2:] == [before] * 2
     assert blas() == before
+
+
+@pytest.mark.parametrize(
+    ("loaded", "unpacked"),
+    [
+        ([("openblas", "SkylakeX")], True),
+        ([("mkl", None), ("openblas", "Cooperlake")], True),
+        ([("openblas", "Haswell")], False),
+        ([("mkl", "SkylakeX")], False),  # only OpenBLAS is known
+        ([], False),
+    ],
+)
+def test_which_blas_does_not_pack_small_matrices(monkeypatch, loaded, unpacked):
+    libraries = [SimpleNamespace(internal_api=a, architecture=b) for a, b in loaded]
+    with monkeypatch.context() as patch:
+        patch.setattr(threads._blas, "_libraries", libraries)
+        assert threads.small_unpacked() == unpacked
 
 
 def test_blas_is_held_by_any_thread():

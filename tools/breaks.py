@@ -276,6 +276,26 @@ BREAKS = [
         ("== 3 else total.sum(axis=0)", "== 3 else total[0]"),
     ),
     *breaks(
+        "algorithms/products.py",
+        "test_lowering.py by_rows",
+        ("    if end < count:\n", "    if False:\n"),
+        ("not FEWEST_ROWS <= most < count", "not FEWEST_ROWS < most <= count"),
+        ("or width > WIDEST", "or width >= WIDEST"),
+        ("-(-count // -(-count // most))", "most // 2"),
+    ),
+    *breaks(
+        "rows.py",
+        "test_formats.py blocks",
+        ("first=rows.start == 0", "first=True"),
+        ("right[None, rows]", "right[None, : length(rows)]"),
+    ),
+    *breaks(
+        "threads.py",
+        "test_threads.py which_blas",
+        ('library.internal_api == "openblas" and ', ""),
+        ("library.architecture in UNPACKING", "True"),
+    ),
+    *breaks(
         "algorithms/direct.py",
         "test_options.py",
         ("    if plan.tiles.gaps:\n        dx[...] = 0\n", ""),

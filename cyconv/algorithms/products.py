@@ -6,7 +6,8 @@ are products with the weights (groups, F/groups, C/groups * taps) and with the t
 
 BLAS copies ("packs") its operands into an order of its own, which takes as long as the product
 where few filters meet few taps. OpenBLAS leaves that out for small matrices; so such a product is
-made in blocks of positions, in one stacked call.
+made in blocks of positions, in one stacked call. What Winograd multiplies, and images with their
+channels last, is cut into blocks of rows.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ LONG_SIDE = 256
 UNPACKED = 1_000_000
 # Shorter blocks than this are all call.
 SHORTEST = 48
+# Blocks of rows are read as they lie, and pay where the other operand is larger, too: on one core,
+# 256 rows and channels by 64 tiles took 0.7 of the time in float32 and 0.85 in float64; 64 and 256
+# by 64, 0.8 and 0.7; 3136 rows of 64 by 256, 0.9. But with kernels that pack whatever they get
+# (OpenBLAS's for Haswell, on the same core) it was 1.3, 1.3 and 1.1 of it; and with rows of 384 or
+# 512 in the other operand, 1.1 to 1.5. Sums over rows took 0.6 of the time for 16 x 96 weights,
+# 0.85 for 64 x 64, 1.2 for 64 x 96.
+FEWEST_ROWS, WIDEST, FEW_SUMS = 24, 256, 5_000
 # Each block of a sum has a product of its own, which is added up. With so few weights, the time
 # went to 0.4 (25 filters and 27 taps) or 0.75 (16 and 75); with more it did not change. In float64
 # this bounds the other products, too: 64 filters and 27 taps took 1.15 times as long in blocks.
@@ -109,6 +117,42 @@ def _in_blocks(matrices: Array, block: int, end: int) -> Array:
     """The columns up to `end` as a stack of blocks: (..., blocks, rows, block)."""
     stack = matrices[..., :end].reshape(*matrices.shape[:-1], -1, block)
     return stack.swapaxes(-2, -3)
+
+
+def product_by_rows(a: Array, b: Array, out: Array) -> None:
+    """Write a @ b, for stacks of matrices, in blocks of rows that BLAS need not pack."""
+    count = a.shape[-2]
+    block = rows_at_a_time(count, b)
+    if not block:
+        np.matmul(a, b, out=out)
+        return
+    end = count // block * block
+    stack = _in_rows(a, block, end)
+    np.matmul(stack, b[..., None, :, :], out=_in_rows(out, block, end))
+    if end < count:
+        np.matmul(a[..., end:, :], b, out=out[..., end:, :])
+
+
+def rows_at_a_time(count: int, b: Array) -> int:
+    """How many of so many rows should meet the matrices `b` at a time; 0 for all at once."""
+    height, width = b.shape[-2:]
+    most: int = UNPACKED // (height * width)
+    if not FEWEST_ROWS <= most < count or width > WIDEST or not threads.small_unpacked():
+        return 0
+    return -(-count // -(-count // most))
+
+
+def summed_at_a_time(weights: int) -> int:
+    """How many products of columns and rows should be added to so many weights at a time."""
+    if weights > FEW_SUMS or not threads.small_unpacked():
+        return 0
+    return UNPACKED // weights // 16 * 16
+
+
+def _in_rows(matrices: Array, block: int, end: int) -> Array:
+    """The rows up to `end` as a stack of blocks: (..., blocks, block, columns)."""
+    *stack, _, columns = matrices.shape
+    return matrices[..., :end, :].reshape(*stack, -1, block, columns)
 
 
 def apart(tile: Tile, block: int) -> bool:
@@ -192,7 +236,7 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
             right, out = columns(share, tile), total
             if turned:
                 left, right, out = right, left, total.swapaxes(1, 2)
-            _add_product(left, right, out, block, first=tile is share.tiles[0])
+            add_product(left, right, out, block, first=tile is share.tiles[0])
 
     threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
     with threads.quiet():
@@ -206,7 +250,7 @@ def sum_block_length(plan: Plan) -> int:
     return block_length(plan) if plan.geometry.group_weights <= FEW_WEIGHTS else 0
 
 
-def _add_product(left: Array, right: Array, out: Array, block: int, *, first: bool) -> None:
+def add_product(left: Array, right: Array, out: Array, block: int, *, first: bool) -> None:
     """Add left @ right.T, for stacks of matrices, to `out`, or write it there."""
     if block:
         part = _sum_blocks(left, right, block)

@@ -25,6 +25,7 @@ import numpy as np
 
 from cyconv import kernels, threads
 from cyconv.algorithms import fused
+from cyconv.algorithms.products import product_by_rows
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
@@ -296,10 +297,11 @@ def _long_channels(planes: int) -> int:
 def _multiply(v: Array, u: Array, m: Array) -> None:
     """m (36, F, tiles) = v (36, F, C) @ u (36, C, tiles)."""
     first, *others = pieces(v.shape[2], -(-v.shape[2] // _long_channels(len(v))))
-    np.matmul(v[:, :, first], u[:, first], out=m)
+    product_by_rows(v[:, :, first], u[:, first], m)
     for part in others:
         product = scratch(PRODUCT, m.shape, m.dtype)
-        m += np.matmul(v[:, :, part], u[:, part], out=product)
+        product_by_rows(v[:, :, part], u[:, part], product)
+        m += product
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
