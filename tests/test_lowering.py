@@ -355,7 +355,8 @@ def test_products_in_blocks_are_written_once_and_nowhere_else(dtype):
 @pytest.mark.parametrize(("count", "blocks"), [(60, 1), (61, 2), (120, 2), (200, 4)])
 def test_products_by_rows_are_cut_where_that_pays(monkeypatch, dtype, count, blocks):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(products, "UNPACKED", 60 * 16 * 32)
+    for name, limit in (("UNPACKED", 60 * 16 * 32), ("FEWEST_ROWS", 60), ("WIDEST", 32)):
+        monkeypatch.setattr(products, name, limit)
     a, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((3, count, 16), (3, 16, 32)))
     for unpacked, number in ((True, blocks), (False, 1)):
         monkeypatch.setattr(threads, "small_unpacked", lambda unpacked=unpacked: unpacked)
@@ -367,8 +368,10 @@ def test_products_by_rows_are_cut_where_that_pays(monkeypatch, dtype, count, blo
         block = products.rows_at_a_time(count, b) or count
         assert -(-count // block) == number
     monkeypatch.setattr(threads, "small_unpacked", lambda: True)
-    monkeypatch.setattr(products, "WIDEST", 31)
-    assert products.rows_at_a_time(count, b) == 0
+    for name, limit in (("FEWEST_ROWS", 61), ("WIDEST", 31)):
+        with monkeypatch.context() as patch:
+            patch.setattr(products, name, limit)
+            assert products.rows_at_a_time(count, b) == 0, name
 
 
 @pytest.mark.parametrize("pass_", ["forward", "input_grad", "weight_grad"])
