@@ -16,7 +16,7 @@ from cyconv.algorithms import pointwise
 from cyconv.algorithms.products import (
     add_product,
     outline_products,
-    product_by_rows,
+    product,
     rows_at_a_time,
     summed_at_a_time,
 )
@@ -77,7 +77,7 @@ class Rows(Record):
             part = parts[index]
             if by_row:
                 tile = y[part]
-                product_by_rows(x[part], w, tile)
+                product(x[part], w, tile)
             else:
                 tile = y[:, part]
                 tile[...] = x @ w[:, part]

@@ -361,7 +361,7 @@ def test_products_by_rows_are_cut_where_that_pays(monkeypatch, dtype, count, blo
     for unpacked, number in ((True, blocks), (False, 1)):
         monkeypatch.setattr(threads, "small_unpacked", lambda unpacked=unpacked: unpacked)
         out = np.full((3, count + 4, 32), np.nan, dtype)
-        products.product_by_rows(a, b, out[:, 2:-2])
+        products.product(a, b, out[:, 2:-2])
         np.testing.assert_array_equal(out[:, 2:-2], a @ b)
         assert np.isnan(out[:, :2]).all()
         assert np.isnan(out[:, -2:]).all()

@@ -278,9 +278,9 @@ BREAKS = [
     *breaks(
         "algorithms/products.py",
         "test_lowering.py by_rows",
-        ("    if end < count:\n", "    if False:\n"),
+        ("    if end < rows:\n", "    if False:\n"),
         ("not FEWEST_ROWS <= most < count", "not FEWEST_ROWS < most <= count"),
-        ("or width > WIDEST", "or width >= WIDEST"),
+        ("1 < width <= WIDEST", "1 < width < WIDEST"),
         ("-(-count // -(-count // most))", "most // 2"),
     ),
     *breaks(

@@ -6,8 +6,8 @@ are products with the weights (groups, F/groups, C/groups * taps) and with the t
 
 BLAS copies ("packs") its operands into an order of its own, which takes as long as the product
 where few filters meet few taps. OpenBLAS leaves that out for small matrices; so such a product is
-made in blocks of positions, in one stacked call. What Winograd multiplies, and images with their
-channels last, is cut into blocks of rows.
+made in blocks of positions, in one stacked call. Where weights are many, as in what Winograd
+multiplies or images with their channels last, blocks of rows may do.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ UNPACKED = 1_000_000
 SHORTEST = 48
 # Blocks of rows are read as they lie, and pay where the other operand is larger, too: on one core,
 # 256 rows and channels by 64 tiles took 0.7 of the time in float32 and 0.85 in float64; 64 and 256
-# by 64, 0.8 and 0.7; 3136 rows of 64 by 256, 0.9. But with kernels that pack whatever they get
-# (OpenBLAS's for Haswell, on the same core) it was 1.3, 1.3 and 1.1 of it; and with rows of 384 or
-# 512 in the other operand, 1.1 to 1.5. Sums over rows took 0.6 of the time for 16 x 96 weights,
-# 0.85 for 64 x 64, 1.2 for 64 x 96.
+# by 64, 0.8 and 0.7; 3136 rows of 64 by 256, 0.9; 1000 of 1024 by 8, 0.7 and 0.55. But with kernels
+# that pack whatever they get (OpenBLAS's for Haswell, on the same core) the first were 1.3, 1.3 and
+# 1.1; with rows of 384 or 512 in the other operand 1.1 to 1.5; and with rows that lie across, up to
+# 1.3. Blocks of both rows and columns, for all products, gained in a loop and lost in layers. Sums
+# over rows took 0.6 of the time for 16 x 96 weights, 0.85 for 64 x 64, 1.2 for 64 x 96.
 FEWEST_ROWS, WIDEST, FEW_SUMS = 24, 256, 5_000
 # Each block of a sum has a product of its own, which is added up. With so few weights, the time
 # went to 0.4 (25 filters and 27 taps) or 0.75 (16 and 75); with more it did not change. In float64
@@ -100,17 +101,17 @@ def unpacked(weights: int, itemsize: int) -> int:
     return UNPACKED // weights // 16 * 16
 
 
-def product(w: Array, cols: Array, out: Array) -> None:
-    """Write w @ cols, for stacks of matrices."""
-    block = unpacked(w.shape[-2] * w.shape[-1], w.itemsize)
-    positions = cols.shape[-1]
+def product(a: Array, b: Array, out: Array) -> None:
+    """Write a @ b, for stacks of matrices: few weights in blocks of positions, else by rows."""
+    block = unpacked(a.shape[-2] * a.shape[-1], a.itemsize)
+    positions = b.shape[-1]
     if not 0 < block < positions:
-        np.matmul(w, cols, out=out)
+        _product_by_rows(a, b, out)
         return
     end = positions // block * block
-    np.matmul(w[..., None, :, :], _in_blocks(cols, block, end), out=_in_blocks(out, block, end))
+    np.matmul(a[..., None, :, :], _in_blocks(b, block, end), out=_in_blocks(out, block, end))
     if end < positions:
-        np.matmul(w, cols[..., end:], out=out[..., end:])
+        np.matmul(a, b[..., end:], out=out[..., end:])
 
 
 def _in_blocks(matrices: Array, block: int, end: int) -> Array:
@@ -119,17 +120,15 @@ def _in_blocks(matrices: Array, block: int, end: int) -> Array:
     return stack.swapaxes(-2, -3)
 
 
-def product_by_rows(a: Array, b: Array, out: Array) -> None:
-    """Write a @ b, for stacks of matrices, in blocks of rows that BLAS need not pack."""
-    count = a.shape[-2]
-    block = rows_at_a_time(count, b)
+def _product_by_rows(a: Array, b: Array, out: Array) -> None:
+    rows = a.shape[-2]
+    block = rows_at_a_time(rows, b) if a.strides[-1] == a.itemsize else 0
     if not block:
         np.matmul(a, b, out=out)
         return
-    end = count // block * block
-    stack = _in_rows(a, block, end)
-    np.matmul(stack, b[..., None, :, :], out=_in_rows(out, block, end))
-    if end < count:
+    end = rows // block * block
+    np.matmul(_in_rows(a, block, end), b[..., None, :, :], out=_in_rows(out, block, end))
+    if end < rows:
         np.matmul(a[..., end:, :], b, out=out[..., end:, :])
 
 
@@ -137,7 +136,7 @@ def rows_at_a_time(count: int, b: Array) -> int:
     """How many of so many rows should meet the matrices `b` at a time; 0 for all at once."""
     height, width = b.shape[-2:]
     most: int = UNPACKED // (height * width)
-    if not FEWEST_ROWS <= most < count or width > WIDEST or not threads.small_unpacked():
+    if not FEWEST_ROWS <= most < count or not 1 < width <= WIDEST or not threads.small_unpacked():
         return 0
     return -(-count // -(-count // most))
 

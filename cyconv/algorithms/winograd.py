@@ -25,7 +25,7 @@ import numpy as np
 
 from cyconv import kernels, threads
 from cyconv.algorithms import fused
-from cyconv.algorithms.products import product_by_rows
+from cyconv.algorithms.products import product
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
@@ -297,11 +297,11 @@ def _long_channels(planes: int) -> int:
 def _multiply(v: Array, u: Array, m: Array) -> None:
     """m (36, F, tiles) = v (36, F, C) @ u (36, C, tiles)."""
     first, *others = pieces(v.shape[2], -(-v.shape[2] // _long_channels(len(v))))
-    product_by_rows(v[:, :, first], u[:, first], m)
+    product(v[:, :, first], u[:, first], m)
     for part in others:
-        product = scratch(PRODUCT, m.shape, m.dtype)
-        product_by_rows(v[:, :, part], u[:, part], product)
-        m += product
+        more = scratch(PRODUCT, m.shape, m.dtype)
+        product(v[:, :, part], u[:, part], more)
+        m += more
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
@@ -402,8 +402,8 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
             if block is parts[index][0]:
                 np.matmul(d, u.swapaxes(1, 2), out=total)
             else:
-                product = scratch(PRODUCT, total.shape, dw.dtype)
-                total += np.matmul(d, u.swapaxes(1, 2), out=product)
+                more = scratch(PRODUCT, total.shape, dw.dtype)
+                total += np.matmul(d, u.swapaxes(1, 2), out=more)
 
     threads.run(add, len(parts), plan.seconds, blas=True)
     with threads.quiet():
