@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .contest import Row, Tables, contest, timed
 from .layers import MEMORY_BATCH, Layer, make_arrays
-from .peers import TORCH, Cyconv, Mode, Peer
+from .peers import TORCH, Cyconv, Mode, Peer, Prepared, Run
 from .reference import expect
 from .timing import Effort, compare
 
@@ -52,14 +53,26 @@ def batch(layer: Layer, most_threads: int, effort: Effort) -> Tables:
     sizes = [1, 2, 4, 8, 16, 32, 64]
     cyconv = Cyconv(most_threads)
     prepared = {n: cyconv.prepare(layer.batch(n), make_arrays(layer.batch(n))) for n in sizes}
-    rows: dict[str, Row] = {}
-    for mode in MODES:
-        runs = {str(n): prepared[n].run(mode) for n in sizes}
-        rows[f"{layer.name} {mode}"] = {
+
+    def grown(runs: dict[str, Run]) -> Row:
+        return {
             size: timed(timing) | {"images": int(size), "growth": timing.ratio / int(size)}
             for size, timing in compare(runs, "1", effort).items()
         }
-    return {"batch": rows}
+
+    fresh = {
+        f"{layer.name} {mode}": grown({str(n): prepared[n].run(mode) for n in sizes})
+        for mode in MODES
+    }
+    given = grown({str(n): into(prepared[n], layer.batch(n)) for n in sizes})
+    return {"batch": fresh, "batch given": {f"{layer.name} forward": given}}
+
+
+def into(prepared: Prepared, layer: Layer) -> Run:
+    """The forward pass into the same memory at every call. Into new memory, where that is large, it
+    also waits for the system, which clears each page before it hands it out."""
+    y = np.zeros(layer.y_shape, np.float32)
+    return Run(partial(prepared.forward.call, out=y), prepared.forward.inside)
 
 
 def memory(layer: Layer, peers: Sequence[Peer]) -> Tables:

@@ -176,6 +176,8 @@ COMMON_AIMS = [
         extreme("threads", "speedup", min, "2")),
     Aim("time an image, largest over that of batch 1", 1.1, False,
         extreme("batch", "growth", max, None)),
+    Aim("the same, forward into memory given", 1.1, False,
+        extreme("batch given", "growth", max, None)),
     Aim("float32 error", 5e-6, False, largest_error),
 ]  # fmt: skip
 
