@@ -24,28 +24,35 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.buffers: dict[int, np.ndarray[Any, np.dtype[np.uint8]]] = {}
-        self.arrays: dict[tuple[int, tuple[int, ...], DType], Array] = {}
+        self.arrays: dict[tuple[int, tuple[int, ...], DType, int], Array] = {}
 
 
-def scratch(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
-    """Return uninitialised memory that belongs to this thread until it asks for the slot again."""
-    key = (slot, shape, dtype)
+def scratch(slot: int, shape: tuple[int, ...], dtype: DType, apart: int = 0) -> Array:
+    """Return uninitialised memory that belongs to this thread until it asks for the slot again;
+    between the arrays that the first axis counts, with so many items `apart`."""
+    key = (slot, shape, dtype, apart)
     array = _scratch.arrays.get(key)
     if array is not None:
         return array
-    size = math.prod(shape) * dtype.itemsize
+    size = (math.prod(shape) + (shape[0] * apart if apart else 0)) * dtype.itemsize
     buffer = _scratch.buffers.get(slot)
     if buffer is None or buffer.nbytes < size:
         if size > KEPT_SCRATCH:
-            return _aligned(size)[:size].view(dtype).reshape(shape)
+            return _shaped(_aligned(size)[:size].view(dtype), shape, apart)
         buffer = None  # the smaller one goes, with all arrays of it, before there is another
         _scratch.buffers.pop(slot, None)
         _scratch.arrays.clear()
         buffer = _scratch.buffers[slot] = _aligned(size)
     if len(_scratch.arrays) >= KEPT_ARRAYS:
         _scratch.arrays.clear()
-    array = _scratch.arrays[key] = buffer[:size].view(dtype).reshape(shape)
+    array = _scratch.arrays[key] = _shaped(buffer[:size].view(dtype), shape, apart)
     return array
+
+
+def _shaped(items: Array, shape: tuple[int, ...], apart: int) -> Array:
+    if not apart:
+        return items.reshape(shape)
+    return items.reshape(shape[0], -1)[:, :-apart].reshape(shape)
 
 
 def _aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

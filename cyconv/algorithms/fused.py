@@ -26,7 +26,7 @@ from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
 from cyconv.scratch import scratch
 from cyconv.tiling import PIECES, blocks, length, pieces
-from cyconv.types import Array, DType, Integers
+from cyconv.types import Array, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SHARED, OWN, TOTAL = range(3)
 # Channels and filters come in steps of this many (WIDE in the kernel).
 WIDE = 16
+# Planes lie so many items apart, so as not to compete for cache lines.
+APART = 16
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
 TILES = 8
 # Tiles of a block, and filters of a panel, by the bytes of an item: what is multiplied before it is
@@ -162,16 +164,9 @@ def prepare(plan: "Plan", w: Array) -> Array:
     return v
 
 
-def planes(slot: int, shape: tuple[int, ...], dtype: DType) -> Array:
-    """Scratch memory for some matrices, a little apart so as not to compete for cache lines."""
-    number, *rest = shape
-    flat = scratch(slot, (number, plane_items(*rest)), dtype)
-    return flat[:, :-WIDE].reshape(shape)
-
-
 def plane_items(*shape: int) -> int:
-    """What each of them takes."""
-    return math.prod(shape) + WIDE
+    """The items of a plane, and of the gap after it."""
+    return math.prod(shape) + APART
 
 
 def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
@@ -193,7 +188,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         count = len(cut.filters)
     else:
         panels = (cut.planes, -(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
-        given = v if v is not None else planes(SHARED, panels, x.dtype)
+        given = v if v is not None else scratch(SHARED, panels, x.dtype, APART)
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(rings: bool) -> None:
@@ -301,7 +296,7 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     sums = scratch(TOTAL, (cut.planes, cut.sums // cut.planes), dw.dtype)
     for i, tiles in enumerate(cut.chunks):
         total = int(tiles[-1, 1] - tiles[0, 0])
-        d = planes(SHARED, (cut.planes, panels, total, cut.rows), dw.dtype)
+        d = scratch(SHARED, (cut.planes, panels, total, cut.rows), dw.dtype, APART)
         progress = np.zeros(3, np.longlong)
 
         def work(

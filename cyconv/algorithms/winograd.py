@@ -123,6 +123,7 @@ class Blocks(Record):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool
+    large_products: bool  # which BLAS might spread over threads of its own
     planes: int
     tiles: tuple[slice, ...]
     channels: tuple[slice, ...]
@@ -154,12 +155,16 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     if pass_ == "weight_grad":
         filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (planes * itemsize * g.channels))
         share = max(share, total * PER_TILE)  # of filters, also where it is dy that is transformed
+    of_tiles, of_filters = blocks(total, limit, LANES), blocks(g.filters, filters)
+    rows = max(map(length, of_filters)) if few else g.filters
+    product = rows * g.channels * (max(map(length, of_tiles)) + LANES)
     return Blocks(
         few=few,
+        large_products=product > threads.SMALL_PRODUCT,
         planes=planes,
-        tiles=tuple(blocks(total, limit, LANES)),
+        tiles=tuple(of_tiles),
         channels=_shares(g.channels, total * PER_TILE),
-        filters=tuple(blocks(g.filters, filters)),
+        filters=tuple(of_filters),
         weights=_shares(g.filters, share),
         axes=g.axes(),
     )
@@ -246,20 +251,21 @@ def _tiles_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     filters, channels = w.shape[:2]
-    v = fused.planes(FILTERS, (cut.planes, filters, channels), y.dtype) if kept is None else kept
+    v = kept
+    if v is None:
+        v = scratch(FILTERS, (cut.planes, filters, channels), y.dtype, fused.APART)
+        _transform_filters(plan, w, v)
 
     def convolve(index: int) -> None:
         first, count = cut.tiles[index].start, length(cut.tiles[index])
         _, of_tiles, of_product = _shapes(cut.planes, filters, channels, count)
-        u = fused.planes(TILES, of_tiles, y.dtype)
+        u = scratch(TILES, of_tiles, y.dtype, fused.APART)
         plan.kernels.winograd_input(x, u, cut.axes, first, count)
-        m = fused.planes(OTHER, of_product, y.dtype)
+        m = scratch(OTHER, of_product, y.dtype, fused.APART)
         _multiply(v, u, m)
         plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
 
-    if kept is None:
-        _transform_filters(plan, w, v)
-    threads.run(convolve, len(cut.tiles), plan.seconds, blas=True)
+    threads.run(convolve, len(cut.tiles), plan.seconds, blas=cut.large_products)
 
 
 def _filters_in_blocks(
@@ -267,7 +273,7 @@ def _filters_in_blocks(
 ) -> None:
     cut: Blocks = plan.tiles
     channels, count = w.shape[1], cut.tiles[-1].stop
-    u = fused.planes(FILTERS, _shapes(cut.planes, len(w), channels, count)[1], y.dtype)
+    u = scratch(FILTERS, _shapes(cut.planes, len(w), channels, count)[1], y.dtype, fused.APART)
 
     def transform(index: int) -> None:
         part = cut.channels[index]
@@ -277,17 +283,17 @@ def _filters_in_blocks(
         part = cut.filters[index]
         of_filters, _, of_product = _shapes(cut.planes, length(part), channels, count)
         if kept is None:
-            v = fused.planes(TILES, of_filters, y.dtype)
+            v = scratch(TILES, of_filters, y.dtype, fused.APART)
             plan.kernels.winograd_weight(w[part], v)
         else:
             v = kept[:, part]
-        m = fused.planes(OTHER, of_product, y.dtype)
+        m = scratch(OTHER, of_product, y.dtype, fused.APART)
         _multiply(v, u, m)
         bias = None if b is None else b[part]
         plan.kernels.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
 
     threads.run(transform, len(cut.channels), channels * count * PER_TILE, blas=False)
-    threads.run(convolve, len(cut.filters), plan.seconds, blas=True)
+    threads.run(convolve, len(cut.filters), plan.seconds, blas=cut.large_products)
 
 
 def _long_channels(planes: int) -> int:
@@ -319,7 +325,7 @@ def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     several = len(cut.tiles) > 1
     most = dw.shape[0] if several else max(map(length, cut.filters))
-    sums = fused.planes(FILTERS, (cut.planes, most, dw.shape[1]), dw.dtype)
+    sums = scratch(FILTERS, (cut.planes, most, dw.shape[1]), dw.dtype, fused.APART)
     for chunk in cut.tiles:
         u, d = _both(plan, dy, x, chunk)
         for part in cut.filters:
@@ -334,8 +340,8 @@ def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array
     cut: Blocks = plan.tiles
     channels, count = x.shape[1], length(chunk)
     _, of_tiles, of_grad = _shapes(cut.planes, dy.shape[1], channels, count)
-    u = fused.planes(TILES, of_tiles, x.dtype)
-    d = fused.planes(OTHER, of_grad, x.dtype)
+    u = scratch(TILES, of_tiles, x.dtype, fused.APART)
+    d = scratch(OTHER, of_grad, x.dtype, fused.APART)
 
     def transform(index: int) -> None:
         if index < len(cut.channels):
@@ -364,7 +370,7 @@ def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
             own += np.matmul(*operands, out=scratch(PRODUCT, own.shape, own.dtype))
 
     seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[1] / plan.geometry.filters
-    threads.run(add, len(planes), seconds, blas=True)
+    threads.run(add, len(planes), seconds, blas=plan.tiles.large_products)
 
 
 def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
@@ -395,8 +401,8 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
         for block in parts[index]:
             count = length(block)
             _, of_tiles, of_grad = _shapes(cut.planes, filters, channels, count)
-            u = fused.planes(TILES, of_tiles, dw.dtype)
-            d = fused.planes(OTHER, of_grad, dw.dtype)
+            u = scratch(TILES, of_tiles, dw.dtype, fused.APART)
+            d = scratch(OTHER, of_grad, dw.dtype, fused.APART)
             plan.kernels.winograd_input(x, u, cut.axes, block.start, count)
             plan.kernels.winograd_output_grad(dy, d, cut.axes, block.start, count)
             if block is parts[index][0]:
@@ -405,7 +411,7 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
                 more = scratch(PRODUCT, total.shape, dw.dtype)
                 total += np.matmul(d, u.swapaxes(1, 2), out=more)
 
-    threads.run(add, len(parts), plan.seconds, blas=True)
+    threads.run(add, len(parts), plan.seconds, blas=cut.large_products)
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
@@ -444,7 +450,7 @@ def outline(plan: "Plan") -> Outline:
         method=fused.method(plan.geometry, "matrix products"),
         tiles=words,
         tasks=count,
-        threads=threads.members(count, plan.seconds, blas=True),
+        threads=threads.members(count, plan.seconds, blas=cut.large_products),
         shared=cut.planes * shared,
         own=cut.planes * own,
     )
