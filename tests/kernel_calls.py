@@ -73,7 +73,10 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     table = {
         "im2col": ({"x": x, "cols": unfilled(24, 30), "axes": AXES}, ("cols",)),
         "col2im": ({"cols": some(24, 30), "x": np.zeros_like(x), "axes": AXES}, ("x",)),
-        "depthwise_forward": ({"x": x, "w": w, "b": b, "y": y, "axes": AXES}, ("y",)),
+        "depthwise_forward": (
+            {"x": x, "w": w, "b": b, "y": y, "axes": AXES, **shares([0, 1, 0, 2], [1, 2, 0, 2])},
+            ("y",),
+        ),
         "depthwise_pair": (
             {
                 "x": x, "even_w": w, "odd_w": some(6, 2, 1, 3, 1), "y": unfilled(2, 6, 1, 5, 7),
@@ -81,7 +84,10 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             },
             ("y",),
         ),
-        "depthwise_weight_grad": ({"dy": dy, "x": x, "dw": dw, "axes": AXES}, ("dw",)),
+        "depthwise_weight_grad": (
+            {"dy": dy, "x": x, "dw": dw, "axes": AXES, **shares([0, 2, 0, 1], [0, 2, 1, 2])},
+            ("dw",),
+        ),
         "depthwise_memory": ({"axes": AXES, "channels": 2, "filters": 3, "itemsize": itemsize}, ()),
         "direct_memory": (
             {"axes": AXES, "tasks": tasks, "channels": 2, "filters": 3, "itemsize": itemsize}, (),
@@ -116,6 +122,12 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     }  # fmt: skip
     calls = {name: KernelCall(getattr(run, name), *found) for name, found in table.items()}
     return calls | whole_calls(run, itemsize, some, unfilled) if whole else calls
+
+
+def shares(*tasks: list[int]) -> dict[str, Any]:
+    """All tasks of a table, none of them taken."""
+    taken = np.zeros(1, np.longlong)
+    return {"tasks": np.array(tasks, np.intp), "taken": taken, "from_back": False, "rings": False}
 
 
 def half_calls(module) -> dict[str, KernelCall]:

@@ -167,6 +167,36 @@ def test_huge_steps(build, dtype):
 
 
 @each_dtype
+@each_build
+def test_tasks_are_shared(build, dtype):
+    """Calls take turns at what is left: from the front, from the back, and nothing at all."""
+    g = described(Case((3, 8, 7, 9), (12, 2, 3, 2), padding=1, groups=4))[0]
+    rng, run = np.random.default_rng(0), kernels_of(build, dtype)
+    x, w, dy = (rng.integers(-4, 5, s).astype(dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
+    b = np.arange(g.filters, dtype=dtype)
+    y, dw = np.empty_like(dy), np.empty_like(w)
+    run.depthwise_forward(x, w, b, y, g.axes())
+    run.depthwise_weight_grad(dy, x, dw, g.axes())
+    for kernel, arrays, wanted, table in (
+        (run.depthwise_forward, (x, w, b), y, [(0, 1, 0, 4), (1, 3, 0, 1), (1, 3, 1, 4)]),
+        (run.depthwise_weight_grad, (dy, x), dw, [(0, 3, 0, 2), (0, 3, 2, 3), (0, 3, 3, 4)]),
+    ):
+        tasks = np.array(table, np.intp)
+        for t, (first, last, start, stop) in enumerate(table):  # the others are taken: one is done
+            out, taken = np.full_like(wanted, 99), np.array([t + ((2 - t) << 32)], np.longlong)
+            kernel(*arrays, out, g.axes(), tasks, taken, t % 2 == 1)
+            part = (slice(3 * start, 3 * stop),)
+            part = (slice(first, last), *part) if wanted is y else part
+            np.testing.assert_array_equal(out[part], wanted[part])
+            out[part] = 99
+            assert (out == 99).all()
+            kernel(*arrays, out, g.axes(), tasks, taken)
+            assert (out == 99).all()
+        out, taken = np.full_like(wanted, 99), np.zeros(1, np.longlong)
+        kernel(*arrays, out, g.axes(), tasks, taken)
+        np.testing.assert_array_equal(out, wanted)
+
+
 @each_compiled
 def test_shapes_are_checked(build, dtype):
     """Cheap checks, in compiled code: a wrong call must not reach foreign memory."""
@@ -175,6 +205,10 @@ def test_shapes_are_checked(build, dtype):
     y = np.zeros_like(x)
     forward, weight_grad = run.depthwise_forward, run.depthwise_weight_grad
     forward(x, w, b, y, axes)
+    taken, fine = np.zeros(1, np.longlong), np.array([[0, 3, 0, 4]], np.intp)
+    rows = ([0, 4, 0, 4], [0, 3, 0, 5], [2, 1, 0, 4], [0, 3, 2, 1], [-1, 3, 0, 4], [0, 3, 0])
+    wrong_shares = [(np.array([row], np.intp), taken) for row in rows] + [(fine[:0], taken)]
+    wrong_shares += [(fine, counter) for counter in (None, np.zeros(2, np.longlong), taken - 1)]
     for wrong in (
         lambda: forward(x[:2], w, b, y, axes),
         lambda: forward(x[:, :3], w, b, y, axes),
@@ -184,6 +218,8 @@ def test_shapes_are_checked(build, dtype):
         lambda: forward(x[..., ::-1], w, b, y, axes),
         lambda: forward(x, w, b, y, axes[:2]),
         lambda: forward(x, w, b, y, axes * 0),
+        *(lambda rest=rest: forward(x, w, b, y, axes, *rest) for rest in wrong_shares),
+        *(lambda rest=rest: weight_grad(y, x, w, axes, *rest) for rest in wrong_shares),
         lambda: weight_grad(y[:, 1:], x, w, axes),
         lambda: weight_grad(y[..., ::-1], x, w, axes),
         lambda: weight_grad(y, x, w[:, :, :, :2].copy(), axes),

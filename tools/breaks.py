@@ -56,7 +56,13 @@ BREAKS = [
         ("if ow + 1 != g.left else g.right", "if ow + 1 != g.left else g.right + 1"),
         ("sums[g.places[t]] += sums[t]", "sums[g.places[t]] = sums[t]"),
         ("            y += block * y_step", "            y += (block - 1) * y_step"),
-        ("totals = sums + (f + 2) * g.taps", "totals = sums + (f + 1) * g.taps"),
+        ("(f - task[2] * filters + 2) * g.taps", "(f + 2) * g.taps"),
+        (
+            "                sums[t] = 0\n            for n",
+            "                pass\n            for n",
+        ),
+        ("+ task[2] * filters * g.taps\n", "\n"),
+        ("return shares.tasks + 4 * t if", "return shares.tasks + 4 if"),
     ),
     *breaks(
         "kernels/direct.pxi",

@@ -14,7 +14,7 @@ Work is cut into images, groups and, where those are few, boxes of the output.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 # Work is cut into PIECES tasks or about as many, but not into shorter ones than this (seconds):
-# between two tasks a thread may have to wait for the interpreter, which costs as much.
+# between two tasks a thread may have to wait for the interpreter, which costs as much. Where tasks
+# are taken within a kernel, a third of it was as good and a sixth took up to 1.7 times as long: two
+# threads that end together want the interpreter together.
 TASK_SECONDS = 6e-5
 # The padded copy of a group, in bytes, stays well within a core's second cache.
 BAND_BYTES = 512 << 10
@@ -67,15 +69,18 @@ class Task(Record):
 
 class Work(Record):
     """The tasks of a pass, an estimate of their seconds on one thread, the taps of each phase of
-    the kernel, and whether there are cells of dx that no tap reaches."""
+    the kernel, and whether there are cells of dx that no tap reaches.
+
+    Where all tasks are of one box and sum apart, `axes` are its axes, and `table` has the tasks as
+    the kernels take them: rows of (first image, last image, first group, last group)."""
 
     tasks: tuple[Task, ...]
     seconds: float
     parts: int
     phases: tuple[Box, ...]
     gaps: bool
-    # The axes, if the whole is one call: small ones are all call, so it is a plain one.
-    single: Integers | None
+    axes: Integers | None
+    table: Integers
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -102,7 +107,7 @@ def is_one_call(g: Geometry, pass_: str, work: Work) -> bool:
     limit = ONE_CALL[pass_]
     if g.groups > 1:
         limit = min(limit, ONE_CALL_IN_GROUPS)
-    return work.single is not None and g.multiply_adds <= limit
+    return work.axes is not None and len(work.table) == 1 and g.multiply_adds <= limit
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
@@ -120,20 +125,26 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     number = -(-number // max(1, len(wholes)))
     boxes = [box for whole in wholes for box in _boxes(whole, channels, itemsize, number)]
     batches = [tuple(boxes)] if together and pass_ == "input_grad" else [(box,) for box in boxes]
+    axes = None
+    apart = pass_ != "weight_grad" or len(images) == 1
+    if apart and not gaps and len(boxes) == len(boxes[0].axes) == 1:
+        axes = boxes[0].axes[0]
     tasks = [
         Task(images=n, channels=c, filters=f, pieces=batch, part=i * len(batches) + j)
         for i, n in enumerate(images)
         for j, batch in enumerate(batches)
         for c, f in groups
     ]
-    pieces = [piece for task in tasks for piece in task.pieces]
+    size = g.group_channels
+    rows = [(n.start, n.stop, c.start // size, c.stop // size) for n in images for c, _ in groups]
     return Work(
         tasks=tuple(tasks),
         seconds=seconds,
         parts=len(images) * len(batches),
         phases=tuple(phase.taps for phase in phases),
         gaps=gaps,
-        single=pieces[0].axes[0] if len(pieces) == 1 == len(pieces[0].axes) else None,
+        axes=axes,
+        table=np.array(rows, np.intp),
     )
 
 
@@ -198,8 +209,8 @@ def _boxes(whole: Piece, channels: int, itemsize: int, number: int) -> Iterator[
 def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     work: Work = plan.tiles
-    if work.single is not None:
-        plan.kernels.depthwise_forward(x, w, b, y, work.single)
+    if work.axes is not None:
+        _share(work, plan.kernels.depthwise_forward, x, w, b, y)
         return
 
     def task(index: int) -> None:
@@ -214,6 +225,20 @@ def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None
     threads.run(task, len(work.tasks), work.seconds, blas=False)
 
 
+def _share(work: Work, kernel: Callable[..., None], *arrays: Array | None) -> None:
+    """Have threads take the tasks of a table within a kernel; or, if there is only one, call it:
+    small ones are all call."""
+    if len(work.table) == 1:
+        kernel(*arrays, work.axes)
+        return
+    taken = np.zeros(1, np.longlong)
+
+    def task(first: bool) -> None:
+        kernel(*arrays, work.axes, work.table, taken, not first, first)
+
+    threads.drain(task, len(work.table), work.seconds)
+
+
 def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
@@ -225,8 +250,8 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
         turned.append(phase.reshape(g.channels, g.group_filters, *phase.shape[3:]))
     if work.gaps:
         dx[:] = 0
-    elif work.single is not None:
-        plan.kernels.depthwise_forward(dy, turned[0], None, dx, work.single)
+    if work.axes is not None:
+        _share(work, plan.kernels.depthwise_forward, dy, turned[0], None, dx)
         return
 
     def task(index: int) -> None:
@@ -246,8 +271,8 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Work = plan.tiles
-    if work.single is not None:
-        plan.kernels.depthwise_weight_grad(dy, x, dw, work.single)
+    if work.axes is not None:
+        _share(work, plan.kernels.depthwise_weight_grad, dy, x, dw)
         return
     parts = dw[None] if work.parts == 1 else np.empty((work.parts, *dw.shape), dw.dtype)
 

@@ -349,9 +349,44 @@ cdef int check_contiguous(const real[:, :, :, :, :] x, name) except -1:
     return 0
 
 
+# Threads may share a call: each takes what is left of its tasks, rows of (first image, last image,
+# first group, last group). Without a table, one task is all there is.
+cdef struct Shares:
+    const Py_ssize_t* tasks
+    Py_ssize_t number
+    long long* taken
+    bint from_back
+
+
+cdef int share(
+    Shares* shares, const Py_ssize_t[:, ::1] tasks, long long[::1] taken, bint from_back, Py_ssize_t images,
+    Py_ssize_t groups
+) except -1:
+    """The tasks of a table, if there is one."""
+    cdef Py_ssize_t t
+    if tasks is None:
+        return 0
+    if tasks.shape[0] == 0 or tasks.shape[1] != 4:
+        raise ValueError("tasks must have rows of four numbers")
+    for t in range(tasks.shape[0]):
+        if not (0 <= tasks[t, 0] <= tasks[t, 1] <= images and 0 <= tasks[t, 2] <= tasks[t, 3] <= groups):
+            raise ValueError(f"task {t} is not of {images} images and {groups} groups")
+    if taken is None or taken.shape[0] != 1 or taken[0] < 0:
+        raise ValueError("taken must have one element, not negative")
+    shares.tasks, shares.number, shares.taken = &tasks[0, 0], tasks.shape[0], &taken[0]
+    shares.from_back = from_back
+    return 0
+
+
+cdef inline const Py_ssize_t* next_task(const Shares* shares) noexcept nogil:
+    """Take a task; NULL where none is left."""
+    cdef long long t = cyconv_take(shares.taken, shares.number, shares.from_back)
+    return shares.tasks + 4 * t if t < shares.number else NULL
+
+
 cdef int sum_groups(
     const real* x, Py_ssize_t x_step, const Source* source, const real* w, const real* b,
-    real* y, const Py_ssize_t* y_steps, Py_ssize_t images, Py_ssize_t groups,
+    real* y, const Py_ssize_t* y_steps, const Shares* shares,
     Py_ssize_t channels, Py_ssize_t filters, const Py_ssize_t[:, ::1] axes
 ) except -1 nogil:
     """Fill y, whose steps along its five axes are y_steps."""
@@ -359,6 +394,7 @@ cdef int sum_groups(
     cdef Py_ssize_t taps = channels * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
     cdef Py_ssize_t n, group, f, od, oh, ow
     cdef bint scattered = y_steps[4] != 1 and OW > 1
+    cdef const Py_ssize_t* task
     cdef Layout g
     cdef real* memory
     cdef real* plane
@@ -372,23 +408,26 @@ cdef int sum_groups(
         with gil:
             raise MemoryError("no memory for a copy of the channels of a group")
     plane = memory + workspace(&g)
-    for n in range(images):
-        for group in range(groups):
-            cells = x + n * x_step + group * channels * source.channel_step
-            if not g.in_place:
-                fill(&g, cells, source, memory)
-            for f in range(group * filters, (group + 1) * filters):
-                if b != NULL:
-                    bias = b[f]
-                for od in range(OD):
-                    to = y + n * y_steps[0] + f * y_steps[1] + od * y_steps[2]
-                    if not scattered:
-                        sum_plane(&g, od, cells, source, w + f * taps, bias, memory, to, y_steps[3])
-                        continue
-                    sum_plane(&g, od, cells, source, w + f * taps, bias, memory, plane, OW)
-                    for oh in range(OH):
-                        for ow in range(OW):
-                            to[oh * y_steps[3] + ow * y_steps[4]] = plane[oh * OW + ow]
+    task = next_task(shares)
+    while task != NULL:
+        for n in range(task[0], task[1]):
+            for group in range(task[2], task[3]):
+                cells = x + n * x_step + group * channels * source.channel_step
+                if not g.in_place:
+                    fill(&g, cells, source, memory)
+                for f in range(group * filters, (group + 1) * filters):
+                    if b != NULL:
+                        bias = b[f]
+                    for od in range(OD):
+                        to = y + n * y_steps[0] + f * y_steps[1] + od * y_steps[2]
+                        if not scattered:
+                            sum_plane(&g, od, cells, source, w + f * taps, bias, memory, to, y_steps[3])
+                            continue
+                        sum_plane(&g, od, cells, source, w + f * taps, bias, memory, plane, OW)
+                        for oh in range(OH):
+                            for ow in range(OW):
+                                to[oh * y_steps[3] + ow * y_steps[4]] = plane[oh * OW + ow]
+        task = next_task(shares)
     free(memory)
     free(g.offsets)
     return 0
@@ -400,9 +439,13 @@ def depthwise_forward(
     const real[::1] b,
     real[:, :, :, :, :] y not None,
     const Py_ssize_t[:, ::1] axes not None,
+    const Py_ssize_t[:, ::1] tasks=None,
+    long long[::1] taken=None,
+    bint from_back=False,
+    bint rings=False,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
-    None."""
+    None: all of it, or the tasks that are left to take, counted in `taken`."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
@@ -416,13 +459,17 @@ def depthwise_forward(
     cdef Py_ssize_t groups = x.shape[1] // w.shape[1], filters = w.shape[0] // groups
     cdef Source source = source_of(x)
     cdef Py_ssize_t[5] y_steps
+    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
+    cdef long long none = 0
+    cdef Shares shares = [&everything[0], 1, &none, False]
+    share(&shares, tasks, taken, from_back, x.shape[0], groups)
     for a in range(5):
         y_steps[a] = y.strides[a] // size
     with nogil:
+        ring(rings)
         sum_groups(
             &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0, 0, 0, 0, 0],
-            &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps,
-            x.shape[0], groups, w.shape[1], filters, axes,
+            &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps, &shares, w.shape[1], filters, axes,
         )
 
 
@@ -505,9 +552,14 @@ def depthwise_weight_grad(
     const real[:, :, :, :, :] x not None,
     real[:, :, :, :, ::1] dw not None,
     const Py_ssize_t[:, ::1] axes not None,
+    const Py_ssize_t[:, ::1] tasks=None,
+    long long[::1] taken=None,
+    bint from_back=False,
+    bint rings=False,
 ):
-    """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w). Products
-    are summed in float64 across blocks, so that the error does not grow with the batch."""
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of it, or
+    the tasks that are left to take. Products are summed in float64 across blocks, so that the error
+    does not grow with the batch."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] w_shape = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
     cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
@@ -518,16 +570,24 @@ def depthwise_weight_grad(
     cdef Py_ssize_t groups = x.shape[1] // channels, filters = dw.shape[0] // groups
     cdef Source source = source_of(x)
     cdef Py_ssize_t dy_step = dy.strides[3] // size
-    cdef Py_ssize_t n, group, f, od, t
+    cdef Py_ssize_t n, group, f, od, t, most = 0
     cdef Layout g
     cdef real* band = NULL
-    cdef double* sums  # of each tap, in place; then the totals of each filter and tap
+    cdef double* sums  # of each tap, in place; then the totals of each filter of a task, and tap
     cdef double* totals
     cdef const real* cells
+    cdef const Py_ssize_t* task
     cdef real* to
+    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
+    cdef long long none = 0
+    cdef Shares shares = [&everything[0], 1, &none, False]
+    share(&shares, tasks, taken, from_back, x.shape[0], groups)
+    for t in range(shares.number):
+        most = max(most, (shares.tasks[4 * t + 3] - shares.tasks[4 * t + 2]) * filters)
     with nogil:
+        ring(rings)
         lay_out(&g, axes, channels, filters, size)
-        sums = <double*>calloc((dw.shape[0] + 2) * g.taps, sizeof(double))
+        sums = <double*>calloc((most + 2) * g.taps, sizeof(double))
         if not g.in_place:
             band = <real*>calloc(g.cells * channels, size)
         if sums == NULL or (band == NULL and not g.in_place):
@@ -536,25 +596,32 @@ def depthwise_weight_grad(
             free(g.offsets)
             with gil:
                 raise MemoryError
-        for n in range(x.shape[0]):
-            for group in range(groups):
-                cells = &x[n, group * channels, 0, 0, 0]
-                if not g.in_place:
-                    fill(&g, cells, &source, band)
-                for f in range(group * filters, (group + 1) * filters):
-                    totals = sums + (f + 2) * g.taps
-                    for od in range(dy.shape[2]):
-                        if g.masked:
-                            dot_masked(&g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, totals)
-                        elif g.in_place:
-                            dot_in_place(
-                                &g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, sums, totals,
-                            )
-                        else:
-                            dot_in_band(&g, &dy[n, f, od, 0, 0], dy_step, band + od * g.axes[0].step, totals)
-        to = &dw[0, 0, 0, 0, 0]
-        for t in range(dw.shape[0] * g.taps):
-            to[t] = <real>sums[2 * g.taps + t]
+        task = next_task(&shares)
+        while task != NULL:
+            for t in range((most + 2) * g.taps):
+                sums[t] = 0
+            for n in range(task[0], task[1]):
+                for group in range(task[2], task[3]):
+                    cells = &x[n, group * channels, 0, 0, 0]
+                    if not g.in_place:
+                        fill(&g, cells, &source, band)
+                    for f in range(group * filters, (group + 1) * filters):
+                        totals = sums + (f - task[2] * filters + 2) * g.taps
+                        for od in range(dy.shape[2]):
+                            if g.masked:
+                                dot_masked(&g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, totals)
+                            elif g.in_place:
+                                dot_in_place(
+                                    &g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, sums, totals,
+                                )
+                            else:
+                                dot_in_band(
+                                    &g, &dy[n, f, od, 0, 0], dy_step, band + od * g.axes[0].step, totals
+                                )
+            to = &dw[0, 0, 0, 0, 0] + task[2] * filters * g.taps
+            for t in range((task[3] - task[2]) * filters * g.taps):
+                to[t] = <real>sums[2 * g.taps + t]
+            task = next_task(&shares)
         free(sums)
         free(band)
         free(g.offsets)

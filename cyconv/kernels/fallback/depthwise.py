@@ -6,16 +6,38 @@ Channels are seen as (group, channel of the group), so that one product serves a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cyconv.kernels.fallback.lowering import each_tap
-from cyconv.types import Array, Integers
+from cyconv.kernels.fallback.waiting import all_tasks, ring
+from cyconv.types import Array, Counters, Integers
 
 
-def depthwise_forward(x: Array, w: Array, b: Array | None, y: Array, axes: Integers) -> None:
+def depthwise_forward(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    y: Array,
+    axes: Integers,
+    tasks: Integers | None = None,
+    taken: Counters | None = None,
+    from_back: bool = False,
+    rings: bool = False,
+) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
-    None."""
+    None: all of it, or the tasks that are left to take, counted in `taken`. A task is a row of
+    (first image, last image, first group, last group)."""
     groups = x.shape[1] // w.shape[1]
+    ring(rings)
+    if tasks is not None:
+        assert taken is not None
+        for images, channels, filters in _shares(tasks, taken, from_back, x, w):
+            bias = None if b is None else b[filters]
+            part = y[images, filters]
+            depthwise_forward(x[images, channels], w[filters], bias, part, axes)
+        return
     y[:] = 0 if b is None else b.reshape(-1, 1, 1, 1)
     for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
         weights = w[:, :, *tap].reshape(groups, -1, w.shape[1])
@@ -38,9 +60,25 @@ def depthwise_pair(
     depthwise_forward(x, odd_w, None, y[..., 1::2], odd_axes)
 
 
-def depthwise_weight_grad(dy: Array, x: Array, dw: Array, axes: Integers) -> None:
-    """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w)."""
+def depthwise_weight_grad(
+    dy: Array,
+    x: Array,
+    dw: Array,
+    axes: Integers,
+    tasks: Integers | None = None,
+    taken: Counters | None = None,
+    from_back: bool = False,
+    rings: bool = False,
+) -> None:
+    """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of
+    it, or the tasks that are left to take."""
     groups = x.shape[1] // dw.shape[1]
+    ring(rings)
+    if tasks is not None:
+        assert taken is not None
+        for images, channels, filters in _shares(tasks, taken, from_back, x, dw):
+            depthwise_weight_grad(dy[images, filters], x[images, channels], dw[filters], axes)
+        return
     for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
         step = _by_group(dy[:, :, od, oh, ow], groups)
         sums = np.einsum("ngfdhw,ngcdhw->gfc", step, _by_group(x[cells], groups))
@@ -55,3 +93,18 @@ def depthwise_memory(axes: Integers, channels: int, filters: int, itemsize: int)
 def _by_group(a: Array, groups: int) -> Array:
     """(n, C, d, h, w) as (n, groups, C/groups, d, h, w)."""
     return a.reshape(a.shape[0], groups, a.shape[1] // groups, *a.shape[2:])
+
+
+def _shares(
+    tasks: Integers, taken: Counters, from_back: bool, x: Array, w: Array
+) -> Iterator[tuple[slice, slice, slice]]:
+    """The images, channels and filters of each task that is left to take."""
+    channels = w.shape[1]
+    filters = len(w) // (x.shape[1] // channels)
+    for t in all_tasks(taken, len(tasks), from_back):
+        first, last, start, stop = tasks[t].tolist()
+        yield (
+            slice(first, last),
+            slice(start * channels, stop * channels),
+            slice(start * filters, stop * filters),
+        )
