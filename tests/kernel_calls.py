@@ -96,7 +96,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             {
                 "x": x, "w": w.reshape(-1), "b": b, "y": y, "axes": AXES, "steps": steps,
                 "groups": 2, "tasks": tasks, "taken": np.zeros(1, np.longlong),
-                "memory": unfilled(memory), "from_back": False, "rings": False,
+                "memory": unfilled(memory), "rings": False,
             },
             ("y",),
         ),
@@ -127,7 +127,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
 def shares(*tasks: list[int]) -> dict[str, Any]:
     """All tasks of a table, none of them taken."""
     taken = np.zeros(1, np.longlong)
-    return {"tasks": np.array(tasks, np.intp), "taken": taken, "from_back": False, "rings": False}
+    return {"tasks": np.array(tasks, np.intp), "taken": taken, "rings": False}
 
 
 def half_calls(module) -> dict[str, KernelCall]:

@@ -184,7 +184,7 @@ def test_tasks_are_shared(build, dtype):
         tasks = np.array(table, np.intp)
         for t, (first, last, start, stop) in enumerate(table):  # the others are taken: one is done
             out, taken = np.full_like(wanted, 99), np.array([t + ((2 - t) << 32)], np.longlong)
-            kernel(*arrays, out, g.axes(), tasks, taken, t % 2 == 1)
+            kernel(*arrays, out, g.axes(), tasks, taken, t % 2 == 0)
             part = (slice(3 * start, 3 * stop),)
             part = (slice(first, last), *part) if wanted is y else part
             np.testing.assert_array_equal(out[part], wanted[part])

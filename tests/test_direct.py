@@ -115,7 +115,7 @@ class Work:
         w=as_stored,
         b=True,
         taken=None,
-        from_back=False,
+        rings=True,
         **out,
     ):
         """Compute into a guarded array, and return it."""
@@ -134,7 +134,7 @@ class Work:
         taken = np.zeros(1, np.longlong) if taken is None else taken
         run.direct(
             image, weights, bias, y, self.axes, np.array(steps, np.intp), self.groups, tasks, taken,
-            memory, from_back,
+            memory, rings,
         )  # fmt: skip
         assert_untouched(y)
         assert_untouched(memory)
@@ -339,11 +339,11 @@ def test_taken_tasks_are_left_alone(build, dtype):
     run, work = kernels_of(build, dtype), Work(KINDS["padded"](20), 2, filters=9)
     tasks = work.tasks(((), (2,), (7,)), (3,))
     some = (0, 1, 5, len(tasks), len(tasks) + 3)
-    for front, back, from_back in itertools.product(some, some, (False, True)):
+    for front, back, rings in itertools.product(some, some, (True, False)):
         taken = np.array([front + (back << 32)], np.longlong)
-        y = work.run(run, dtype, tasks, taken=taken, from_back=from_back)
+        y = work.run(run, dtype, tasks, taken=taken, rings=rings)
         more = max(0, len(tasks) - front - back) + 1
-        assert taken[0] == front + (back << 32) + (more << 32 if from_back else more)
+        assert taken[0] == front + (back << 32) + (more if rings else more << 32)
         wanted = work.y.astype(float)
         for n, _, d0, d1, h0, h1, w0, w1, f0, f1 in [
             *tasks[:front],
@@ -366,15 +366,13 @@ def test_threads_share_a_counter(build, dtype):
         y, taken = output(work.y.shape, dtype), np.zeros(1, np.longlong)
         start = threading.Barrier(number)
 
-        def help_out(from_back, y=y, taken=taken, start=start):
+        def help_out(rings, y=y, taken=taken, start=start):
             start.wait(PATIENCE)
             memory = np.full(size, np.nan, dtype)
-            run.direct(
-                x, w, b, y, axes, np.array(steps, np.intp), 2, tasks, taken, memory, from_back
-            )
+            run.direct(x, w, b, y, axes, np.array(steps, np.intp), 2, tasks, taken, memory, rings)
 
         helpers = [
-            threading.Thread(target=help_out, args=(i > 0,), daemon=True) for i in range(number)
+            threading.Thread(target=help_out, args=(i == 0,), daemon=True) for i in range(number)
         ]
         for helper in helpers:
             helper.start()

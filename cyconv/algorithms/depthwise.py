@@ -233,8 +233,8 @@ def _share(work: Work, kernel: Callable[..., None], *arrays: Array | None) -> No
         return
     taken = np.zeros(1, np.longlong)
 
-    def task(first: bool) -> None:
-        kernel(*arrays, work.axes, work.table, taken, not first, first)
+    def task(rings: bool) -> None:
+        kernel(*arrays, work.axes, work.table, taken, rings)
 
     threads.drain(task, len(work.table), work.seconds)
 

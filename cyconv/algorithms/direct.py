@@ -348,7 +348,7 @@ def _run(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
         for (source, to, part, tasks), counter in zip(calls, taken, strict=True):
             plan.kernels.direct(
                 source, weights, b, to, part.axes, part.steps, groups, tasks, counter, memory,
-                not rings, rings,
+                rings,
             )  # fmt: skip
 
     threads.drain(task, sum(len(part.tasks) for part in work.parts), plan.seconds)

@@ -350,7 +350,7 @@ cdef int check_contiguous(const real[:, :, :, :, :] x, name) except -1:
 
 
 # Threads may share a call: each takes what is left of its tasks, rows of (first image, last image,
-# first group, last group). Without a table, one task is all there is.
+# first group, last group), as in `direct`. Without a table, one task is all there is.
 cdef struct Shares:
     const Py_ssize_t* tasks
     Py_ssize_t number
@@ -359,7 +359,7 @@ cdef struct Shares:
 
 
 cdef int share(
-    Shares* shares, const Py_ssize_t[:, ::1] tasks, long long[::1] taken, bint from_back, Py_ssize_t images,
+    Shares* shares, const Py_ssize_t[:, ::1] tasks, long long[::1] taken, bint rings, Py_ssize_t images,
     Py_ssize_t groups
 ) except -1:
     """The tasks of a table, if there is one."""
@@ -374,7 +374,7 @@ cdef int share(
     if taken is None or taken.shape[0] != 1 or taken[0] < 0:
         raise ValueError("taken must have one element, not negative")
     shares.tasks, shares.number, shares.taken = &tasks[0, 0], tasks.shape[0], &taken[0]
-    shares.from_back = from_back
+    shares.from_back = not rings
     return 0
 
 
@@ -441,7 +441,6 @@ def depthwise_forward(
     const Py_ssize_t[:, ::1] axes not None,
     const Py_ssize_t[:, ::1] tasks=None,
     long long[::1] taken=None,
-    bint from_back=False,
     bint rings=False,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
@@ -462,7 +461,7 @@ def depthwise_forward(
     cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
-    share(&shares, tasks, taken, from_back, x.shape[0], groups)
+    share(&shares, tasks, taken, rings, x.shape[0], groups)
     for a in range(5):
         y_steps[a] = y.strides[a] // size
     with nogil:
@@ -554,7 +553,6 @@ def depthwise_weight_grad(
     const Py_ssize_t[:, ::1] axes not None,
     const Py_ssize_t[:, ::1] tasks=None,
     long long[::1] taken=None,
-    bint from_back=False,
     bint rings=False,
 ):
     """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of it, or
@@ -581,7 +579,7 @@ def depthwise_weight_grad(
     cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
-    share(&shares, tasks, taken, from_back, x.shape[0], groups)
+    share(&shares, tasks, taken, rings, x.shape[0], groups)
     for t in range(shares.number):
         most = max(most, (shares.tasks[4 * t + 3] - shares.tasks[4 * t + 2]) * filters)
     with nogil:

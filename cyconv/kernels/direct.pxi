@@ -511,11 +511,11 @@ def direct(
     const Py_ssize_t[:, ::1] tasks not None,
     long long[::1] taken not None,
     real[::1] memory not None,
-    bint from_back=False,
     bint rings=False,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
-    tasks that are left to take, counted in `taken`, whoever else is taking some."""
+    tasks that are left to take, counted in `taken`, whoever else is taking some. Who rings takes them
+    from the front, others from the back."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     check_direct(x_shape, w.shape[0], y_shape, axes, steps, tasks, groups)
@@ -539,6 +539,6 @@ def direct(
         direct_tasks(
             &g, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0], &b[0] if b is not None else NULL,
             &y[0, 0, 0, 0, 0], y_steps, y.shape[1] // groups, axes, steps[GROUP_STEP], tasks, &taken[0],
-            from_back, &memory[0] if memory.shape[0] else NULL,
+            not rings, &memory[0] if memory.shape[0] else NULL,
         )
     free(g.taps)

@@ -23,7 +23,6 @@ def depthwise_forward(
     axes: Integers,
     tasks: Integers | None = None,
     taken: Counters | None = None,
-    from_back: bool = False,
     rings: bool = False,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
@@ -33,7 +32,7 @@ def depthwise_forward(
     ring(rings)
     if tasks is not None:
         assert taken is not None
-        for images, channels, filters in _shares(tasks, taken, from_back, x, w):
+        for images, channels, filters in _shares(tasks, taken, rings, x, w):
             bias = None if b is None else b[filters]
             part = y[images, filters]
             depthwise_forward(x[images, channels], w[filters], bias, part, axes)
@@ -67,7 +66,6 @@ def depthwise_weight_grad(
     axes: Integers,
     tasks: Integers | None = None,
     taken: Counters | None = None,
-    from_back: bool = False,
     rings: bool = False,
 ) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of
@@ -76,7 +74,7 @@ def depthwise_weight_grad(
     ring(rings)
     if tasks is not None:
         assert taken is not None
-        for images, channels, filters in _shares(tasks, taken, from_back, x, dw):
+        for images, channels, filters in _shares(tasks, taken, rings, x, dw):
             depthwise_weight_grad(dy[images, filters], x[images, channels], dw[filters], axes)
         return
     for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
@@ -96,12 +94,12 @@ def _by_group(a: Array, groups: int) -> Array:
 
 
 def _shares(
-    tasks: Integers, taken: Counters, from_back: bool, x: Array, w: Array
+    tasks: Integers, taken: Counters, rings: bool, x: Array, w: Array
 ) -> Iterator[tuple[slice, slice, slice]]:
     """The images, channels and filters of each task that is left to take."""
     channels = w.shape[1]
     filters = len(w) // (x.shape[1] // channels)
-    for t in all_tasks(taken, len(tasks), from_back):
+    for t in all_tasks(taken, len(tasks), from_back=not rings):
         first, last, start, stop = tasks[t].tolist()
         yield (
             slice(first, last),

@@ -39,14 +39,13 @@ def direct(
     tasks: Integers,
     taken: Counters,
     memory: Array,
-    from_back: bool = False,
     rings: bool = False,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
     ring(rings)
-    for t in all_tasks(taken, len(tasks), from_back):
+    for t in all_tasks(taken, len(tasks), from_back=not rings):
         image, group, *bounds, first, last = tasks[t].tolist()
         box, part = _box(axes, bounds)
         mine = slice(group * filters + first, group * filters + last)
