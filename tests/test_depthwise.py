@@ -266,6 +266,8 @@ NARROW = {
     "3x3, padded in front": lambda n: ((5, n), (3, 3), ((6, 0), (2, 0)), 1),
     "3x3, padded at the end": lambda n: ((5, n), (3, 3), ((0, 6), (0, 2)), 1),
     "5x5": lambda n: ((n, n), (5, 5), 2, 1),
+    "7x7": lambda n: ((n, n), (7, 7), 3, 1),
+    "7x7, dilated": lambda n: ((9, n), (7, 7), (6, 3), (2, 1)),
     "5x5, dilated": lambda n: ((9, n), (5, 5), (4, 2), (2, 1)),
     "2x2": lambda n: ((6, n), (2, 2), ((1, 0), (1, 0)), 1),
     "1x2": lambda n: ((6, n), (1, 2), ((0, 0), (0, 1)), 1),

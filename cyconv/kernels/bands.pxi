@@ -198,6 +198,10 @@ cdef bint is_narrow(const Layout* g, Py_ssize_t lanes) noexcept nogil:
             28x28    265 for 503   276 for 575   400 for 466   422 for 511
         5x5, 14x14   204 for 332   292 for 486   236 for 309   430 for 378
             28x28    725 for 1075  988 for 1244
+        7x7,   7x7   182 for 577    304 for 598   123 for 230   234 for 333
+            14x14    311 for 1240   514 for 867   375 for 547   548 for 642
+            28x28   1107 for 1839  1787 for 2236
+            56x56   4455 for 7116  7533 for 8299
 
     and with AVX2 a 5x5 kernel on 28x28 0.76 times as long for y, but 1.4 times for dw; kernels of fewer
     than nine taps, as the phases of a stride have, 1.15 times."""

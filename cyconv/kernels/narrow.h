@@ -15,7 +15,7 @@
 
 #include "simd.h"
 
-#define MOST_COLUMNS 5
+#define MOST_COLUMNS 7
 /* Rows have at most so many vectors. */
 #define MOST_ACROSS 4
 
@@ -31,7 +31,7 @@ typedef struct {
 } Narrow;
 
 #if defined(MASKS)
-#define FOR_EACH_KERNEL(DO) DO(1, 1) DO(1, 2) DO(2, 1) DO(2, 2) DO(3, 3) DO(5, 5)
+#define FOR_EACH_KERNEL(DO) DO(1, 1) DO(1, 2) DO(2, 1) DO(2, 2) DO(3, 3) DO(5, 5) DO(7, 7)
 #else
 #define FOR_EACH_KERNEL(DO)
 #endif
