@@ -70,7 +70,7 @@ class Rows(Record):
 
     def _multiply(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
         by_row, parts = self._cut()
-        if by_row and len(x) >= MANY_ROWS and rows_at_a_time(len(x), w):
+        if self._turns():
             w = np.ascontiguousarray(w)
 
         def task(index: int) -> None:
@@ -92,6 +92,13 @@ class Rows(Record):
         rows = g.batch * g.positions
         columns = g.filters if self.plan.pass_ == "forward" else g.channels
         return rows >= columns, pieces(max(rows, columns), wanted_pieces(g))
+
+    def _turns(self) -> bool:
+        """Whether w is turned first, so that the products of blocks of rows need not be packed."""
+        g = self.plan.geometry
+        rows = g.batch * g.positions
+        pays = self.plan.pass_ == "forward" and rows >= max(MANY_ROWS, g.filters)
+        return pays and rows_at_a_time(rows, g.channels, g.filters) > 0
 
     def _sum(self, dy: Array, x: Array, dw: Array) -> None:
         by_row, parts = self._cut_sum()
@@ -139,6 +146,7 @@ class Rows(Record):
                 own = max(length(s) for p in parts for s in _stretches(p, block)) // block * weights
         else:
             by_row, parts = self._cut()
+            shared = g.filters * g.channels if self._turns() else 0
             own = 0 if by_row else g.batch * g.positions * max(map(length, parts))
         words = made_of(len(parts), "piece", max(map(length, parts)), "row" if by_row else "column")
         method = "a matrix product of the arrays as they are, channels last"

@@ -294,7 +294,7 @@ def test_rows_are_multiplied_and_summed_in_blocks(monkeypatch, unpacked, dtype):
     case = Case((3, 5, 19, 28), (7, 5, 1, 1))
     x, w, b, dy = case.integers(dtype)
     assert products.summed_at_a_time(w.size) == (16 if unpacked else 0)
-    assert (products.rows_at_a_time(200, w[:, :, 0, 0]) > 0) == unpacked
+    assert (products.rows_at_a_time(200, 5, 7) > 0) == unpacked
 
     def results(data_format, x, dy):
         options = {"data_format": data_format, "algorithm": "gemm"}

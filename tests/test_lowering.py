@@ -365,13 +365,13 @@ def test_products_by_rows_are_cut_where_that_pays(monkeypatch, dtype, count, blo
         np.testing.assert_array_equal(out[:, 2:-2], a @ b)
         assert np.isnan(out[:, :2]).all()
         assert np.isnan(out[:, -2:]).all()
-        block = products.rows_at_a_time(count, b) or count
+        block = products.rows_at_a_time(count, 16, 32) or count
         assert -(-count // block) == number
     monkeypatch.setattr(threads, "small_unpacked", lambda: True)
     for name, limit in (("FEWEST_ROWS", 61), ("WIDEST", 31)):
         with monkeypatch.context() as patch:
             patch.setattr(products, name, limit)
-            assert products.rows_at_a_time(count, b) == 0, name
+            assert products.rows_at_a_time(count, 16, 32) == 0, name
 
 
 @pytest.mark.parametrize("pass_", ["forward", "input_grad", "weight_grad"])

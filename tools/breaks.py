@@ -57,10 +57,7 @@ BREAKS = [
         ("sums[g.places[t]] += sums[t]", "sums[g.places[t]] = sums[t]"),
         ("            y += block * y_step", "            y += (block - 1) * y_step"),
         ("(f - task[2] * filters + 2) * g.taps", "(f + 2) * g.taps"),
-        (
-            "                sums[t] = 0\n            for n",
-            "                pass\n            for n",
-        ),
+        ("                sums[2 * g.taps + t] = 0\n", ""),
         ("+ task[2] * filters * g.taps\n", "\n"),
         ("return shares.tasks + 4 * t if", "return shares.tasks + 4 if"),
     ),

@@ -71,8 +71,9 @@ class Work(Record):
     """The tasks of a pass, an estimate of their seconds on one thread, the taps of each phase of
     the kernel, and whether there are cells of dx that no tap reaches.
 
-    Where all tasks are of one box and sum apart, `axes` are its axes, and `table` has the tasks as
-    the kernels take them: rows of (first image, last image, first group, last group)."""
+    Where all tasks are of one box, which fills the result, and sum apart, `axes` are its axes, and
+    `table` has the tasks as the kernels take them: rows of (first image, last image, first group,
+    last group)."""
 
     tasks: tuple[Task, ...]
     seconds: float

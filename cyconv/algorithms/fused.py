@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 SHARED, OWN, TOTAL = range(3)
 # Channels and filters come in steps of this many (WIDE in the kernel).
 WIDE = 16
-# Planes lie so many items apart, so as not to compete for cache lines.
-APART = 16
+# Planes lie so many items apart, so as not to compete for cache lines; in the kernels, too.
+APART = WIDE
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
 TILES = 8
 # Tiles of a block, and filters of a panel, by the bytes of an item: what is multiplied before it is
@@ -261,7 +261,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         columns=columns,
         shared=shared,
         sums=sums,
-        own=count * (width * _rounded(rows) + own + 2 * WIDE),
+        own=count * (width * _rounded(rows) + own + 2 * APART),
     )
 
 

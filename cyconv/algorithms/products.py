@@ -96,9 +96,8 @@ def block_length(plan: Plan) -> int:
 
 def unpacked(weights: int, itemsize: int) -> int:
     """The same for so many weights."""
-    if weights > (UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS):
-        return 0
-    return UNPACKED // weights // 16 * 16
+    limit = UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS
+    return _whole_vectors(weights) if weights <= limit else 0
 
 
 def product(a: Array, b: Array, out: Array) -> None:
@@ -122,7 +121,7 @@ def _in_blocks(matrices: Array, block: int, end: int) -> Array:
 
 def _product_by_rows(a: Array, b: Array, out: Array) -> None:
     rows = a.shape[-2]
-    block = rows_at_a_time(rows, b) if a.strides[-1] == a.itemsize else 0
+    block = rows_at_a_time(rows, *b.shape[-2:]) if a.strides[-1] == a.itemsize else 0
     if not block:
         np.matmul(a, b, out=out)
         return
@@ -132,10 +131,9 @@ def _product_by_rows(a: Array, b: Array, out: Array) -> None:
         np.matmul(a[..., end:, :], b, out=out[..., end:, :])
 
 
-def rows_at_a_time(count: int, b: Array) -> int:
-    """How many of so many rows should meet the matrices `b` at a time; 0 for all at once."""
-    height, width = b.shape[-2:]
-    most: int = UNPACKED // (height * width)
+def rows_at_a_time(count: int, height: int, width: int) -> int:
+    """How many of so many rows should meet height x width matrices at a time; 0 for all at once."""
+    most = UNPACKED // (height * width)
     if not FEWEST_ROWS <= most < count or not 1 < width <= WIDEST or not threads.small_unpacked():
         return 0
     return -(-count // -(-count // most))
@@ -143,8 +141,11 @@ def rows_at_a_time(count: int, b: Array) -> int:
 
 def summed_at_a_time(weights: int) -> int:
     """How many products of columns and rows should be added to so many weights at a time."""
-    if weights > FEW_SUMS or not threads.small_unpacked():
-        return 0
+    return _whole_vectors(weights) if weights <= FEW_SUMS and threads.small_unpacked() else 0
+
+
+def _whole_vectors(weights: int) -> int:
+    """How many positions so many weights meet before BLAS packs them."""
     return UNPACKED // weights // 16 * 16
 
 

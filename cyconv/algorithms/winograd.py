@@ -157,10 +157,10 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
         share = max(share, total * PER_TILE)  # of filters, also where it is dy that is transformed
     of_tiles, of_filters = blocks(total, limit, LANES), blocks(g.filters, filters)
     rows = max(map(length, of_filters)) if few else g.filters
-    product = rows * g.channels * (max(map(length, of_tiles)) + LANES)
+    largest = rows * g.channels * (max(map(length, of_tiles)) + LANES)
     return Blocks(
         few=few,
-        large_products=product > threads.SMALL_PRODUCT,
+        large_products=largest > threads.SMALL_PRODUCT,
         planes=planes,
         tiles=tuple(of_tiles),
         channels=_shares(g.channels, total * PER_TILE),

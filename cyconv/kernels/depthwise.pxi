@@ -596,8 +596,6 @@ def depthwise_weight_grad(
                 raise MemoryError
         task = next_task(&shares)
         while task != NULL:
-            for t in range((most + 2) * g.taps):
-                sums[t] = 0
             for n in range(task[0], task[1]):
                 for group in range(task[2], task[3]):
                     cells = &x[n, group * channels, 0, 0, 0]
@@ -619,6 +617,7 @@ def depthwise_weight_grad(
             to = &dw[0, 0, 0, 0, 0] + task[2] * filters * g.taps
             for t in range((task[3] - task[2]) * filters * g.taps):
                 to[t] = <real>sums[2 * g.taps + t]
+                sums[2 * g.taps + t] = 0
             task = next_task(&shares)
         free(sums)
         free(band)

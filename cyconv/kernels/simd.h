@@ -420,8 +420,7 @@ ALWAYS_INLINE void NAME(add_tap)(
    the end, so that long sums are sums of shorter ones, which are more accurate. Called with constants
    for rows and vectors, so that the sums are in registers. Weights are read where they lie: for
    forward passes a copy in the order of reading gained nothing. Cells are fetched into the nearest
-   cache some taps ahead; the
-   table of taps goes on that far.
+   cache some taps ahead; the table of taps goes on that far.
 
    Without a table (NULL, a constant too) taps are equal steps of x and of the weights, as of a matrix
    product: no table is read, which is a tenth of the time with sixteen registers. */
