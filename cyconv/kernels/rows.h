@@ -243,11 +243,19 @@ static void NAME(dot_taps)(
     }
 }
 
-/* row[j] = cells[j], without the call that compilers make of a plain loop: rows are short. */
+#if defined(MASKS)
+#define COPY_SHORT(some, cell) NAME(store_some)(row, some, n);
+#else
+#define COPY_SHORT(some, cell)                                                                   \
+    for (; j < n; j++) row[j] = cell;
+#endif
+
+/* row[j] = cells[j], without the call that compilers make of a plain loop: rows are short. The rest of a
+   row is its last vector again, and a row shorter than a vector some lanes of one. */
 ALWAYS_INLINE void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
     ptrdiff_t j = 0;
     if (n < LANES) {
-        for (; j < n; j++) row[j] = cells[j];
+        COPY_SHORT(NAME(load_some)(cells, n), cells[j])
         return;
     }
     for (; j < n - LANES; j += LANES) {
@@ -256,26 +264,32 @@ ALWAYS_INLINE void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
     NAME(store)(row + n - LANES, NAME(load)(cells + n - LANES));
 }
 
-/* The same for every stride-th cell: row[j] = cells[j * stride]. Whole vectors of the usual strides
-   are loops of known length, which compilers vectorise; the rest of a row is its last vector again. */
-#define PICK(STRIDE)                                                                             \
-    for (ptrdiff_t j = 0; j < n; j += LANES) {                                                   \
-        j = j + LANES > n ? n - LANES : j;                                                       \
-        for (ptrdiff_t i = 0; i < LANES; i++) row[j + i] = cells[STRIDE * (j + i)];              \
-    }
+/* The same for every stride-th cell: row[j] = cells[j * stride]. Of strides other than the usual ones,
+   one by one. */
 ALWAYS_INLINE void NAME(pick_row)(
     const REAL *RESTRICT cells, REAL *RESTRICT row, ptrdiff_t n, ptrdiff_t stride) {
-    if (stride == 2 && n >= LANES) {
-        PICK(2)
+    ptrdiff_t j = 0;
+    if (stride == 2 && n < LANES) {
+        COPY_SHORT(NAME(load_some_even)(cells, n), cells[2 * j])
+    } else if (stride == 2) {
+        for (; j < n; j += LANES) {
+            j = j + LANES > n ? n - LANES : j;
+            NAME(store)(row + j, NAME(load_even)(cells + 2 * j));
+        }
     } else if (stride == 4 && n >= LANES) {
-        PICK(4)
+        for (; j < n; j += LANES) {
+            j = j + LANES > n ? n - LANES : j;
+            const VECTOR first = NAME(load_even)(cells + 4 * j);
+            const VECTOR second = NAME(load_even)(cells + 4 * j + 2 * (LANES - 1));
+            NAME(store)(row + j, NAME(pick_even)(first, second));
+        }
     } else {
-        for (ptrdiff_t j = 0; j < n; j++) row[j] = cells[j * stride];
+        for (; j < n; j++) row[j] = cells[j * stride];
     }
 }
 
 /* The even and the odd cells of a row, apart and together again: even[j] = cells[2 * j] and
-   odd[j] = cells[2 * j + 1]. */
+   odd[j] = cells[2 * j + 1]. These loops compilers vectorise as they stand. */
 ALWAYS_INLINE void NAME(split_row)(
     const REAL *RESTRICT cells, REAL *RESTRICT even, REAL *RESTRICT odd, ptrdiff_t n) {
     if (n < LANES) {
@@ -294,10 +308,11 @@ ALWAYS_INLINE void NAME(split_row)(
     }
 }
 
-/* The same for many rows: to[r, j] = cells[r, j * stride], and even and odd[r, j]. */
+/* The same for many rows, perhaps empty: to[r, j] = cells[r, j * stride], and even and odd[r, j]. */
 static void NAME(copy_rows)(
     const REAL *cells, ptrdiff_t cell_step, REAL *to, ptrdiff_t to_step, ptrdiff_t rows, ptrdiff_t n,
     ptrdiff_t stride) {
+    if (n < 1) return; /* where a tap sees padding only */
     if (stride == 1)
         for (ptrdiff_t r = 0; r < rows; r++) NAME(copy_row)(cells + r * cell_step, to + r * to_step, n);
     else
@@ -330,7 +345,7 @@ static void NAME(join_row)(
     }
 }
 
-#undef PICK
+#undef COPY_SHORT
 #undef LANES
 #undef VECTOR
 #undef LOAD_1
