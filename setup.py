@@ -57,6 +57,7 @@ WASM = "wasm" in sysconfig.get_platform()
 # GCC at -O2 leaves most loops as they are; Clang refuses to be asked.
 COST_MODEL = "-fvect-cost-model=dynamic"
 NO_TAIL_MERGE = "-fno-tree-tail-merge"
+FEW_INLINE = "--param=max-inline-insns-single=20"
 # -g0 and -s keep the wheel small, and so does -O2, with which loops are vectorised all the same:
 # -O3 makes each build a third larger and a few percent faster. Nor does it gain to inline what does
 # not ask for it, which takes 6% more, or to align functions and jumps; and who reads what a kernel
@@ -67,6 +68,7 @@ SMALL = [
     "-g0",
     "-fno-inline-functions",
     NO_TAIL_MERGE,
+    FEW_INLINE,
     "-fno-align-functions",
     "-fno-align-jumps",
     "-fno-asynchronous-unwind-tables",
@@ -121,10 +123,10 @@ LIMITED_API = [("Py_LIMITED_API", "0x030B0000")] if LIMITED else []
 
 
 class BuildKernels(build_ext):
-    """Leaves out the one flag that not all compilers know."""
+    """Leaves out the flags that not all compilers know."""
 
     def build_extensions(self):
-        for unknown in (COST_MODEL, NO_TAIL_MERGE):
+        for unknown in (COST_MODEL, NO_TAIL_MERGE, FEW_INLINE):
             if MSVC or self.knows(unknown):
                 continue
             for extension in self.extensions:
