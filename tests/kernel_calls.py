@@ -88,7 +88,9 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             {"dy": dy, "x": x, "dw": dw, "axes": AXES, **shares([0, 2, 0, 1], [0, 2, 1, 2])},
             ("dw",),
         ),
-        "depthwise_memory": ({"axes": AXES, "channels": 2, "filters": 3, "itemsize": itemsize}, ()),
+        "depthwise_memory": (
+            {"axes": AXES, "channels": 2, "filters": 3, "itemsize": itemsize, "forward": True}, (),
+        ),
         "direct_memory": (
             {"axes": AXES, "tasks": tasks, "channels": 2, "filters": 3, "itemsize": itemsize}, (),
         ),

@@ -312,6 +312,59 @@ def test_nothing_beside_narrow_planes_counts(build, kind, dtype):
             np.testing.assert_array_equal(y, wanted)
 
 
+# A lane a channel: one filter each, planes that are small, or narrow, or read at a stride. Cells and
+# outputs fewer than a vector has lanes, and more, with a ragged rest; rows in one part and in several.
+LANES = {
+    "7x7": ((7, 7), (7, 7), 1, 3, 1),
+    "5x5": ((9, 10), (5, 5), 1, 2, 1),
+    "3x3": ((4, 3), (3, 3), 1, 1, 1),
+    "a cell": ((1, 1), (3, 3), 1, 1, 1),
+    "an output": ((4, 5), (4, 5), 1, 0, 1),
+    "long": ((61,), (5,), 1, 2, 1),
+    "stride 2": ((14, 13), (5, 5), 2, 2, 1),
+    "stride 2, uneven": ((9, 17), (3, 4), (1, 2), ((0, 1), (2, 0)), 1),
+    "stride 3, dilated": ((17, 21), (3, 3), 3, (2, 4), (2, 3)),
+    "stride over kernel": ((9, 13), (2, 2), (3, 4), 0, 1),
+    "rows in the padding": ((2, 6), (3, 3), 1, ((5, 4), (3, 4)), (1, 2)),
+    "far apart": ((5, 4), (3, 3), 1, (5, 4), (5, 4)),
+    "volume": ((3, 4, 5), (3, 3, 3), (1, 2, 1), 1, 1),
+    "volume, planes in the padding": ((2, 3, 4), (2, 3, 3), 1, ((3, 2), (4, 1), 1), 1),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 15, 16, 17, 37])
+@pytest.mark.parametrize("kind", LANES)
+def test_channels_in_lanes(build, kind, channels, dtype):
+    size, kernel, stride, pads, dilation = LANES[kind]
+    w_shape = (channels, 1, *kernel)
+    case = Case((2, channels, *size), w_shape, stride, pads, dilation, groups=channels)
+    g, x, w, b, _ = described(case)
+    wanted = reference.conv(*case.integers()[:3], **case.options).reshape(g.y_shape)
+    x, w, b = packed(x, dtype), packed(w, dtype), packed(b, dtype)
+    cut = channels // 3
+    tasks = np.array([[0, 1, 0, channels], [1, 2, 0, cut], [1, 2, cut, channels]], np.intp)
+    for bias, shared in ((b, False), (None, False), (b, True)):
+        y = output(g.y_shape, dtype)
+        table = (tasks, np.zeros(1, np.longlong)) if shared else ()
+        build.depthwise_forward(x, w, bias, y, g.axes(), *table)
+        without = 0 if bias is not None else b.reshape(-1, 1, 1, 1)
+        np.testing.assert_array_equal(y, wanted - without)
+        assert_untouched(y)
+
+
+@pytest.mark.parametrize("kind", LANES)
+def test_lanes_are_apart(build, kind, dtype):
+    """A channel of NaN spoils its own outputs, and those of no other channel."""
+    size, kernel, stride, pads, dilation = LANES[kind]
+    case = Case((1, 17, *size), (17, 1, *kernel), stride, pads, dilation, groups=17)
+    g, x, w, b, _ = (a if i == 0 else a.astype(dtype) for i, a in enumerate(described(case)))
+    wanted, y = np.empty(g.y_shape, dtype), np.empty(g.y_shape, dtype)
+    x[:, [0, 5, 16]] = np.nan
+    fallback.depthwise_forward(x, w, b, wanted, g.axes())
+    build.depthwise_forward(x, w, b, y, g.axes())
+    np.testing.assert_array_equal(y, wanted)
+
+
 @pytest.mark.parametrize("kind", STRIDED)
 def test_stride_2(build, kind, dtype):
     for width in WIDTHS:
@@ -326,7 +379,12 @@ def check_nothing_outside(build, dtype):
     run = kernels_of(build, dtype)
     strided_cases = [strided(*which) for which in itertools.product(STRIDED, WIDTHS)]
     narrow_cases = [narrow(*which) for which in itertools.product(NARROW, WIDTHS)]
-    all_cases = [*strided_cases, *narrow_cases, *CASES.values()]
+    lanes_cases = [
+        Case((2, c, *size), (c, 1, *kernel), *rest, groups=c)
+        for size, kernel, *rest in LANES.values()
+        for c in (16, 19)
+    ]
+    all_cases = [*strided_cases, *narrow_cases, *lanes_cases, *CASES.values()]
     for case, start in itertools.product(all_cases, (False, True)):
         g, *arrays = described(case)
         x, w, b, dy = (protected(array, dtype, start) for array in arrays)

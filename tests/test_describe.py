@@ -282,15 +282,26 @@ def test_extra_memory_of_conversions(mode, dtype, pass_, monkeypatch, set_thread
 def test_memory_that_kernels_ask_for(number, set_threads):
     """In each thread: a padded plane of a group; for the weight gradient, sums in float64 too."""
     set_threads(number)
-    shapes, options = ((64, 32, 14, 24), (32, 1, 3, 2)), {"groups": 32, "padding": 1}
+    shapes, options = ((16, 32, 40, 24), (32, 1, 3, 2)), {"groups": 32, "padding": 1}
     found = cyconv.describe(*shapes, algorithm="direct", **options)
     assert found.module == "depthwise"
     assert found.threads == number
-    plane = 4 * 16 * 26
+    plane = 4 * 42 * 26
     assert found.extra_memory == number * plane
     found = cyconv.describe(*shapes, np.float32, "weight_grad", algorithm="direct", **options)
     filters = -(-32 // found.tasks)
     assert found.extra_memory == number * (plane + 8 * (filters + 2) * 6)
+
+
+@pytest.mark.skipif(kernels.BUILD is None, reason="the lanes are those of compiled kernels")
+def test_memory_of_lanes(set_threads):
+    """The cells of as many channels as a vector has lanes, padded; their outputs, weights and
+    biases; and what it takes to begin where a vector may."""
+    set_threads(1)
+    lanes = {"portable": 4, "neon": 4, "avx2": 8, "avx512": 16}[kernels.BUILD]
+    found = cyconv.describe((64, 32, 7, 7), (32, 1, 5, 5), padding=2, groups=32, algorithm="direct")
+    assert found.module == "depthwise"
+    assert found.extra_memory == 4 * lanes * (7 * 11 + 1 + 7 * 7 + 5 * 5 + 2)
 
 
 # Threads, shapes, dtypes

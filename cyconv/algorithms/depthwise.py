@@ -2,7 +2,9 @@
 
 With few channels a group there is nothing for a matrix product to win: its columns would cost more
 than it. So compiled loops go through the taps of the kernel, over rows of x as they lie, or over a
-padded copy of the channels of one group (kernels/depthwise.pxi). Any geometry is served.
+padded copy of the channels of one group (kernels/depthwise.pxi); or, where planes are small or read
+at a stride, over many channels at once, one in each lane of a vector (kernels/lanes.pxi). Any
+geometry is served.
 
     forward       y   = sum over taps of w * x          straight into y
     input_grad    dx  = the same over dy, the kernel flipped and its channel axes swapped: with
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 # are taken within a kernel, a third of it was as good and a sixth took up to 1.7 times as long: two
 # threads that end together want the interpreter together.
 TASK_SECONDS = 6e-5
+# Kernels may do as many channels together as a vector has lanes, so groups are best cut in so many.
+TOGETHER = 16
 # The padded copy of a group, in bytes, stays well within a core's second cache.
 BAND_BYTES = 512 << 10
 # What a multiply-add, and a cell that comes from or goes to memory, took on one core (seconds).
@@ -157,9 +161,11 @@ def _images_and_groups(
     summed = pass_ == "weight_grad" and g.groups >= number
     images = pieces(g.batch, 1 if summed else number)
     c, f = g.group_channels, g.group_filters
+    number = -(-number // len(images))
+    unit = TOGETHER if g.groups >= number * TOGETHER else 1
     return images, [
         (slice(part.start * c, part.stop * c), slice(part.start * f, part.stop * f))
-        for part in pieces(g.groups, -(-number // len(images)))
+        for part in pieces(g.groups, number, unit)
     ]
 
 
@@ -334,8 +340,10 @@ def _task_items(plan: "Plan", task: Task) -> int:
         sizes = sizes[::-1]
     most = 0
     for piece in task.pieces:
+        forward = plan.pass_ != "weight_grad" and len(piece.axes) == 1
         items = sum(
-            plan.kernels.depthwise_memory(axes, *sizes, plan.dtype.itemsize) for axes in piece.axes
+            plan.kernels.depthwise_memory(axes, *sizes, plan.dtype.itemsize, forward)
+            for axes in piece.axes
         )
         if piece.out[2].step not in (None, 1):  # a plane to be scattered
             items += math.prod(int(size) for size in piece.axes[0][1:, 5])

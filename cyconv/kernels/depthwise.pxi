@@ -4,7 +4,7 @@
 # offset; rows.h goes through runs, nine taps at once. Where rows are long, stride along W is 1 and
 # few outputs touch the padding, runs are rows of x itself, and the outputs at their ends are done
 # one by one. Planes of short rows are read in place too, where vectors have masks (narrow.h). Else runs
-# are from a band (bands.pxi).
+# are from a band (bands.pxi). Or, forwards, many channels are done at once, a lane each (lanes.pxi).
 
 include "bands.pxi"
 
@@ -298,22 +298,6 @@ cdef inline Py_ssize_t workspace(const Layout* g) noexcept nogil:
     return 2 * g.taps if g.in_place else g.cells * g.channels
 
 
-def depthwise_memory(
-    const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize
-):
-    """How many items of memory a call takes for a group of so many channels and filters."""
-    check_axes(axes)
-    cdef double taps = channels * <double>axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
-    if channels < 1 or filters < 1 or taps > MOST_ITEMS:
-        raise ValueError(f"no group has {channels} channels, {filters} filters and {taps:.0f} taps")
-    if itemsize not in (4, 8):
-        raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
-    cdef Layout g
-    lay_out(&g, axes, channels, filters, itemsize)
-    free(g.offsets)
-    return workspace(&g)
-
-
 cdef inline void sum_plane(
     const Layout* g, Py_ssize_t od, const real* x, const Source* s, const real* w, real bias,
     real* memory, real* y, Py_ssize_t y_step
@@ -382,6 +366,40 @@ cdef inline const Py_ssize_t* next_task(const Shares* shares) noexcept nogil:
     """Take a task; NULL where none is left."""
     cdef long long t = cyconv_take(shares.taken, shares.number, shares.from_back)
     return shares.tasks + 4 * t if t < shares.number else NULL
+
+
+cdef bint dense(const real[:, :, :, :, :] x) noexcept:
+    """Whether the cells of a channel follow each other."""
+    cdef Py_ssize_t step = sizeof(real), a
+    for a in range(4, 1, -1):
+        if x.shape[a] > 1 and x.strides[a] != step:
+            return False
+        step *= x.shape[a]
+    return True
+
+
+include "lanes.pxi"
+
+
+def depthwise_memory(
+    const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
+    bint forward=True,
+):
+    """How many items of memory a call takes for groups of so many channels and filters; `forward` is
+    depthwise_forward."""
+    check_axes(axes)
+    cdef double taps = channels * <double>axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    if channels < 1 or filters < 1 or taps > MOST_ITEMS:
+        raise ValueError(f"no group has {channels} channels, {filters} filters and {taps:.0f} taps")
+    if itemsize not in (4, 8):
+        raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
+    cdef Layout g
+    cdef Lanes lanes
+    lay_out(&g, axes, channels, filters, itemsize)
+    free(g.offsets)
+    if forward and channels == filters == 1 and lanes_pay(axes, VECTOR_BYTES // itemsize, itemsize):
+        return max(workspace(&g), shape_lanes(&lanes, axes, itemsize))
+    return workspace(&g)
 
 
 cdef int sum_groups(
@@ -464,6 +482,14 @@ def depthwise_forward(
     share(&shares, tasks, taken, rings, x.shape[0], groups)
     for a in range(5):
         y_steps[a] = y.strides[a] // size
+    if w.shape[1] == filters == 1 and dense(x) and dense(y) and lanes_pay(axes, groups, size):
+        with nogil:
+            ring(rings)
+            sum_by_lanes(
+                &x[0, 0, 0, 0, 0], x.strides[0] // size, source.channel_step, &w[0, 0, 0, 0, 0],
+                &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps, &shares, axes,
+            )
+        return
     with nogil:
         ring(rings)
         sum_groups(

@@ -83,7 +83,9 @@ def depthwise_weight_grad(
         dw[:, :, *tap] = sums.reshape(dw.shape[:2])
 
 
-def depthwise_memory(axes: Integers, channels: int, filters: int, itemsize: int) -> int:
+def depthwise_memory(
+    axes: Integers, channels: int, filters: int, itemsize: int, forward: bool = True
+) -> int:
     """How many items of memory a compiled kernel would take."""
     return 0
 
