@@ -69,7 +69,6 @@ BREAKS = [
         ("d0, d1, h0, h1 = 0, 1, 0, 0", "d0, d1 = 0, 1"),
         ("start, step = y, g.lanes\n", "start, step = y, 0\n"),
         ("min(g.lanes, task[3] - c)", "g.lanes"),
-        ("2 * groups < g.lanes", "2 * groups < g.taps"),
     ),
     *breaks(
         "kernels/lanes.h",
@@ -77,7 +76,7 @@ BREAKS = [
         ("cells - LANES : i", "cells - LANES + 1 : i"),
         ("(c < channels ? c : channels - 1)", "c"),
         ("        start += some * start_step;\n", ""),
-        ("positions - LANES : i", "positions - LANES - 1 : i"),
+        ("sums + (i + j) * LANES", "sums + i * LANES"),
     ),
     *breaks(
         "kernels/direct.pxi",
