@@ -313,7 +313,7 @@ def test_nothing_beside_narrow_planes_counts(build, kind, dtype):
 
 
 # A lane a channel: one filter each, planes that are small, or narrow, or read at a stride. Cells
-# and outputs fewer than a vector has lanes, and more, with a ragged rest; rows in one part and more.
+# and outputs fewer than a vector has lanes, and more, with a ragged rest; rows in one part and not.
 LANES = {
     "7x7": ((7, 7), (7, 7), 1, 3, 1),
     "5x5": ((9, 10), (5, 5), 1, 2, 1),
