@@ -131,6 +131,13 @@ cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) n
     hi[0] = max(lo[0], min(a.output, first_inside((a.kernel - 1) * a.dilation - a.low, a.size, a.stride)))
 
 
+cdef void read_axes(Axis* to, const Py_ssize_t[:, ::1] axes) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(3):
+        to[i].size, to[i].kernel, to[i].stride = axes[i, SIZE], axes[i, KERNEL], axes[i, STRIDE]
+        to[i].dilation, to[i].low, to[i].output = axes[i, DILATION], axes[i, LOW], axes[i, OUTPUT]
+
+
 cdef double shape_axes(
     Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t narrow
 ) noexcept nogil:
@@ -139,10 +146,9 @@ cdef double shape_axes(
     cdef Axis* a
     cdef Py_ssize_t i, extent
     cdef double cells = 1, length
+    read_axes(&g.axes[0], axes)
     for i in range(3):
         a = &g.axes[i]
-        a.size, a.kernel, a.stride = axes[i, SIZE], axes[i, KERNEL], axes[i, STRIDE]
-        a.dilation, a.low, a.output = axes[i, DILATION], axes[i, LOW], axes[i, OUTPUT]
         extent = (a.kernel - 1) * a.dilation
         a.sheets = min(a.stride, extent + 1)
         length = a.output + <double>(extent // a.stride)  # may be more than can be counted
@@ -187,7 +193,7 @@ cdef void find_runs(Layout* g) noexcept nogil:
             g.axes[i].runs[sheet] = run_of(&g.axes[i], sheet)
 
 
-cdef bint is_narrow(const Layout* g, Py_ssize_t lanes) noexcept nogil:
+cdef bint is_narrow(const Axis* axes, Py_ssize_t lanes) noexcept nogil:
     """Whether rows are read where they lie, with the cells beside them masked off: see narrow.h. Of a
     plane of float32 a kernel took (nanoseconds for those of a band, with the next plane's cells in the
     second cache)
@@ -205,8 +211,8 @@ cdef bint is_narrow(const Layout* g, Py_ssize_t lanes) noexcept nogil:
 
     and with AVX2 a 5x5 kernel on 28x28 0.76 times as long for y, but 1.4 times for dw; kernels of fewer
     than nine taps, as the phases of a stride have, 1.15 times."""
-    cdef const Axis* height = &g.axes[1]
-    cdef const Axis* width = &g.axes[2]
+    cdef const Axis* height = &axes[1]
+    cdef const Axis* width = &axes[2]
     return (
         width.stride == height.stride == 1 and width.output <= MOST_ACROSS * lanes
         and height.output <= SHORT_SUM
@@ -242,7 +248,7 @@ cdef int lay_out(
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize
     cdef double cells = shape_axes(g, axes, channels, 0, min(<Py_ssize_t>NARROW, 2 * lanes))
     outputs_inside(a, &g.left, &g.right)
-    g.masked = is_narrow(g, lanes)
+    g.masked = is_narrow(&g.axes[0], lanes)
     if g.masked:
         lay_narrow(g, lanes)
         g.in_place = True

@@ -397,8 +397,8 @@ def depthwise_memory(
     cdef Lanes lanes
     lay_out(&g, axes, channels, filters, itemsize)
     free(g.offsets)
-    if forward and channels == filters == 1 and lanes_pay(axes, VECTOR_BYTES // itemsize, itemsize):
-        return max(workspace(&g), shape_lanes(&lanes, axes, itemsize))
+    if forward and channels == filters == 1 and lanes_pay(&lanes, axes, VECTOR_BYTES // itemsize, itemsize):
+        return max(workspace(&g), lanes.items)
     return workspace(&g)
 
 
@@ -479,15 +479,16 @@ def depthwise_forward(
     cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
+    cdef Lanes lanes
     share(&shares, tasks, taken, rings, x.shape[0], groups)
     for a in range(5):
         y_steps[a] = y.strides[a] // size
-    if w.shape[1] == filters == 1 and dense(x) and dense(y) and lanes_pay(axes, groups, size):
+    if w.shape[1] == filters == 1 and dense(x) and dense(y) and lanes_pay(&lanes, axes, groups, size):
         with nogil:
             ring(rings)
             sum_by_lanes(
-                &x[0, 0, 0, 0, 0], x.strides[0] // size, source.channel_step, &w[0, 0, 0, 0, 0],
-                &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps, &shares, axes,
+                &lanes, &x[0, 0, 0, 0, 0], x.strides[0] // size, source.channel_step, &w[0, 0, 0, 0, 0],
+                &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps, &shares,
             )
         return
     with nogil:

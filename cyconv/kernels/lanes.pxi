@@ -42,39 +42,42 @@ cdef struct Lanes:
     Py_ssize_t taps, cells, positions  # of a channel
     Py_ssize_t width  # of a row of the padded image, in vectors
     Py_ssize_t padded  # vectors of the padded image, and one for cells that no tap reads
+    Py_ssize_t items  # of memory
     Py_ssize_t* offsets  # of each tap in the padded image, from where an output's first one would be
     Py_ssize_t* places  # of each cell
 
 
-cdef Py_ssize_t shape_lanes(Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t itemsize) noexcept nogil:
-    """The sizes; return how many items of memory they take, or 0 where those are too many, or most cells
-    are not read (as where a box is but a part of the output)."""
+cdef bint shape_lanes(Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t itemsize) noexcept nogil:
+    """Find the sizes, unless they are too large, or most cells are not read (as where a box is but a
+    part of the output)."""
     cdef Py_ssize_t i
     cdef Axis* a
     cdef double extent = 1, read = 1, cells = 1, positions = 1, taps = 1, vectors
     g.lanes = VECTOR_BYTES // itemsize
+    read_axes(&g.axes[0], axes)
     for i in range(3):
         a = &g.axes[i]
-        a.size, a.kernel, a.stride = axes[i, SIZE], axes[i, KERNEL], axes[i, STRIDE]
-        a.dilation, a.low, a.output = axes[i, DILATION], axes[i, LOW], axes[i, OUTPUT]
         extent = (a.output - 1) * <double>a.stride + (a.kernel - 1) * <double>a.dilation + 1
         if max(extent, a.low, -a.low) > FAR:
-            return 0
+            return False
         read *= extent
         cells *= a.size
         positions *= a.output
         taps *= a.kernel
     vectors = cells / a.size * extent + 1 + positions + taps + 2
     if max(vectors, cells) * VECTOR_BYTES > LANES_BYTES or cells > 2 * read:
-        return 0
+        return False
     g.cells, g.positions, g.taps = <Py_ssize_t>cells, <Py_ssize_t>positions, <Py_ssize_t>taps
     g.width = <Py_ssize_t>extent
     g.padded = g.axes[0].size * g.axes[1].size * g.width + 1
-    return <Py_ssize_t>vectors * g.lanes
+    g.items = <Py_ssize_t>vectors * g.lanes
+    return True
 
 
-cdef bint lanes_pay(const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, Py_ssize_t itemsize) noexcept nogil:
-    """Whether to go by lanes. Of a plane of float32 a kernel took (nanoseconds, for those it took row by
+cdef bint lanes_pay(
+    Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, Py_ssize_t itemsize
+) noexcept nogil:
+    """Whether to go by lanes; the sizes then are known. Of a plane of float32 a kernel took (nanoseconds, for those it took row by
     row, a channel at a time)
 
                              AVX-512         AVX2            portable
@@ -92,15 +95,11 @@ cdef bint lanes_pay(const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, Py_ssize_t
 
     Rows read where they lie, masked, go by vectors whose last lanes may be idle, and lanes for channels
     that there are not; beside these a vector of cells that is turned costs about as much as six."""
-    cdef Layout rows
-    cdef Lanes g
-    cdef Py_ssize_t items = shape_lanes(&g, axes, itemsize)
     cdef double masked, turned, cells
-    if items == 0 or 2 * groups < g.lanes:
+    if not shape_lanes(g, axes, itemsize) or 2 * groups < g.lanes:
         return False
-    shape_axes(&rows, axes, 1, 0, 0)
-    if is_narrow(&rows, g.lanes):
-        if items * itemsize > NARROW_BYTES:
+    if is_narrow(&g.axes[0], g.lanes):
+        if g.items * itemsize > NARROW_BYTES:
             return False
         # Vectors that are read: of a row, and of all channels there are and are not.
         masked = g.taps * g.positions // g.axes[2].output * ((g.axes[2].output - 1) // g.lanes + 1)
@@ -167,16 +166,15 @@ cdef void sum_rows_of_lanes(
 
 
 cdef int sum_by_lanes(
-    const real* x, Py_ssize_t x_step, Py_ssize_t channel_step, const real* w, const real* b,
-    real* y, const Py_ssize_t* y_steps, const Shares* shares, const Py_ssize_t[:, ::1] axes
+    Lanes* g, const real* x, Py_ssize_t x_step, Py_ssize_t channel_step, const real* w, const real* b,
+    real* y, const Py_ssize_t* y_steps, const Shares* shares
 ) except -1 nogil:
     """Fill y; the cells of a channel of x, and the outputs of a filter, follow each other."""
-    cdef Lanes g
-    cdef Py_ssize_t items = shape_lanes(&g, axes, sizeof(real)), n, c, i, channels
+    cdef Py_ssize_t n, c, i, channels
     cdef const Py_ssize_t* task
     cdef const real* cells
     cdef real* to
-    cdef real* memory = <real*>calloc(items, sizeof(real))
+    cdef real* memory = <real*>calloc(g.items, sizeof(real))
     # A vector that lies across two lines of a cache takes twice as long.
     cdef real* image = memory + (-<size_t>memory) % VECTOR_BYTES // sizeof(real)
     cdef real* sums = image + g.padded * g.lanes
@@ -189,7 +187,7 @@ cdef int sum_by_lanes(
         with gil:
             raise MemoryError("no memory for some channels, turned")
     g.places = g.offsets + g.taps
-    lay_lanes(&g)
+    lay_lanes(g)
     task = next_task(shares)
     while task != NULL:
         c = task[2]
@@ -203,11 +201,11 @@ cdef int sum_by_lanes(
                 to = y + n * y_steps[0] + c * y_steps[1]
                 if real is float:
                     turn_cells_float(cells, channel_step, channels, g.cells, g.places, image)
-                    sum_rows_of_lanes(&g, image, weights, bias, sums)
+                    sum_rows_of_lanes(g, image, weights, bias, sums)
                     turn_sums_float(sums, g.positions, channels, to, y_steps[1])
                 else:
                     turn_cells_double(cells, channel_step, channels, g.cells, g.places, image)
-                    sum_rows_of_lanes(&g, image, weights, bias, sums)
+                    sum_rows_of_lanes(g, image, weights, bias, sums)
                     turn_sums_double(sums, g.positions, channels, to, y_steps[1])
             c += channels
         task = next_task(shares)
