@@ -88,6 +88,13 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             {"dy": dy, "x": x, "dw": dw, "axes": AXES, **shares([0, 2, 0, 1], [0, 2, 1, 2])},
             ("dw",),
         ),
+        "sum_middle": (
+            {
+                "x": some(2, 70, 5), "sums": np.full((2, 5), np.nan),
+                **shares([0, 1, 0, 5], [1, 2, 0, 2], [1, 2, 2, 5]),
+            },
+            ("sums",),
+        ),
         "depthwise_memory": (
             {"axes": AXES, "channels": 2, "filters": 3, "itemsize": itemsize, "forward": True}, (),
         ),

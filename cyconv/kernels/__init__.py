@@ -25,6 +25,7 @@ _NAMES = (
     "direct",
     "direct_weight_grad",
     "im2col",
+    "sum_middle",
     "winograd_by_filters",
     "winograd_by_tiles",
     "winograd_filters",

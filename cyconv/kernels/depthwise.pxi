@@ -354,7 +354,7 @@ cdef int share(
         raise ValueError("tasks must have rows of four numbers")
     for t in range(tasks.shape[0]):
         if not (0 <= tasks[t, 0] <= tasks[t, 1] <= images and 0 <= tasks[t, 2] <= tasks[t, 3] <= groups):
-            raise ValueError(f"task {t} is not of {images} images and {groups} groups")
+            raise ValueError(f"task {t} reaches beyond {images} and {groups}")
     if taken is None or taken.shape[0] != 1 or taken[0] < 0:
         raise ValueError("taken must have one element, not negative")
     shares.tasks, shares.number, shares.taken = &tasks[0, 0], tasks.shape[0], &taken[0]
