@@ -54,7 +54,7 @@ def test_rounding(rng, build, dtype, shape):
 def test_equal_terms(build, dtype, columns):
     """Their rounding errors add up."""
     x = np.full((1, 300_000 // columns, columns), 0.1, dtype)
-    single = 3e-7 if columns == 1 else 7e-8
+    single = 3e-7 if columns == 1 else 7e-8 if build == "fallback" else 2e-7
     wanted = float(x[0, 0, 0]) * x.shape[1]
     rtol = single if dtype == np.float32 else 2e-15
     np.testing.assert_allclose(summed(build, x), np.full((1, columns), wanted), rtol=rtol)
