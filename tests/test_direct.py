@@ -493,10 +493,10 @@ def forget_plans():
     prepare._prepare_once.cache_clear()
 
 
-@pytest.fixture(params=["as it is", "alone", "cut small", "turned"])
+@pytest.fixture(params=["as it is", "alone", "cut small"])
 def way(request, monkeypatch):
-    """With depthwise, which takes what has few channels a group; without; in many tasks; and an
-    input gradient with a copy of its weights, an image at a time."""
+    """With depthwise, which takes what has few channels a group; without; and in many tasks, input
+    gradients an image at a time, weight gradients with longer rows of dy."""
     forget_plans()
     if request.param != "as it is":
         monkeypatch.setitem(TABLE, "direct", TABLE["direct"][1:])
@@ -504,9 +504,8 @@ def way(request, monkeypatch):
         monkeypatch.setattr(direct, "BAND_BYTES", 512)
         monkeypatch.setattr(tiling, "PIECE_WORK", 100)
         monkeypatch.setattr(threads, "SMALL", 0)
-    if request.param == "turned":
-        for name, value in {"TURNS": True, "MANY_WEIGHTS": 0, "SMALL": 0, "BLOCK_BYTES": 1}.items():
-            monkeypatch.setattr(direct, name, value)
+        monkeypatch.setattr(direct, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(direct, "CROWDED_BYTES", 64)
     yield request.param
     forget_plans()
 

@@ -21,7 +21,7 @@ from benchmarks.layers import BY_NAME, LAYERS
 PASSES = ["forward", "input_grad", "weight_grad"]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 # With and without vectors: all three are tested on every build, since the table is data.
-ROADS = {"fallback": (None, False), "plain": ("portable", False), "fast": ("avx2", True)}
+ROADS = {"fallback": (None, False), "plain": ("portable", False), "fast": ("avx512", True)}
 
 
 @pytest.fixture(params=ROADS)
@@ -252,6 +252,24 @@ def test_auto_multiplies_where_few_phases_would_interleave(road):
         assert found is (direct if pays and road == "fast" else lowering), case
         forward = chosen(described(case))
         assert forward is (direct if road == "fast" else lowering), case
+
+
+def test_auto_multiplies_for_input_gradients_of_many_weights_with_avx2(monkeypatch):
+    """Direct has too few registers there. (Pointwise takes what is 1x1.)"""
+    forget_plans()
+    monkeypatch.setattr(kernels, "VECTOR", True)
+    for build in ("avx2", "avx512"):
+        monkeypatch.setattr(kernels, "BUILD", build)
+        for channels, filters, kernel, few in (
+            (128, 128, 1, True), (129, 128, 1, False), (64, 64, 5, True), (64, 65, 5, False),
+        ):  # fmt: skip
+            case = Case((2, channels, 14, 14), (filters, channels, kernel, kernel))
+            found = chosen(described(case), "input_grad")
+            wanted = direct if few or build == "avx512" else (lowering, pointwise)[kernel == 1]
+            assert found is wanted, (build, case)
+            for pass_ in ("forward", "weight_grad"):
+                assert chosen(described(case), pass_) is direct
+    forget_plans()
 
 
 @pytest.mark.parametrize("pass_", PASSES)

@@ -3,8 +3,7 @@
 Any convolution on the fast road. For a run of output positions each tap reads a run of cells at a
 constant offset, in a padded copy of a part of x, its band, or in x itself; so the taps are gone
 through one by one, with the sums of some filters and positions in vector registers
-(kernels/direct.pxi). Weights are read where they lie, in any order that a few steps describe, but
-for large input gradients with AVX2, which copy them (TURNS).
+(kernels/direct.pxi). Weights are read where they lie, in any order that a few steps describe.
 
     forward       y   = sum over taps of w * x       straight into y
     input_grad    dx  = the same over dy, by channels instead of filters; with stride s, s parts
@@ -47,11 +46,15 @@ ROWS = 8
 # for as much of dx as stays in cache (bytes): 1.1 times as fast as each for the whole batch.
 BLOCK_BYTES = 2 << 20
 # Slots of a thread's scratch memory.
-BAND, SUMS, WEIGHTS = range(3)
+BAND, SUMS = range(2)
 # For the weight gradient: whole vectors of filters; a transposed box of dy, and all accumulators
 # (bytes); and the fewest rows of the sum that are worth transposing dy for.
 LANES = 16
 TURNED_BYTES = 512 << 10
+# With AVX2, rows of dy, transposed, that are a multiple of so many bytes long are a vector longer,
+# or all would compete for a few lines of the nearest cache: 1.1 times as fast, and 1.5 at twice as
+# many bytes. (Half as many: 0.95. AVX-512: 0.97 to 1.02, so none there.)
+CROWDED_BYTES = 2048 if kernels.BUILD == "avx2" else 0
 SUM_BYTES = 4 << 20
 LEAST_ROWS = 64
 # Sums of more boxes than this are made of sums of so many, which are more accurate.
@@ -59,11 +62,12 @@ LONG_SUM = 64
 # Work of at most so many multiply-adds, in at most so many bytes of memory, is one call.
 SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
-# Whether, and from how many weights on, an input gradient is worth a copy of them. As they lie,
-# those of neighbouring channels are taps apart, and of filters a power of two. With the 8 rows of
-# 32 registers the copy gained nothing; with 4, 1x1 and 3x3 with stride 2 took 0.8 to 0.95 times as
-# long, and 64x64 weights 1.1 times.
-TURNS, MANY_WEIGHTS = kernels.BUILD == "avx2", 128**2
+# With AVX2, whose 16 registers have room for the sums of 4 rows, an input gradient pays for so many
+# channels times filters at most, of 1x1 and of larger kernels. Its weights lie far apart, filters
+# often by a power of two, and each few rows read all of them anew. Beside lowering with OpenBLAS's
+# kernels for AVX2 it took 0.83 times as long up to here (float64: 0.93), and beyond 1.6 and 1.7
+# times, up to 4 on planes of 7x7. A copy in the order of reading gained nothing up to here, either.
+MOST_WEIGHTS_1X1, MOST_WEIGHTS = 128**2, 64**2
 # On the plain road work of at most so many multiply-adds, in float64 a third; 1x1, of so many.
 PLAIN = {"forward": 550_000, "input_grad": 600_000, "weight_grad": 500_000}
 PLAIN_1X1 = 60_000
@@ -83,12 +87,10 @@ class Part(Record):
 
 
 class Work(Record):
-    """The parts of a pass, whether there are cells of the result in none of them, and whether
-    weights are copied in the order of reading, channels before filters."""
+    """The parts of a pass, and whether there are cells of the result in none of them."""
 
     parts: tuple[Part, ...]
     gaps: bool
-    turned: bool
 
 
 class Sum(Record):
@@ -114,6 +116,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     float64 in groups of four channels took 1.3 times as long as lowering. An input gradient with a
     stride is in parts that interleave, which costs more than it saves where channels or taps are
     few: 10 ms for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
+    With AVX2 it is also slow where there are many weights (MOST_WEIGHTS).
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
@@ -121,6 +124,9 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if kernels.VECTOR:
         vector, filters = 64, 8
         suits = not strided or (g.group_channels >= 16 and g.taps > 1)
+        if kernels.BUILD == "avx2" and pass_ == "input_grad":
+            most = MOST_WEIGHTS_1X1 if g.taps == 1 else MOST_WEIGHTS
+            suits = suits and g.group_channels * g.group_filters <= most
     else:
         vector, filters = 16, 8 // itemsize
         limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_] // (1 if itemsize == 4 else 3)
@@ -135,11 +141,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
     if pass_ == "weight_grad":
         return _sum(g, itemsize)
     filters, channels = g.group_channels * g.taps, g.taps  # from one to the next, in w
-    large = math.prod(g.w_shape) >= MANY_WEIGHTS and g.multiply_adds > SMALL
-    turns = pass_ == "input_grad" and TURNS and large
-    if turns:
-        filters = g.group_filters * g.taps
-    elif pass_ == "input_grad":
+    if pass_ == "input_grad":
         filters, channels = channels, filters
     group = g.group_filters * g.group_channels * g.taps
     phases, gaps = phases_of(g, pass_)
@@ -148,7 +150,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
         _part(turned, phase, (filters, channels, group), itemsize, len(phases) == 1 and not gaps)
         for phase in phases
     ]
-    return Work(parts=tuple(parts), gaps=gaps, turned=turns)
+    return Work(parts=tuple(parts), gaps=gaps)
 
 
 def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whole: bool) -> Part:
@@ -213,6 +215,8 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
     these are few, channels into blocks."""
     axes = _flat(g.axes())
     rows, columns = g.group_channels * g.taps, -(-g.group_filters // LANES) * LANES
+    if CROWDED_BYTES and columns * itemsize % CROWDED_BYTES == 0:
+        columns += LANES
     cut = _boxes(g, axes, TURNED_BYTES // (itemsize * columns), itemsize)
     items = [(image, box) for image in range(g.batch) for box in cut]
     wanted = -(-wanted_pieces(g) // g.groups)
@@ -301,11 +305,6 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     if plan.tiles.gaps:
         dx[...] = 0
-    if plan.tiles.turned:
-        g = plan.geometry
-        apart = w.reshape(g.groups, g.group_filters, g.group_channels, g.taps).swapaxes(1, 2)
-        w = scratch(WEIGHTS, apart.shape, w.dtype)
-        np.copyto(w, apart)
     _run(plan, dy, w, None, dx)
 
 
@@ -384,7 +383,6 @@ def outline(plan: "Plan", once: bool = False, last: bool = False) -> Outline:
         count, shared, own = len(work.shares), math.prod(work.sums), _memory(work, last)
         boxes, largest, rest = len(work.tasks), work.tasks, "channel"
     else:
-        shared = math.prod(g.w_shape) if work.turned else 0
         count = max(len(part.tasks) for part in work.parts)
         own = max(_memory(part, last) for part in work.parts)
         boxes = sum(len(part.tasks) for part in work.parts)
