@@ -256,9 +256,9 @@ def test_auto_multiplies_where_few_phases_would_interleave(road):
 
 def test_auto_multiplies_for_input_gradients_of_many_weights_with_avx2(monkeypatch):
     """Direct has too few registers there. (Pointwise takes what is 1x1.)"""
-    forget_plans()
     monkeypatch.setattr(kernels, "VECTOR", True)
     for build in ("avx2", "avx512"):
+        forget_plans()
         monkeypatch.setattr(kernels, "BUILD", build)
         for channels, filters, kernel, few in (
             (128, 128, 1, True), (129, 128, 1, False), (64, 64, 5, True), (64, 65, 5, False),
@@ -414,6 +414,18 @@ def test_auto_always_finds_one(road):
         assert chosen(odd, pass_) is (lowering if road == "fallback" else depthwise)
         assert chosen(odd, pass_, "gemm") is lowering
         assert chosen(odd, pass_, "direct") is depthwise
+
+
+def test_direct_lengthens_rows_that_crowd_the_cache(monkeypatch):
+    """Of dy, transposed, for the weight gradient."""
+    monkeypatch.setattr(direct, "CROWDED_BYTES", 2048)
+    for filters, itemsize, columns in (
+        (512, 4, 528), (497, 4, 528), (496, 4, 496), (256, 4, 256), (256, 8, 272), (1000, 8, 1008),
+    ):  # fmt: skip
+        g = described(Case((1, 3, 8, 8), (filters, 3, 1, 1)))
+        assert direct.tiles(g, itemsize, "weight_grad").sums[2] == columns
+    monkeypatch.setattr(direct, "CROWDED_BYTES", 0)
+    assert direct.tiles(g, 8, "weight_grad").sums[2] == 1008
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
