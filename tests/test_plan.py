@@ -254,6 +254,20 @@ def test_auto_multiplies_where_few_phases_would_interleave(road):
         assert forward is (direct if road == "fast" else lowering), case
 
 
+def test_auto_multiplies_large_forward_passes_with_avx2(monkeypatch):
+    monkeypatch.setattr(kernels, "VECTOR", True)
+    for build, channels, images, pays in (
+        ("avx2", 257, 32, False), ("avx2", 256, 32, True), ("avx2", 257, 31, True),
+        ("avx512", 257, 32, True),
+    ):  # fmt: skip
+        forget_plans()
+        monkeypatch.setattr(kernels, "BUILD", build)
+        case = Case((images, channels, 14, 14), (256, channels, 1, 1))
+        assert chosen(described(case)) is (direct if pays else pointwise), case
+        assert chosen(described(case), "weight_grad") is direct
+    forget_plans()
+
+
 def test_auto_multiplies_for_input_gradients_of_many_weights_with_avx2(monkeypatch):
     """Direct has too few registers there. (Pointwise takes what is 1x1.)"""
     monkeypatch.setattr(kernels, "VECTOR", True)

@@ -380,7 +380,8 @@ BREAKS = [
         "algorithms/direct.py",
         "test_plan.py direct or avx2",
         ("columns * itemsize % CROWDED_BYTES", "columns % CROWDED_BYTES"),
-        ("* g.group_filters <= most", "* g.group_filters < most"),
+        ("return weights <= (MOST", "return weights < (MOST"),
+        ("g.multiply_adds <= LARGE[1]", "g.multiply_adds <= LARGE[0]"),
     ),
     *breaks(
         "algorithms/direct.py",

@@ -68,6 +68,9 @@ WHOLE_BYTES = 512 << 10
 # kernels for AVX2 it took 0.83 times as long up to here (float64: 0.93), and beyond 1.6 and 1.7
 # times, up to 4 on planes of 7x7. A copy in the order of reading gained nothing up to here, either.
 MOST_WEIGHTS_1X1, MOST_WEIGHTS = 128**2, 64**2
+# A forward pass is slower there with more than so many channels times filters, and multiply-adds:
+# 1.12 times as long as lowering, and in float64 1.19.
+LARGE = 256**2, 4e8
 # On the plain road work of at most so many multiply-adds, in float64 a third; 1x1, of so many.
 PLAIN = {"forward": 550_000, "input_grad": 600_000, "weight_grad": 500_000}
 PLAIN_1X1 = 60_000
@@ -116,7 +119,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     float64 in groups of four channels took 1.3 times as long as lowering. An input gradient with a
     stride is in parts that interleave, which costs more than it saves where channels or taps are
     few: 10 ms for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
-    With AVX2 it is also slow where there are many weights (MOST_WEIGHTS).
+    With AVX2 both are also slow where there are many weights (MOST_WEIGHTS, LARGE).
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
@@ -124,9 +127,8 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if kernels.VECTOR:
         vector, filters = 64, 8
         suits = not strided or (g.group_channels >= 16 and g.taps > 1)
-        if kernels.BUILD == "avx2" and pass_ == "input_grad":
-            most = MOST_WEIGHTS_1X1 if g.taps == 1 else MOST_WEIGHTS
-            suits = suits and g.group_channels * g.group_filters <= most
+        if kernels.BUILD == "avx2":
+            suits = suits and _few_rows_suit(g, pass_)
     else:
         vector, filters = 16, 8 // itemsize
         limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_] // (1 if itemsize == 4 else 3)
@@ -134,6 +136,13 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if pass_ == "weight_grad":
         return suits and g.group_filters >= filters
     return suits and g.positions * itemsize >= vector
+
+
+def _few_rows_suit(g: Geometry, pass_: str) -> bool:
+    weights = g.group_channels * g.group_filters
+    if pass_ == "input_grad":
+        return weights <= (MOST_WEIGHTS_1X1 if g.taps == 1 else MOST_WEIGHTS)
+    return pass_ == "weight_grad" or weights <= LARGE[0] or g.multiply_adds <= LARGE[1]
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
