@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports(include=["cyconv"]):
     import cyconv
-    from cyconv import kernels, prepare, tiling
+    from cyconv import bias, kernels, prepare, tiling
     from cyconv.algorithms import depthwise, fused, winograd
     from cyconv.plan import plan
 
@@ -180,7 +180,8 @@ def fuzz(data):
         x, y = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, y))
         cyconv.conv(x, w, b, **options, data_format="channels_last")
         cyconv.conv_weight_grad(y, x, w_shape, **options, data_format="channels_last")
-    elif frozen:
+    bias.bias_grad(y, rank, last)
+    if frozen and not last:
         kind = (cyconv.Conv1D, cyconv.Conv2D, cyconv.Conv3D)[rank - 1]
         layer = kind(x_shape[1], w_shape[0], w_shape[2:], **options, dtype=dtype)
         layer.freeze()(x)
@@ -200,6 +201,7 @@ SETTINGS = [
     (module, name, getattr(module, name))
     for module, name in (
         (tiling, "PIECE_WORK"),
+        (bias, "SMALL_SUM"),
         (depthwise, "TASK_SECONDS"),
         (winograd, "SHARE_SECONDS"),
         (fused, "SHARE_SECONDS"),
