@@ -18,7 +18,7 @@ from cyconv.types import Array, Integers
 SMALL_SUM = 1 << 18
 # Of a byte, on one core (seconds).
 PER_BYTE = 2e-11
-# As many float64 columns as share a line of cache, and some lines are read together.
+# Columns are cut into whole lines of cache, of which some are read together.
 COLUMNS = 32
 
 
@@ -45,7 +45,7 @@ def bias_grad(dy: Array, rank: int, last: bool) -> Array:
 def _sums(x: Array) -> Array:
     """Sum x (a, b, c) to (a, c), in float64."""
     sums = np.empty((x.shape[0], x.shape[2]))
-    # NumPy knows float16.
+    # Compiled kernels know no float16.
     kernel = (fallback if x.dtype == HALF else kernels.of[x.dtype]).sum_middle
     if x.nbytes <= SMALL_SUM:
         kernel(x, sums)

@@ -139,6 +139,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
 
 
 def _few_rows_suit(g: Geometry, pass_: str) -> bool:
+    """Whether it pays with AVX2."""
     weights = g.group_channels * g.group_filters
     if pass_ == "input_grad":
         return weights <= (MOST_WEIGHTS_1X1 if g.taps == 1 else MOST_WEIGHTS)
