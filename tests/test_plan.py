@@ -450,3 +450,19 @@ def test_direct_cuts_rows_into_whole_vectors(dtype):
     starts = set(tasks[:, 6].tolist())
     assert len(starts) > 1
     assert all(start % (64 // dtype.itemsize) == 0 for start in starts)
+
+
+def test_depthwise_cuts_groups_by_lanes_where_kernels_go_by_them():
+    """And else evenly."""
+    for stride, pass_, by_lanes in (
+        (1, "forward", True), (2, "forward", True), (1, "input_grad", True),
+        (2, "input_grad", False), (1, "weight_grad", False), (2, "weight_grad", False),
+    ):  # fmt: skip
+        g = described(Case((1, 144, 56, 56), (144, 1, 3, 3), stride, 1, groups=144))
+        channels = [task.channels for task in depthwise.tiles(g, 4, pass_).tasks]
+        sizes = {part.stop - part.start for part in channels}
+        assert len(channels) > 2
+        if by_lanes:
+            assert all(size % 16 == 0 for size in sizes)
+        else:
+            assert max(sizes) - min(sizes) <= 1

@@ -377,6 +377,11 @@ BREAKS = [
         ("first=chunk is cut.tiles[0]", "first=True"),
     ),
     *breaks(
+        "algorithms/depthwise.py",
+        "test_plan.py lanes",
+        ("unit = TOGETHER if lanes and", "unit = TOGETHER if"),
+    ),
+    *breaks(
         "algorithms/direct.py",
         "test_plan.py direct or avx2",
         ("columns * itemsize % CROWDED_BYTES", "columns % CROWDED_BYTES"),
