@@ -461,7 +461,7 @@ def test_depthwise_cuts_groups_by_lanes_where_kernels_go_by_them():
         g = described(Case((1, 144, 56, 56), (144, 1, 3, 3), stride, 1, groups=144))
         channels = [task.channels for task in depthwise.tiles(g, 4, pass_).tasks]
         sizes = {part.stop - part.start for part in channels}
-        assert len(channels) > 2
+        assert len(channels) > 1
         if by_lanes:
             assert all(size % 16 == 0 for size in sizes)
         else:
