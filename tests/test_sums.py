@@ -39,6 +39,12 @@ def test_sums(rng, build, dtype, length, columns):
     np.testing.assert_array_equal(summed(build, x), x.sum(axis=1, dtype=np.float64))
 
 
+@each_build
+@pytest.mark.parametrize("shape", [(0, 70, 1), (0, 70, 2), (0, 0, 3), (2, 70, 0)])
+def test_no_sums(build, shape):
+    assert summed(build, np.zeros(shape)).shape == (shape[0], shape[2])
+
+
 @each_dtype
 @each_build
 @pytest.mark.parametrize("shape", [(2, 4100, 1), (2, 4100, 3), (1, 1000, 70)])
@@ -101,7 +107,16 @@ def test_shapes_are_checked(build):
 @pytest.mark.parametrize("dtype", [np.float16, *DTYPES])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize(
-    "shape", [(3, 5, 6, 7), (1, 40, 6, 7), (2, 300, 3, 3), (5, 6, 7), (0, 5, 6, 7), (3, 5, 0, 7)]
+    "shape",
+    [
+        (3, 5, 6, 7),
+        (1, 40, 6, 7),
+        (2, 300, 3, 3),
+        (5, 6, 7),
+        (0, 5, 9, 9),
+        (0, 1, 6, 7),
+        (3, 5, 0, 7),
+    ],
 )
 def test_threads_share_the_bias_gradient(monkeypatch, rng, shape, last, dtype):
     """With one thread, and with three; dy may be without an axis of images."""

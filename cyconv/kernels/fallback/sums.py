@@ -38,8 +38,9 @@ def _sums(x: Array) -> Array:
         pairwise: Array = np.add.reduce(x[:, :, 0], axis=1, dtype=wide)
         return pairwise[:, None]
     while x.shape[1] > STEP:
-        whole = x.shape[1] // STEP * STEP
-        steps = x[:, :whole].reshape(len(x), -1, STEP, x.shape[2])
+        number = x.shape[1] // STEP
+        whole = number * STEP
+        steps = x[:, :whole].reshape(len(x), number, STEP, x.shape[2])
         folded = np.add.reduce(steps, axis=2, dtype=np.float64)
         x = np.concatenate([folded, x[:, whole:]], axis=1)
     total: Array = np.add.reduce(x, axis=1, dtype=np.float64)
