@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from functools import lru_cache
 
 import numpy as np
 
 from cyconv import kernels, threads
-from cyconv.arguments import HALF
-from cyconv.kernels import fallback
-from cyconv.tiling import PIECES, pieces
+from cyconv.arguments import HALF, SINGLE
+from cyconv.layout import cast
+from cyconv.tiling import PIECES, blocks, boxes
 from cyconv.types import Array, Integers
 
-# Sums over so many bytes are one call; threads share the tasks of longer ones.
-SMALL_SUM = 1 << 18
 # Of a byte, on one core (seconds).
 PER_BYTE = 2e-11
 # Columns are cut into whole lines of cache, of which some are read together.
 COLUMNS = 32
+# So many cells of float16 are cast at a time.
+HALVES = 4 << 20
 
 
 def add_bias(images: Array, b: Array | None) -> None:
@@ -39,15 +38,19 @@ def bias_grad(dy: Array, rank: int, last: bool) -> Array:
         sums = _sums(dy.reshape(n, positions, f) if last else dy.reshape(n * f, positions, 1))
         if n != 1:
             sums = _sums(sums.reshape(1, n, f))
-        return sums.reshape(f).astype(dy.dtype)
+        return sums.reshape(f).astype(dy.dtype, copy=False)
 
 
 def _sums(x: Array) -> Array:
     """Sum x (a, b, c) to (a, c), in float64."""
     sums = np.empty((x.shape[0], x.shape[2]))
-    # Compiled kernels know no float16.
-    kernel = (fallback if x.dtype == HALF else kernels.of[x.dtype]).sum_middle
-    if x.nbytes <= SMALL_SUM:
+    if x.dtype == HALF:
+        for part in blocks(len(x), HALVES // max(1, x.shape[1] * x.shape[2])):
+            some = x[part]
+            sums[part] = _sums(cast(some.reshape(1, 1, *some.shape), SINGLE).reshape(some.shape))
+        return sums
+    kernel, seconds = kernels.of[x.dtype].sum_middle, x.nbytes * PER_BYTE
+    if seconds <= threads.SMALL:
         kernel(x, sums)
         return sums
     table = _tasks(*sums.shape)
@@ -56,14 +59,12 @@ def _sums(x: Array) -> Array:
     def task(rings: bool) -> None:
         kernel(x, sums, table, taken, rings)
 
-    threads.drain(task, len(table), x.nbytes * PER_BYTE)
+    threads.drain(task, len(table), seconds)
     return sums
 
 
 @lru_cache(maxsize=256)
 def _tasks(rows: int, columns: int) -> Integers:
     """Cut sums into about PIECES boxes: (first row, last row, first column, last column)."""
-    cut = pieces(rows, PIECES)
-    across = pieces(columns, -(-PIECES // max(1, len(cut))), COLUMNS)
-    boxes = itertools.product(cut, across)
-    return np.array([(a.start, a.stop, c.start, c.stop) for a, c in boxes], np.intp)
+    found = boxes((1, rows, columns), -(-rows * columns // PIECES), COLUMNS)
+    return np.array([(a[1], b[1], a[2], b[2]) for a, b in found], np.intp)

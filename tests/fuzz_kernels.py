@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports(include=["cyconv"]):
     import cyconv
-    from cyconv import bias, kernels, prepare, tiling
+    from cyconv import bias, kernels, prepare, threads, tiling
     from cyconv.algorithms import depthwise, fused, winograd
     from cyconv.plan import plan
 
@@ -201,7 +201,7 @@ SETTINGS = [
     (module, name, getattr(module, name))
     for module, name in (
         (tiling, "PIECE_WORK"),
-        (bias, "SMALL_SUM"),
+        (threads, "SMALL"),
         (depthwise, "TASK_SECONDS"),
         (winograd, "SHARE_SECONDS"),
         (fused, "SHARE_SECONDS"),

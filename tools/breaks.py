@@ -278,8 +278,8 @@ BREAKS = [
         "bias.py",
         "test_sums.py",
         ("_sums(sums.reshape(1, n, f))", "sums.reshape(n, f)[:1]"),
-        ("pieces(columns, -(-PIECES", "pieces(columns - 1, -(-PIECES"),
-        ("(fallback if x.dtype == HALF else kernels.of[x.dtype])", "kernels.of[x.dtype]"),
+        ("boxes((1, rows, columns)", "boxes((1, rows, columns - 1)"),
+        ("sums[part] = _sums", "sums[: len(some)] = _sums"),
     ),
     *breaks(
         "kernels/fallback/sums.py",
@@ -292,7 +292,7 @@ BREAKS = [
         "test_sums.py",
         ("sum_cells_float(x + i * rows, rows)", "sum_cells_float(x + i, rows)"),
         ("if columns == 1 and task[2] < task[3]", "if columns == 2 and task[2] < task[3]"),
-        ("                sums[i, j] = 0\n", "                sums[i, j] = 1\n"),
+        ("task[3] - task[2])\n        elif", "task[3] - task[2] - 1)\n        elif"),
     ),
     *breaks(
         "kernels/sums.h",
@@ -386,7 +386,7 @@ BREAKS = [
         "test_plan.py direct or avx2",
         ("columns * itemsize % CROWDED_BYTES", "columns % CROWDED_BYTES"),
         ("return weights <= (MOST", "return weights < (MOST"),
-        ("g.multiply_adds <= LARGE[1]", "g.multiply_adds <= LARGE[0]"),
+        ("g.multiply_adds <= LARGE_WORK", "g.multiply_adds <= LARGE_WEIGHTS"),
     ),
     *breaks(
         "algorithms/direct.py",

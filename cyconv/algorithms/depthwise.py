@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 # threads that end together want the interpreter together.
 TASK_SECONDS = 6e-5
 # Kernels may do as many channels together as a vector has lanes, so groups are best cut in so many.
-# For weight gradients, and for input gradients with a stride, they never do: even parts are better,
-# eight of 18 groups 1.15 times as fast on two threads as nine of 16.
+# With more than one channel or filter a group, for weight gradients, and for input gradients with a
+# stride, they never do: even parts are better, eight of 18 groups 1.15 times as fast on two threads
+# as nine of 16.
 TOGETHER = 16
 # The padded copy of a group, in bytes, stays well within a core's second cache.
 BAND_BYTES = 512 << 10
@@ -164,7 +165,9 @@ def _images_and_groups(
     images = pieces(g.batch, 1 if summed else number)
     c, f = g.group_channels, g.group_filters
     number = -(-number // len(images))
-    lanes = pass_ == "forward" or (pass_ == "input_grad" and g.stride == (1, 1, 1))
+    lanes = c == f == 1 and (
+        pass_ == "forward" or (pass_ == "input_grad" and g.stride == (1, 1, 1))
+    )
     unit = TOGETHER if lanes and g.groups >= number * TOGETHER else 1
     return images, [
         (slice(part.start * c, part.stop * c), slice(part.start * f, part.stop * f))

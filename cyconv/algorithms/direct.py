@@ -70,7 +70,7 @@ WHOLE_BYTES = 512 << 10
 MOST_WEIGHTS_1X1, MOST_WEIGHTS = 128**2, 64**2
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
-LARGE = 256**2, 4e8
+LARGE_WEIGHTS, LARGE_WORK = 256**2, 400_000_000
 # On the plain road work of at most so many multiply-adds, in float64 a third; 1x1, of so many.
 PLAIN = {"forward": 550_000, "input_grad": 600_000, "weight_grad": 500_000}
 PLAIN_1X1 = 60_000
@@ -119,7 +119,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     float64 in groups of four channels took 1.3 times as long as lowering. An input gradient with a
     stride is in parts that interleave, which costs more than it saves where channels or taps are
     few: 10 ms for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
-    With AVX2 both are also slow where there are many weights (MOST_WEIGHTS, LARGE).
+    With AVX2 both are also slow where there are many weights (MOST_WEIGHTS, LARGE_WEIGHTS).
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
@@ -143,7 +143,7 @@ def _few_rows_suit(g: Geometry, pass_: str) -> bool:
     weights = g.group_channels * g.group_filters
     if pass_ == "input_grad":
         return weights <= (MOST_WEIGHTS_1X1 if g.taps == 1 else MOST_WEIGHTS)
-    return pass_ == "weight_grad" or weights <= LARGE[0] or g.multiply_adds <= LARGE[1]
+    return pass_ == "weight_grad" or weights <= LARGE_WEIGHTS or g.multiply_adds <= LARGE_WORK
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:

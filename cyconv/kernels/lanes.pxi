@@ -77,8 +77,8 @@ cdef bint shape_lanes(Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t itemsi
 cdef bint lanes_pay(
     Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, Py_ssize_t itemsize
 ) noexcept nogil:
-    """Whether to go by lanes; the sizes then are known. Of a plane of float32 a kernel took (nanoseconds, for those it took row by
-    row, a channel at a time)
+    """Whether to go by lanes; the sizes then are known. Of a plane of float32 a kernel took (nanoseconds,
+    for those it took row by row, a channel at a time)
 
                              AVX-512         AVX2            portable
         3x3,        7x7      38 for 41       47 for 44       61 for 87

@@ -13,7 +13,9 @@ cdef void sum_box(
     """Fill the sums of a task."""
     cdef Py_ssize_t i
     for i in range(task[0], task[1]):
-        if columns == 1 and task[2] < task[3]:
+        if rows == 0:
+            zero(sums + i * columns + task[2], task[3] - task[2])
+        elif columns == 1 and task[2] < task[3]:
             if real is float:
                 sums[i] = sum_cells_float(x + i * rows, rows)
             else:
@@ -40,7 +42,7 @@ def sum_middle(
 ):
     """Fill sums (a, c) with those of x (a, b, c) over b: all of them, or the tasks that are left to take,
     rows of (first a, last a, first c, last c)."""
-    cdef Py_ssize_t rows = x.shape[1], columns = x.shape[2], i, j
+    cdef Py_ssize_t rows = x.shape[1], columns = x.shape[2]
     cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, columns]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
@@ -48,15 +50,11 @@ def sum_middle(
     if sums.shape[0] != x.shape[0] or sums.shape[1] != columns:
         raise ValueError(f"sums must be ({x.shape[0]}, {columns}), got ({sums.shape[0]}, {sums.shape[1]})")
     share(&shares, tasks, taken, rings, x.shape[0], columns)
-    if rows == 0:
-        for i in range(sums.shape[0]):
-            for j in range(columns):
-                sums[i, j] = 0
-    if sums.shape[0] == 0 or columns == 0 or rows == 0:
+    if sums.shape[0] == 0 or columns == 0:
         return
     with nogil:
         ring(rings)
         task = next_task(&shares)
         while task != NULL:
-            sum_box(&x[0, 0, 0], task, rows, columns, &sums[0, 0])
+            sum_box(&x[0, 0, 0] if rows else NULL, task, rows, columns, &sums[0, 0])
             task = next_task(&shares)

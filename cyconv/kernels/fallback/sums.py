@@ -34,8 +34,7 @@ def sum_middle(
 
 def _sums(x: Array) -> Array:
     if x.shape[2] == 1:
-        wide = np.result_type(x, np.float32)  # halves are too coarse
-        pairwise: Array = np.add.reduce(x[:, :, 0], axis=1, dtype=wide)
+        pairwise: Array = np.add.reduce(x[:, :, 0], axis=1)
         return pairwise[:, None]
     while x.shape[1] > STEP:
         number = x.shape[1] // STEP
