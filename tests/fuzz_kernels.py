@@ -131,12 +131,13 @@ def convolution(data):
     groups = 1 if algorithm == "winograd" else small(4)
     axes = [(small(3), small(3), small(2)) for _ in range(rank)]
     if algorithm == "winograd":
-        side = 2 + small(2)
-        axes = [*((k, 1, d) for k, _, d in axes[:-2]), (side, 1, 1), (side, 1, 1)]
+        plane = [(3, 1, 1), (4, 1, 1), (3, 2, 1)][small(3) - 1]
+        axes = [*((k, 1, d) for k, _, d in axes[:-2]), plane, plane]
     pads = [(small(3) - 1, small(3) - 1) for _ in axes]
+    least = 2 if algorithm == "winograd" else 0  # with one output there is no stride
     size = [
-        max(1, d * (k - 1) + 1 - sum(pad)) + small(20) - 1
-        for (k, _, d), pad in zip(axes, pads, strict=True)
+        max(1, d * (k - 1) + 1 + (s - 1) * least - sum(pad)) + small(20) - 1
+        for (k, s, d), pad in zip(axes, pads, strict=True)
     ]
     kernel, stride, dilation = zip(*axes, strict=True)
     channels = small(20)

@@ -127,9 +127,9 @@ class Trial:
     def may_be_winograd(self):
         """Whether sums need not be exact."""
         plane = self.w_shape[-2:], self.dilation[-2:]
-        served = (
-            self.rank > 1 and plane == ((3, 3), (1, 1)) and {*self.stride} == {self.groups} == {1}
-        )
+        strides = {*self.stride[:-2], self.groups}, self.stride[-2:]
+        served = self.rank > 1 and plane == ((3, 3), (1, 1)) and strides[0] == {1}
+        served = served and strides[1] in ((1, 1), (2, 2))
         return served and self.algorithm in ("auto", "winograd")
 
     def results(self, image=None):
@@ -262,7 +262,9 @@ def trials(draw, algorithms=("auto", "gemm", "direct", "winograd")):
     stride = numbers(st.sampled_from(far))
     dilation = numbers(st.integers(1, 3))
     if only:  # 3x3 planes, and along the depth any kernel
-        kernel, stride, dilation = (*kernel[:-2], 3, 3), (1,) * rank, (*dilation[:-2], 1, 1)
+        planar = draw(st.sampled_from([1, 1, 2]))
+        kernel, dilation = (*kernel[:-2], 3, 3), (*dilation[:-2], 1, 1)
+        stride = (*(1 for _ in kernel[:-2]), planar, planar)
     groups = draw(st.integers(1, groups))
     transposed = draw(st.booleans())
     if transposed:
@@ -278,7 +280,8 @@ def trials(draw, algorithms=("auto", "gemm", "direct", "winograd")):
     }
     axes = list(zip(kernel, stride, dilation, strict=True))
     most = [min(across, 4) if rank == 3 else across, across, along][-rank:]
-    spare = [draw(st.integers(0, cells)) for cells in most]
+    fewest = [2 * (only and s == 2) for s in stride]  # with one output there is no stride
+    spare = [draw(st.integers(*cells)) for cells in zip(fewest, most, strict=True)]
     batch = draw(st.integers(0, images)) if shared["batched"] else 1
     define = _transposed if transposed else _plain
     size, more = draw(define(axes, spare))

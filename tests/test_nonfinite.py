@@ -176,21 +176,26 @@ def test_each_algorithm_as_defined(build, algorithm, case, value, cells):
     check("conv_input_grad", dy, w, x.shape)
 
 
-def tiles_with(marked):
-    """All cells of the tiles of 4x4 that have a marked one."""
+def tiles_with(marked, size=4, start=(0, 0)):
+    """All cells of the tiles that have a marked one; the first begin so many cells before it."""
     *rest, h, w = marked.shape
-    padded = np.pad(marked, [*((0, 0) for _ in rest), (0, -h % 4), (0, -w % 4)])
-    tiles = padded.reshape(*rest, -(-h // 4), 4, -(-w // 4), 4).any(axis=(-3, -1))
-    return tiles.repeat(4, -2).repeat(4, -1)[..., :h, :w]
+    (top, left), (rows, columns) = (
+        start,
+        (-(-(n + s) // size) for n, s in zip((h, w), start, strict=True)),
+    )
+    pads = (top, rows * size - h - top), (left, columns * size - w - left)
+    padded = np.pad(marked, [*((0, 0) for _ in rest), *pads])
+    tiles = padded.reshape(*rest, rows, size, columns, size).any(axis=(-3, -1))
+    return tiles.repeat(size, -2).repeat(size, -1)[..., top : top + h, left : left + w]
 
 
 @st.composite
 def winograd_cases(draw):
     pads = tuple((draw(st.integers(0, 6)), draw(st.integers(0, 6))) for _ in range(2))
-    side = draw(st.sampled_from([3, 4]))
-    size = [draw(st.integers(max(1, side - sum(pad)), 19)) for pad in pads]
+    side, stride = draw(st.sampled_from([(3, 1), (4, 1), (3, 2)]))
+    size = [draw(st.integers(max(1, side + 2 * (stride - 1) - sum(pad)), 19)) for pad in pads]
     n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.integers(1, 20))
-    return Case((n, c, *size), (f, c, side, side), padding=pads, seed=draw(st.integers(0, 99)))
+    return Case((n, c, *size), (f, c, side, side), stride, pads, seed=draw(st.integers(0, 99)))
 
 
 def assert_near(got, wanted, allowed):
@@ -217,7 +222,8 @@ def test_winograd_marks_its_tiles_alone(build, case, value, cells):
         assert_near(got, wanted, tiles_with(~np.isfinite(wanted)))
         wanted = reference.conv_input_grad(dy, w, x.shape, **case.options)
         got = cyconv.conv_input_grad(dy, w, x.shape, **options)
-        assert_near(got, wanted, tiles_with(~np.isfinite(wanted)))
+        tiles = (4,) if case.stride == 1 else (8, [1 - low % 2 for low, _ in case.padding])
+        assert_near(got, wanted, tiles_with(~np.isfinite(wanted), *tiles))
         wanted = reference.conv_weight_grad(clean, x, w.shape, **case.options)
         got = cyconv.conv_weight_grad(clean, x, w.shape, **options)
     channels = ~np.isfinite(x).all(axis=(0, 2, 3))

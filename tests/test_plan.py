@@ -81,7 +81,9 @@ def test_auto_on_the_layers_of_the_benchmark(road, layer, dtype):
             assert found is in_products(layer)
         elif layer.groups == layer.C:
             assert found is depthwise
-        elif kind == (3, 1, 1) and min(layer.C, layer.F) >= 32:
+        elif min(layer.C, layer.F) >= 32 and (
+            kind == (3, 1, 1) or (kind == (3, 2, 1) and road == "fast")
+        ):
             assert found is winograd
         elif kind == (11, 4, 1):
             assert found is strided
@@ -114,7 +116,7 @@ def test_auto_does_not_waste(road, pass_):
         Case((1, 64, 8, 8), (64, 64, 3, 3), padding=1),
         Case((8, 3, 64, 64), (64, 3, 3, 3), padding=1),
         Case((8, 64, 64, 64), (8, 64, 3, 3), padding=1),
-        Case((8, 64, 56, 56), (64, 64, 3, 3), stride=2, padding=1),
+        Case((8, 64, 56, 56), (64, 64, 3, 3), stride=3, padding=1),
         Case((8, 64, 56, 56), (64, 64, 3, 3), dilation=2),
         Case((8, 64, 56, 56), (64, 64, 5, 5)),
         Case((8, 64, 3136), (64, 64, 3)),
@@ -156,6 +158,32 @@ def test_where_winograd_begins(road, pass_):
         found = chosen(described(Case((images, channels, size, size), weights, 1, padding)), pass_)
         case = (side, images, channels, size)
         assert (found is winograd) == (pays and road != "fallback"), case
+
+
+@pytest.mark.parametrize("build", ["avx2", "avx512"])
+def test_where_winograd_begins_with_stride_2(road, build, monkeypatch):
+    """For an input gradient with few channels; in float64, of full tiles."""
+    monkeypatch.setattr(kernels, "BUILD", kernels.BUILD and build)
+    forget_plans()
+    wide = build == "avx512"
+    for channels, size, images, *pays in (  # float32, and float64
+        (32, 64, 4, "fwd dx dw", "fwd dx dw"),
+        (31, 64, 4, "dx", "dx"),
+        (16, 64, 4, "dx", "dx"),
+        (15, 64, 4, "", ""),
+        (64, 64, 1, "fwd dx dw", "fwd dx dw"),
+        (32, 32, 3, "dx", "dx"),
+        (256, 8, 8, "fwd dx", "fwd dx"),
+        (256, 8, 7, "", ""),
+        (128, 14, 8, "fwd dx dw", "fwd dx" if wide else ""),
+        (128, 14, 7, "fwd dx", "fwd dx" if wide else ""),
+    ):
+        g = described(Case((images, channels, size, size), (channels, channels, 3, 3), 2, 1))
+        for dtype, wanted in zip((FLOAT32, FLOAT64), pays, strict=True):
+            found = [chosen(g, pass_, dtype=dtype) is winograd for pass_ in PASSES]
+            wanted = [name in wanted.split() for name in ("fwd", "dx", "dw")]
+            assert found == (wanted if road == "fast" else [False] * 3), (g, dtype)
+    forget_plans()
 
 
 @pytest.mark.parametrize("pass_", PASSES)
@@ -246,8 +274,8 @@ def test_what_is_tiny_is_one_call(pass_):
 
 def test_auto_multiplies_where_few_phases_would_interleave(road):
     """An input gradient with a stride, of few channels or one tap."""
-    for channels, kernel, pays in ((15, 3, False), (16, 3, True), (64, 1, False)):
-        case = Case((2, channels, 41, 41), (64, channels, kernel, kernel), 2)
+    for channels, kernel, pays in ((15, 5, False), (16, 5, True), (64, 1, False)):
+        case = Case((2, channels, 41, 41), (63, channels, kernel, kernel), 2)
         found = chosen(described(case), "input_grad")
         assert found is (direct if pays and road == "fast" else lowering), case
         forward = chosen(described(case))

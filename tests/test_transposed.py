@@ -333,6 +333,9 @@ def test_algorithms(rng, algorithm):
     wanted = cyconv.conv_transpose(x, w, padding=1)
     y = cyconv.conv_transpose(x, w, padding=1, algorithm=algorithm)
     np.testing.assert_allclose(y, wanted, atol=1e-4)
+    wanted = cyconv.conv_transpose(x, w, stride=2)
+    y = cyconv.conv_transpose(x, w, stride=2, algorithm=algorithm)
+    np.testing.assert_allclose(y, wanted, atol=1e-4)
     if algorithm == "winograd":
         with pytest.raises(ValueError, match="winograd"):
-            cyconv.conv_transpose(x, w, stride=2, algorithm=algorithm)
+            cyconv.conv_transpose(x, w, stride=3, algorithm=algorithm)

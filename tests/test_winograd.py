@@ -21,7 +21,7 @@ import cyconv
 from cyconv import kernels
 from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
-from cyconv.kernels.fallback.winograd import MATRICES
+from cyconv.kernels.fallback.winograd import MATRICES, MET
 from cyconv.plan import plan
 
 LANES = 16
@@ -108,6 +108,35 @@ def test_matrices(side):
     )
     np.testing.assert_allclose(y, wanted_y, rtol=0, atol=1e-13)
     np.testing.assert_allclose(dw, wanted_dw, rtol=0, atol=1e-13)
+
+
+def test_matrices_with_stride():
+    """The same, where several planes of tiles meet one of filters; and the input gradient, whose
+    even cells, beginning with the second, meet two taps and whose odd ones meet one."""
+    rng = np.random.default_rng(0)
+    (A, G, BT), (A_back, G_back, BT_back) = MATRICES[81], MATRICES[-81]
+    assert G_back is G
+    met = [0, 1, 2, 3, 4, 5, 5, 5, 5]
+    w, x = rng.standard_normal((3, 3)), rng.standard_normal((9, 9))
+    dy, more = rng.standard_normal((4, 4)), rng.standard_normal((5, 5))
+    v = (G @ w @ G.T)[np.ix_(met, met)]
+    np.testing.assert_array_equal((G @ w @ G.T).ravel()[MET], v.ravel())
+    y = A.T @ (v * (BT @ x @ BT.T)) @ A
+    sums = np.zeros((6, 6))
+    np.add.at(sums, np.ix_(met, met), (A @ dy @ A.T) * (BT @ x @ BT.T))
+    dx = A_back.T @ (v * (BT_back @ more @ BT_back.T)) @ A_back
+    wanted_y, wanted_dw, wanted_dx = np.zeros((4, 4)), np.zeros((3, 3)), np.zeros((8, 8))
+    flipped = w[::-1, ::-1]
+    for i, j in np.ndindex(3, 3):
+        wanted_y += w[i, j] * x[i : i + 7 : 2, j : j + 7 : 2]
+        wanted_dw[i, j] = (dy * x[i : i + 7 : 2, j : j + 7 : 2]).sum()
+        for row, column in np.ndindex(5, 5):  # output o meets cells 2 o to 2 o + 2
+            cell = 2 * row + i - 1, 2 * column + j - 1
+            if min(cell) >= 0 and max(cell) < 8:
+                wanted_dx[cell] += flipped[i, j] * more[row, column]
+    np.testing.assert_allclose(y, wanted_y, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(G.T @ sums @ G, wanted_dw, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(dx, wanted_dx, rtol=0, atol=1e-13)
 
 
 @each_dtype
@@ -329,12 +358,12 @@ every_way = pytest.mark.parametrize("way", WAYS, indirect=True)
 def convolutions(draw):
     pad = st.integers(0, 7)
     pads = [(draw(pad), draw(pad)) for _ in range(2)]
-    side = draw(st.sampled_from([3, 4]))
-    size = [draw(st.integers(max(1, side - sum(p)), 30)) for p in pads]
+    side, stride = draw(st.sampled_from([(3, 1), (4, 1), (3, 2)]))
+    size = [draw(st.integers(max(1, side + 2 * (stride - 1) - sum(p)), 30)) for p in pads]
     n, c, f = draw(st.integers(1, 9)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
     n = min(n, max(1, 8000 // math.prod(size)))
     weights = (f, c, side, side)
-    return Case((n, c, *size), weights, padding=tuple(pads), seed=draw(st.integers(0, 9)))
+    return Case((n, c, *size), weights, stride, tuple(pads), seed=draw(st.integers(0, 9)))
 
 
 CASES = [
@@ -351,6 +380,10 @@ CASES = [
     Case((9, 40, 30, 29), (40, 40, 4, 4), padding=1),
     Case((5, 17, 13, 6), (33, 17, 4, 4), padding=((6, 0), (0, 7))),
     Case((2, 18, 4, 9, 10), (20, 18, 2, 4, 4), padding=(1, 2, 1), dilation=(2, 1, 1)),
+    Case((9, 40, 30, 29), (40, 40, 3, 3), stride=2, padding=1),
+    Case((2, 17, 13, 22), (33, 17, 3, 3), stride=2, padding=((5, 0), (0, 7))),
+    Case((1, 2, 3, 4), (3, 2, 3, 3), stride=2, padding=((2, 2), (1, 0))),
+    Case((2, 5, 4, 9, 10), (7, 5, 3, 3, 3), stride=(1, 2, 2), padding=1),
     # One cell of depth, and the only output reads the padding before it.
     Case((2, 3, 1, 5, 6), (4, 3, 1, 3, 3), stride=(2, 1, 1), padding=((1, 0), (1, 1), (1, 1))),
 ]
@@ -422,19 +455,41 @@ def test_ways_differ(way):
         assert summed.few == (name in ("few tiles", "chunks"))
 
 
+def test_what_is_not_read_makes_no_difference():
+    """With a stride: cells of x past the last window, and windows that lie in the padding, though
+    they would be in the last tile."""
+    case = Case((2, 3, 12, 12), (4, 3, 3, 3), stride=2, padding=((0, 5), (1, 6)))
+    x, w, _, dy = case.arrays(np.float32)
+    options = {**case.options, "algorithm": "winograd"}
+    assert dy.shape[2:] == (8, 9)
+    spoilt = dy.copy()
+    spoilt[:, :, 6:] = spoilt[..., 7:] = np.nan
+    wanted, found = (cyconv.conv_input_grad(a, w, x.shape, **options) for a in (dy, spoilt))
+    np.testing.assert_array_equal(found, wanted)
+    options["padding"] = 0
+    spoilt = x.copy()
+    spoilt[:, :, 11:] = spoilt[..., 11:] = np.nan
+    wanted, found = (cyconv.conv(a, w, **options) for a in (x, spoilt))
+    np.testing.assert_array_equal(found, wanted)
+    dy = wanted.copy()
+    wanted, found = (cyconv.conv_weight_grad(dy, a, w.shape, **options) for a in (x, spoilt))
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("way", ["fast, small blocks", "fast, few tiles"], indirect=True)
 @each_dtype
-def test_prepared_filters(way, dtype):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_prepared_filters(stride, way, dtype):
     """Transformed ahead, they give the same result, and w is not read."""
-    case = Case((2, 20, 18, 21), (13, 20, 3, 3), padding=1)
+    case = Case((2, 20, 18, 21), (13, 20, 3, 3), stride, padding=1)
     x, w, b, _ = case.arrays(dtype)
-    g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
+    g = geometry(case.x_shape, case.w_shape, stride, 1, 1, 1)
     made = plan(g, np.dtype(dtype), "forward", "winograd")
     v = fused.prepare(made, w[:, :, None])
     unread = np.full(g.w_shape, np.nan, dtype)
     y = np.full(g.y_shape, np.nan, dtype)
     fused.convolve(made, x.reshape(g.x_shape), unread, b, y, v)
-    wanted = cyconv.conv(x, w, b, padding=1, algorithm="winograd")
+    wanted = cyconv.conv(x, w, b, algorithm="winograd", **case.options)
     np.testing.assert_array_equal(y.reshape(wanted.shape), wanted)
 
 
@@ -445,8 +500,10 @@ def test_prepared_filters(way, dtype):
         Case((1, 2, 9, 9), (2, 2, 3, 1)),
         Case((1, 2, 9, 9), (2, 2, 3, 4)),
         Case((1, 2, 9, 9), (2, 2, 4, 4), dilation=2),
-        Case((1, 2, 9, 9), (2, 2, 3, 3), stride=2),
+        Case((1, 2, 9, 9), (2, 2, 4, 4), stride=2),
+        Case((1, 2, 9, 9), (2, 2, 3, 3), stride=3),
         Case((1, 2, 9, 9), (2, 2, 3, 3), stride=(1, 2)),
+        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3), stride=2),
         Case((1, 2, 9, 9), (2, 2, 3, 3), dilation=2),
         Case((1, 2, 9, 9), (2, 1, 3, 3), groups=2),
         Case((1, 2, 9), (2, 2, 3)),
@@ -493,13 +550,18 @@ def test_auto_leaves_winograd_where_float32_would_be_too_far_off(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [64, 256, 512])
-@pytest.mark.parametrize("side", [3, 4])
-def test_float32_error_of_auto(side, channels):
+@pytest.mark.parametrize(("side", "stride"), [(3, 1), (4, 1), (3, 2)])
+def test_float32_error_of_auto(side, stride, channels):
     """At most 5e-6 of the largest value, on planes just large enough for Winograd to be chosen."""
     size = {64: 14, 256: 10, 512: 10}[channels] + side - 3
-    case = Case((2, channels, size, size), (channels, channels, side, side), padding=1)
-    g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
-    assert all(winograd.pays(g, pass_, 4) for pass_ in ("forward", "input_grad", "weight_grad"))
+    images = 2
+    if stride == 2:
+        images, size = {64: (1, 56), 256: (8, 14), 512: (8, 14)}[channels]
+    case = Case((images, channels, size, size), (channels, channels, side, side), stride, padding=1)
+    g = geometry(case.x_shape, case.w_shape, stride, 1, 1, 1)
+    passes = ("forward", "input_grad", "weight_grad")
+    pays = kernels.VECTOR or stride == 1
+    assert all(winograd.pays(g, pass_, 4) for pass_ in passes) == pays
     assert_close(case, np.float32, "auto")
     if kernels.BUILD is None:  # where auto does not choose it
         assert_close(case, np.float32)

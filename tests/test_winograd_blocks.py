@@ -28,10 +28,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_winograd import CLOSE, STRIDES, assert_filled, both
 
-from cyconv.algorithms import winograd
+from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
-from cyconv.kernels.fallback.winograd import MATRICES
+from cyconv.kernels.fallback.winograd import MATRICES, MET, kind_of
 
 WIDE = 16
 PATIENCE = 10  # seconds
@@ -75,16 +75,21 @@ class Fused:
 
     def __init__(
         self, n=2, c=3, f=5, size=(9, 10), pads=1, flip=False, seed=0, lay=gaps, depth=1,
-        dilation=1, side=3,
+        dilation=1, side=3, stride=1,
     ):  # fmt: skip
-        """With three sizes, a volume, and a kernel of this depth; its planes have this side."""
+        """With three sizes, a volume, and a kernel of this depth; its planes have this side and
+        stride. What is flipped is an input gradient, with a stride without a weight gradient."""
         self.lay = lay
-        self.planes = (side + 3) ** 2
         kernel, dilations = (side, side), 1
         if len(size) == 3:
             kernel, dilations = (depth, *kernel), (dilation, 1, 1)
-        g = geometry((n, c, *size), (f, c, *kernel), 1, pads, dilations, 1)
-        self.g = g = g.flipped() if flip else g
+        strides = (*(1 for _ in size[2:]), stride, stride)
+        g = geometry((n, c, *size), (f, c, *kernel), strides, pads, dilations, 1)
+        g = g._replace(stride=(1, stride, stride))  # also where that makes no difference
+        self.g = g = winograd._flipped(g) if flip else g
+        self.planes = fused.planes_of(g)
+        self.weight_planes = fused.weight_planes_of(g)
+        matrix = MATRICES[kind_of(side, g.stride[1])].G
         rng = np.random.default_rng(seed)
         self.x, self.b = rng.standard_normal(g.x_shape), rng.standard_normal(g.filters)
         self.w = rng.standard_normal(g.w_shape)
@@ -92,18 +97,21 @@ class Fused:
         self.total = winograd.count_tiles(g)
         # Channels, for each tap along the depth: as they are, and as rows of transformed tiles.
         self.rows, self.row = depth * g.channels, depth * wide(g.channels)
-        self.v = np.zeros((self.planes, self.rows, wide(g.filters)))
-        by_tap = self.v[:, :, : g.filters].reshape(self.planes, depth, g.channels, g.filters)
+        self.v = np.zeros((self.weight_planes, self.rows, wide(g.filters)))
+        by_tap = self.v[:, :, : g.filters].reshape(-1, depth, g.channels, g.filters)
         for tap in range(depth):
-            by_tap[:, tap] = both(MATRICES[self.planes].G, self.w[:, :, tap]).swapaxes(1, 2)
+            by_tap[:, tap] = both(matrix, self.w[:, :, tap]).swapaxes(1, 2)
         self.y = self.expected(self.v)
+        if g.stride[1] < 0:
+            return
         columns = reference.columns(self.x, g.axes())
         self.dw = self.dy.swapaxes(0, 1).reshape(g.filters, -1) @ columns.T
         self.dw = self.dw.reshape(self.w.shape)
 
     def expected(self, v):
         y = np.empty(self.g.y_shape)
-        products = v[:, :, : self.g.filters].swapaxes(1, 2) @ self.transformed(self.x)
+        met = v if len(v) == self.planes else v[MET]
+        products = met[:, :, : self.g.filters].swapaxes(1, 2) @ self.transformed(self.x)
         fallback.winograd_output(products, self.b, y, self.g.axes(), 0, self.total)
         return y
 
@@ -131,7 +139,7 @@ class Fused:
         columns = longest(tiles) + spare
         size = self.planes * (columns * (self.row + rows) + 2 * WIDE)
         panels = rows_of(self.g.filters, (), rows)
-        v = output((self.planes, len(panels), self.rows, rows), dtype, planes)
+        v = output((self.weight_planes, len(panels), self.rows, rows), dtype, planes)
         if prepared:
             filters, v = filters[:0], self.in_panels(rows, dtype)
         return self.arrays(dtype) | {
@@ -144,13 +152,13 @@ class Fused:
         channels = rows_of(self.g.channels) if channels is None else channels
         filters = rows_of(self.g.filters) if filters is None else filters
         rows = wide(longest(filters))
-        own = 0 if panel else rows * self.rows + WIDE
+        own = 0 if panel else self.weight_planes * (rows * self.rows + WIDE)
         return self.arrays(dtype) | {
             "v": self.in_panels(panel, dtype) if panel else None,
             "axes": self.g.axes(),
             "u": output((self.planes, self.total * self.row + 5), dtype),
             "channels": channels, "filters": filters, "columns": columns,
-            **shared(dtype, self.planes * (own + rows * columns + WIDE)), **changes,
+            **shared(dtype, own + self.planes * (rows * columns + WIDE)), **changes,
         }  # fmt: skip
 
     def in_panels(self, rows, dtype):
@@ -174,7 +182,7 @@ class Fused:
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
-            "sums": output((len(parts), self.planes, self.rows, columns), dtype),
+            "sums": output((len(parts), self.weight_planes, self.rows, columns), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "tiles": tiles, "parts": parts, "channels": channels,
             "width": width, "rows": rows,
@@ -190,17 +198,17 @@ class Fused:
         channels = rows_of(self.g.channels) if channels is None else channels
         columns, width, most = wide(self.g.filters), longest(tiles) + spare, longest(channels)
         total, panels = int(tiles[-1, 1] - tiles[0, 0]), -(-self.g.filters // rows)
-        size = width * wide(most) + WIDE
-        size += self.g.kernel[0] * most * columns + WIDE if own else 0
+        size = self.planes * (width * wide(most) + WIDE)
+        size += self.weight_planes * (self.g.kernel[0] * most * columns + WIDE) if own else 0
         return {
             "dy": self.lay(self.dy, dtype),
             "x": self.lay(self.x, dtype),
             "d": output((self.planes, panels, total, rows), dtype, planes),
-            "sums": output((self.planes, 0 if own else self.rows * columns + 5), dtype),
+            "sums": output((self.weight_planes, 0 if own else self.rows * columns + 5), dtype),
             "dw": output(self.dw.shape, dtype, gaps),
             "axes": self.g.axes(), "filters": filters, "tiles": tiles, "channels": channels,
             "width": width, "add": False, "last": True,
-            **shared(dtype, self.planes * size),
+            **shared(dtype, size),
         }  # fmt: skip
 
     def check(self, arguments, dtype, wanted=None):
@@ -233,16 +241,18 @@ PHASES = {
     "winograd_sum_by_tiles": ("parts", "channels"),
     "winograd_sum_by_channels": ("filters", "channels"),
 }
+# Of kernels, with their strides.
+SIDES = [(3, 1), (4, 1), (3, 2), (3, -2)]
 each_forward = pytest.mark.parametrize("kernel", FORWARD)
 each_sum = pytest.mark.parametrize("kernel", SUMS)
 each_kernel = pytest.mark.parametrize("kernel", FORWARD + SUMS)
 
 
 @st.composite
-def works(draw):
+def works(draw, sums=False):
     """A convolution, two lists of places to cut, a number, and yes or no."""
     small, some = st.integers(1, 3), st.integers(1, 20)
-    side = draw(st.sampled_from([3, 4]))
+    side, stride = draw(st.sampled_from([(3, 1), (4, 1), (3, 2)]))
     depth, dilation, kernel = 1, 1, [side, side]
     size = [draw(st.integers(1, 30)) for _ in range(2)]
     if draw(st.booleans()):  # a volume
@@ -254,8 +264,8 @@ def works(draw):
         pads.append((low, high + max(0, extent - n - low - high)))
     n, c, f = draw(small), draw(st.integers(1, 35)), draw(st.integers(1, 70))
     lay, seed = draw(st.sampled_from([gaps, channels_last])), draw(st.integers(0, 9))
-    flip = draw(st.booleans())
-    work = Fused(n, c, f, size, tuple(pads), flip, seed, lay, depth, dilation, side)
+    flip = draw(st.booleans()) and not (sums and stride > 1)
+    work = Fused(n, c, f, size, tuple(pads), flip, seed, lay, depth, dilation, side, stride)
     points = st.lists(st.integers(0, 999), max_size=3)
     return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
 
@@ -273,19 +283,19 @@ def assert_done(arguments, kernel):
 @each_dtype
 @each_build
 @pytest.mark.parametrize("strides", STRIDES)
-@pytest.mark.parametrize("side", [3, 4])
-def test_filters(side, strides, build, dtype):
+@pytest.mark.parametrize(("side", "stride"), SIDES)
+def test_filters(side, stride, strides, build, dtype):
     """Of any strides; zero past the last."""
     rng = np.random.default_rng(1)
-    number = (side + 3) ** 2
+    number, G = (side + 3) ** 2, MATRICES[kind_of(side, stride)].G
     for f, c in [(1, 1), (15, 3), (16, 2), (17, 1), (40, 5)]:
         w = rng.standard_normal((f, c, side, side))
         wanted = np.zeros((number, c, wide(f)))
-        wanted[:, :, :f] = both(MATRICES[number].G, w).swapaxes(1, 2)
+        wanted[:, :, :f] = both(G, w).swapaxes(1, 2)
         for arrange in (packed, gaps):
             v = output(wanted.shape, dtype, arrange)
             planes = STRIDES[strides](w.astype(dtype))[:, :, None]
-            kernels_of(build, dtype).winograd_filters(planes, v)
+            kernels_of(build, dtype).winograd_filters(planes, v, stride)
             assert_filled(v, wanted, dtype)
             assert not v[:, :, f:].any()
 
@@ -309,7 +319,7 @@ def test_by_tiles(build, dtype, drawn):
         v = (
             arguments["v"]
             .swapaxes(1, 2)
-            .reshape(work.planes, work.rows, -1)[:, :, : work.g.filters]
+            .reshape(work.weight_planes, work.rows, -1)[:, :, : work.g.filters]
         )
         error = abs(v - work.v[:, :, : work.g.filters]).max()
         assert error <= CLOSE[dtype] * abs(work.v).max()
@@ -338,7 +348,7 @@ def test_by_filters(build, dtype, drawn):
 @each_dtype
 @each_build
 @settings(max_examples=25)
-@given(drawn=works())
+@given(drawn=works(sums=True))
 def test_sum_by_tiles(build, dtype, drawn):
     work, points, number, _ = drawn
     tiles = rows_of(work.total, points[0], 50)
@@ -354,7 +364,7 @@ def test_sum_by_tiles(build, dtype, drawn):
 @each_dtype
 @each_build
 @settings(max_examples=25)
-@given(drawn=works())
+@given(drawn=works(sums=True))
 def test_sum_by_channels(build, dtype, drawn):
     """In one call, with sums of each thread's own or shared ones."""
     work, points, number, own = drawn
@@ -371,7 +381,7 @@ def test_sum_by_channels(build, dtype, drawn):
 @each_dtype
 @each_build
 @settings(max_examples=25)
-@given(drawn=works())
+@given(drawn=works(sums=True))
 def test_sum_by_channels_in_several_calls(build, dtype, drawn):
     """Chunks of consecutive tiles, with sums that stay: dw is written by the last of them."""
     work, points, number, _ = drawn
@@ -406,10 +416,10 @@ def test_without_bias(kernel, build, dtype):
 @each_build
 @each_forward
 @pytest.mark.parametrize("strides", STRIDES)
-@pytest.mark.parametrize("side", [3, 4])
-def test_any_filters_are_read(side, strides, kernel, build, dtype):
+@pytest.mark.parametrize(("side", "stride"), SIDES)
+def test_any_filters_are_read(side, stride, strides, kernel, build, dtype):
     """As forward passes have them, and input gradients: flipped, and channels first."""
-    work = Fused(c=20, f=18, side=side)
+    work = Fused(c=20, f=18, side=side, stride=abs(stride), flip=stride < 0)
     w = STRIDES[strides](work.w[:, :, 0].astype(dtype))[:, :, None]
     arguments = make(work, kernel, dtype, w=w)
     getattr(kernels_of(build, dtype), kernel)(*arguments.values())
@@ -420,9 +430,9 @@ def test_any_filters_are_read(side, strides, kernel, build, dtype):
 @each_build
 @each_sum
 @pytest.mark.parametrize("strides", STRIDES)
-@pytest.mark.parametrize("side", [3, 4])
-def test_any_filters_are_written(side, strides, kernel, build, dtype):
-    work = Fused(c=20, f=18, side=side)
+@pytest.mark.parametrize(("side", "stride"), SIDES[:3])
+def test_any_filters_are_written(side, stride, strides, kernel, build, dtype):
+    work = Fused(c=20, f=18, side=side, stride=stride)
     dw = STRIDES[strides](np.full(work.dw[:, :, 0].shape, np.nan, dtype))[:, :, None]
     arguments = make(work, kernel, dtype)
     getattr(kernels_of(build, dtype), kernel)(*(arguments | {"dw": dw}).values())
@@ -648,6 +658,7 @@ def wrong_calls(kernel, right, dtype):
         *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 2, 2))),
         *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 3, 5)),
         {"axes": changed(slice(1, 3), 1, 4)},
+        *({"axes": changed(slice(1, 3), 2, stride)} for stride in (0, -1, 2, -2, 3, -(2**63))),
         *({w_name: np.zeros((*w.shape[:3], n, n), dtype)} for n in (2, 4, 5)),
         *({"progress": np.zeros(n, np.longlong)} for n in (0, 2, 4)),
         *({"progress": np.array(n, np.longlong)} for n in ([-1, 0, 0], [0, -1, 0], [0, 0, -1])),
@@ -727,6 +738,9 @@ def test_wrong_transformed_filters_are_refused(build, dtype):
     apart = np.zeros((36, 19, 64), dtype)
     for array in (v[:35], v[:, :18], v[:, :, :31], v[:, :, :0], apart[:, :, ::2]):
         assert refused(run.winograd_filters, w, array)
+    for stride in (0, -1, 3, 2**62):
+        assert refused(run.winograd_filters, w, v, stride)
+    assert refused(run.winograd_filters, others[1], np.zeros((49, 19, 32), dtype), 2)
 
 
 def check_nothing_outside(build, dtype):
@@ -735,17 +749,19 @@ def check_nothing_outside(build, dtype):
     sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
     volumes = (((3, 4, 9), 4, 7), ((1, 2, 1), 17, 1))
     ways = itertools.product(
-        (*sizes, *volumes), (3, 4), (False, True), FORWARD + SUMS, (protected, protected_last)
+        (*sizes, *volumes), SIDES, (False, True), FORWARD + SUMS, (protected, protected_last)
     )
-    for (size, c, f), side, start, kernel, lay in ways:
-        pads = 1 if min(size[-2:]) > 1 else 2
-        work = Fused(2, c, f, size, pads, depth=3 if len(size) == 3 else 1, side=side)
+    for (size, c, f), (side, stride), start, kernel, lay in ways:
+        if stride < 0 and kernel in SUMS:
+            continue
+        pads, depth = 1 if min(size[-2:]) > 1 else 2, 3 if len(size) == 3 else 1
+        work = Fused(2, c, f, size, pads, stride < 0, depth=depth, side=side, stride=abs(stride))
         calls = [{}]
         tiles = rows_of(work.total, (), 20)
         if kernel == "winograd_by_tiles":
             calls = [{"prepared": False}, {"prepared": True}]
         if kernel == "winograd_by_filters":
-            calls = [{"panel": 0}, {"panel": wide(f)}]
+            calls = [{"panel": 0}, {"panel": wide(work.g.filters)}]
         if kernel == "winograd_sum_by_channels":
             calls = [{"own": True}, {"own": False}]
         for options in calls:
@@ -762,11 +778,11 @@ def check_nothing_outside(build, dtype):
                 (arguments["y"], work.y) if kernel in FORWARD else (arguments["dw"], work.dw)
             )
             assert abs(result - wanted).max() <= 4e-5 * abs(wanted).max()
-    for f, side, start in itertools.product((1, 7, 16, 33), (3, 4), (False, True)):
+    for f, (side, stride), start in itertools.product((1, 7, 16, 33), SIDES, (False, True)):
         w, v = np.ones((f, 2, 1, side, side)), np.zeros(((side + 3) ** 2, 2, wide(f)))
-        run.winograd_filters(protected(w, dtype, start), protected(v, dtype, start))
+        run.winograd_filters(protected(w, dtype, start), protected(v, dtype, start), stride)
         flipped = protected(w, dtype, start)[:, :, :, ::-1, ::-1].swapaxes(0, 1)
-        run.winograd_filters(flipped, protected(np.zeros((len(v), f, 16)), dtype, start))
+        run.winograd_filters(flipped, protected(np.zeros((len(v), f, 16)), dtype, start), stride)
 
 
 @can_protect

@@ -9,6 +9,9 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
 
+With stride 2, where the kernels are 3x3, the plain road has nothing of the kind. Then there are 81
+planes of tiles and 36 of filters, of which some meet several (fallback/winograd.py says why).
+
 A volume is a matter of channels: each plane of the output has tiles, whose channels are those of
 the planes that it reads, one for each tap of the kernel along the depth. So a 3x3x3 kernel takes
 108 products for 432.
@@ -44,14 +47,17 @@ TILES = 8
 # transformed back. With 16 registers that is whole threes of vectors: panels of 32 took 1.1 times
 # as long, and so did those of 64, whose rows compete for the nearest cache. With 32 registers 32
 # and 48 were alike, but 32 divides what layers have; in float64, 32 took 1.01 times as long as 16,
-# and 1.04 to 1.15 with 256 channels. Blocks of 32 to 128 tiles were alike.
-COLUMNS, ROWS = 96, {4: 32, 8: 16} if kernels.BUILD == "avx512" else {4: 48, 8: 48}
+# and 1.04 to 1.15 with 256 channels. Blocks of 32 to 128 tiles were alike; with a stride, whose
+# tiles have more than twice as many planes, 96 took 1.03 (float64 1.08) times as long as 40.
+COLUMNS, STRIDED_COLUMNS = 96, 40
+ROWS = {4: 32, 8: 16} if kernels.BUILD == "avx512" else {4: 48, 8: 48}
 # The weight gradient: channels of a block.
 CHANNELS = 32
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights: with 32 channels and filters on 28x28, by tiles took three quarters as
-# long, though one thread does it alone; with 64, a tenth longer.
-FEW_TILES = 160
+# long, though one thread does it alone; with 64, a tenth longer. With a stride, 128 tiles by
+# filters took 1.06 times as long as by tiles (AVX2 1.3), and 49 were alike.
+FEW_TILES, STRIDED_FEW_TILES = 160, 64
 MANY_WEIGHTS = 48**2
 # The weight gradient is summed by channels also where it is at least so large, with dy transformed
 # in chunks of at most so many bytes; else by tiles, in parts. A block has at most so many tiles; by
@@ -71,7 +77,8 @@ class Blocks(Record):
     """Blocks as rows of (start, stop), and the sizes of memory; see the kernels."""
 
     few: bool
-    planes: int
+    planes: int  # of tiles
+    weight_planes: int  # of filters
     axes: Integers
     tiles: Integers
     channels: Integers
@@ -88,15 +95,23 @@ class Blocks(Record):
 
 
 def planes_of(g: Geometry) -> int:
-    """Planes of transformed tiles, of 4x4 outputs: 36 for 3x3 kernels, 49 for 4x4."""
+    """Planes of transformed tiles, of 4x4 outputs: 36 for 3x3 kernels, 49 for 4x4; 81 with a
+    stride."""
+    return weight_planes_of(g) if g.stride[1] == 1 else 81
+
+
+def weight_planes_of(g: Geometry) -> int:
+    """Planes of transformed filters: with a stride, of 3x3 kernels, some meet several of tiles."""
     return (g.kernel[1] + 3) ** 2
 
 
 def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
     depth = g.kernel[0]
-    few = total <= FEW_TILES and g.channels * g.filters >= MANY_WEIGHTS
-    tiles = blocks(total, COLUMNS, TILES)
+    strided = g.stride[1] != 1
+    few = total <= (STRIDED_FEW_TILES if strided else FEW_TILES)
+    few = few and g.channels * g.filters >= MANY_WEIGHTS
+    tiles = blocks(total, STRIDED_COLUMNS if strided else COLUMNS, TILES)
     columns = max(map(length, tiles))
     rows = _panel(g.filters, itemsize)
     filters = _in_panels(g.filters, rows)
@@ -110,6 +125,7 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     return Blocks(
         few=few,
         planes=planes_of(g),
+        weight_planes=weight_planes_of(g),
         axes=g.axes(),
         tiles=_rows(tiles),
         channels=_shares(g.channels, depth * total * PER_TILE),
@@ -155,10 +171,11 @@ def _shares(size: int, seconds: float) -> Integers:
 def prepare(plan: "Plan", w: Array) -> Array:
     """The transformed filters, (planes, panels, KD * C, rows), for w (F, C, KD, side, side)."""
     filters, channels, rows = len(w), w.shape[1] * w.shape[2], _panel(len(w), w.itemsize)
-    v = np.empty((plan.tiles.planes, -(-filters // rows), channels, rows), w.dtype)
+    v = np.empty((plan.tiles.weight_planes, -(-filters // rows), channels, rows), w.dtype)
+    stride = int(plan.tiles.axes[1, 2])
 
     def transform(panel: int) -> None:
-        plan.kernels.winograd_filters(w[panel * rows : (panel + 1) * rows], v[:, panel])
+        plan.kernels.winograd_filters(w[panel * rows : (panel + 1) * rows], v[:, panel], stride)
 
     threads.run(transform, v.shape[1], filters * channels * PER_WEIGHT, blas=False)
     return v
@@ -176,10 +193,11 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
     progress = np.zeros(3, np.longlong)
     if cut.few:
         u = scratch(SHARED, (cut.planes, cut.whole), x.dtype)
-        own = cut.product if v is not None else cut.block + cut.product
+        own = cut.planes * cut.product
+        own += cut.weight_planes * cut.block if v is None else 0
 
         def work(rings: bool) -> None:
-            memory = scratch(OWN, (cut.planes * own,), x.dtype)
+            memory = scratch(OWN, (own,), x.dtype)
             plan.kernels.winograd_by_filters(
                 x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.columns, progress,
                 memory, rings,
@@ -187,7 +205,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
 
         count = len(cut.filters)
     else:
-        panels = (cut.planes, -(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
+        panels = (cut.weight_planes, -(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
         given = v if v is not None else scratch(SHARED, panels, x.dtype, APART)
         weights = cut.weights if v is None else cut.weights[:0]
 
@@ -208,6 +226,7 @@ class Sums(Record):
 
     few: bool
     planes: int
+    weight_planes: int
     axes: Integers
     chunks: tuple[Integers, ...]
     parts: Integers
@@ -225,32 +244,34 @@ class Sums(Record):
 
 def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     """The blocks of a weight gradient over `total` tiles."""
-    depth, weights, count = g.kernel[0], g.channels * g.filters, planes_of(g)
+    depth, weights = g.kernel[0], g.channels * g.filters
+    planes, weight_planes = planes_of(g), weight_planes_of(g)
     few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
     columns, panel = _rounded(g.filters), _panel(g.filters, itemsize)
     limit = SUM_COLUMNS if few else min(SUM_COLUMNS, PANEL_BYTES // (panel * itemsize))
     tiles = blocks(total, limit, TILES)
     panels, width = -(-g.filters // panel), max(map(length, tiles))
-    each = count * itemsize * panels * panel * width
+    each = planes * itemsize * panels * panel * width
     number = -(-len(tiles) * each // CHUNK_BYTES) if few else 1
     chunks = [tiles[part] for part in pieces(len(tiles), number)]
     parts = pieces(len(tiles), SUM_PARTS)
     rows = g.channels
-    shared, sums, own = len(parts) * count * depth * g.channels * columns, 0, 0
+    shared, sums, own = len(parts) * weight_planes * depth * g.channels * columns, 0, 0
     if few:
         channels = blocks(g.channels, min(CHANNELS, -(-g.channels // 4)), TILES)
         rows = max(map(length, channels))
-        shared = count * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
+        shared = planes * plane_items(panels, max(c[-1].stop - c[0].start for c in chunks), panel)
         if len(chunks) > 1:
-            sums = count * plane_items(depth * g.channels, columns)
+            sums = weight_planes * plane_items(depth * g.channels, columns)
         else:
-            own = depth * rows * columns
+            own = weight_planes * plane_items(depth * rows, columns)
     else:
         channels = pieces(g.channels, SUM_PARTS)
-        own = width * panels * panel
+        own = planes * plane_items(width * panels, panel)
     return Sums(
         few=few,
-        planes=count,
+        planes=planes,
+        weight_planes=weight_planes,
         axes=g.axes(),
         chunks=tuple(map(_rows, chunks)),
         parts=_rows(parts),
@@ -261,7 +282,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         columns=columns,
         shared=shared,
         sums=sums,
-        own=count * (width * _rounded(rows) + own + 2 * APART),
+        own=planes * plane_items(width, _rounded(rows)) + own,
     )
 
 
@@ -276,7 +297,7 @@ def sum_weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     sums = scratch(SHARED, (cut.shared,), dw.dtype)
-    sums = sums.reshape(len(cut.parts), cut.planes, -1, cut.columns)
+    sums = sums.reshape(len(cut.parts), cut.weight_planes, -1, cut.columns)
     progress = np.zeros(3, np.longlong)
 
     def work(rings: bool) -> None:
@@ -293,7 +314,7 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Sums = plan.tiles
     chunks = len(cut.chunks)
     panels = -(-dw.shape[0] // cut.rows)
-    sums = scratch(TOTAL, (cut.planes, cut.sums // cut.planes), dw.dtype)
+    sums = scratch(TOTAL, (cut.weight_planes, cut.sums // cut.weight_planes), dw.dtype)
     for i, tiles in enumerate(cut.chunks):
         total = int(tiles[-1, 1] - tiles[0, 0])
         d = scratch(SHARED, (cut.planes, panels, total, cut.rows), dw.dtype, APART)
@@ -314,7 +335,8 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 def method(g: Geometry, products: str) -> str:
     """In words: how many of them for how many."""
     side = g.kernel[1]
-    return f"F(4x4, {side}x{side}), {planes_of(g)} {products} for {16 * side * side}"
+    name = f"F(4x4, {side}x{side})" + (" with stride 2" if g.stride[1] != 1 else "")
+    return f"{name}, {planes_of(g)} {products} for {16 * side * side}"
 
 
 def outline(plan: "Plan") -> Outline:
@@ -323,12 +345,19 @@ def outline(plan: "Plan") -> Outline:
     if isinstance(cut, Blocks):
         total, few = cut.total, cut.few
         blocks, noun = (cut.filters, "filter") if few else (cut.tiles, "tile")
-        shared, own = cut.planes * cut.whole, cut.planes * (cut.block + cut.product)
+        tiles, filters = cut.planes, cut.weight_planes
+        shared, own = (
+            (tiles * cut.whole, filters * cut.block)
+            if few
+            else (filters * cut.whole, tiles * cut.block)
+        )
+        own += tiles * cut.product
     else:
         total, few = int(cut.chunks[-1][-1, 1]), cut.few
         shared, own = cut.shared + cut.sums, cut.own
         blocks, noun = (cut.channels, "channel") if few else (np.concatenate(cut.chunks), "tile")
-    words = f"{counted(total, 'tile')} of 4x4 outputs, "
+    side = 8 if cut.axes[1, 2] < 0 else 4
+    words = f"{counted(total, 'tile')} of {side}x{side} outputs, "
     words += made_of(len(blocks), "block", int((blocks[:, 1] - blocks[:, 0]).max()), noun)
     count = len(cut.parts) if isinstance(cut, Sums) and not few else len(blocks)
     chunks = len(cut.chunks) if isinstance(cut, Sums) else 1

@@ -1,7 +1,8 @@
 """Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
 
-(And 4x4 through 49 instead of 256: with 49 planes below, where there are 36. And volumes, by planes
-of the kernel that are 3x3 or 4x4: see `fused`, which serves them on both roads.)
+(And 4x4 through 49 instead of 256: with 49 planes below, where there are 36. And 3x3 with stride 2
+through 81, and volumes, by planes of the kernel that are 3x3 or 4x4: see `fused`, which serves
+these on both roads.)
 
 F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from cyconv.plan import Plan
 
 
+# Kernels and strides.
+SERVED = {((3, 3), (1, 1, 1)), ((4, 4), (1, 1, 1)), ((3, 3), (1, 2, 2))}
 # Slots of a thread's scratch memory.
 TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
 # Planes of transformed tiles come in steps of this many (LANES in the kernel).
@@ -71,17 +74,13 @@ SHARE_SECONDS = 1e-4
 
 
 def serves(g: Geometry) -> bool:
-    return (
-        g.kernel[1:] in ((3, 3), (4, 4))
-        and g.stride == (1, 1, 1)
-        and g.dilation[1:] == (1, 1)
-        and g.groups == 1
-    )
+    return (g.kernel[1:], g.stride) in SERVED and g.dilation[1:] == (1, 1) and g.groups == 1
 
 
 def _flat(g: Geometry) -> bool:
-    """Whether there is nothing along the first axis (where a low pad would shift all out of x)."""
-    return g.kernel[0] == g.size[0] == g.output[0] == 1 and g.low[0] == 0
+    """Whether there is nothing along the first axis (where a low pad would shift all out of x), and
+    no stride: what the plain road has transforms for."""
+    return g.kernel[0] == g.size[0] == g.output[0] == 1 and g.low[0] == 0 and g.stride == (1, 1, 1)
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -98,6 +97,8 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
     are cut sooner: 2e-6 at 2048.
     """
+    if serves(g) and g.stride != (1, 1, 1):
+        return _strided_pays(g, pass_, itemsize)
     large = g.kernel[1] > 3
     if not serves(g) or min(g.channels, g.filters) < (12 if large else 16):
         return False
@@ -115,8 +116,34 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     return filled >= least and math.sqrt(weights) * filled >= enough
 
 
+def _strided_pays(g: Geometry, pass_: str, itemsize: int) -> bool:
+    """The same with stride 2, where the vector kernels beat direct, which skips no products and, of
+    an input gradient, goes through four phases. Measured with 16 to 512 channels and filters, on
+    8x8 to 112x112: with 32 channels, 2000 and 8 full tiles it took 0.6 to 1 times as long (0.65 to
+    0.8 from 3000 on), with 16 up to 1.3; an input gradient 0.55 to 0.95 also with 16 and any number
+    of them; a weight gradient 0.75 to 0.95 from 3000 and 24 tiles on, and below that up to 1.2. In
+    float64 tiles that are three quarters full (7x7, 14x14) took 1.05 to 1.2 times as long for a
+    weight gradient, and with AVX2 up to 1.3 for all."""
+    if not kernels.VECTOR:
+        return False
+    filled, each = g.batch * g.positions / 16, math.sqrt(g.channels * g.filters)
+    least, tiles, enough = {
+        "forward": (32, 8.0, 2000), "input_grad": (16, 8.0, 0), "weight_grad": (32, 24.0, 3000),
+    }[pass_]  # fmt: skip
+    if itemsize == 8 and (pass_ == "weight_grad" or kernels.BUILD != "avx512"):
+        tiles = max(tiles, 0.8 * count_tiles(g))
+    return min(g.channels, g.filters) >= least and filled >= tiles and each * filled >= enough
+
+
 def count_tiles(g: Geometry) -> int:
-    return g.batch * g.output[0] * -(-g.output[1] // 4) * -(-g.output[2] // 4)
+    """Tiles of 4x4 outputs; of the input gradient of stride 2, 8x8, which begin with an odd one."""
+    rows, columns = (
+        -(-g.output[axis] // 4)
+        if g.stride[axis] > 0
+        else -(-(g.output[axis] + 1 - g.low[axis] % 2) // 8)
+        for axis in (1, 2)
+    )
+    return g.batch * g.output[0] * rows * columns
 
 
 class Blocks(Record):
@@ -134,8 +161,8 @@ class Blocks(Record):
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fused.Sums:
     if pass_ == "input_grad":
-        return tiles(g.flipped(), itemsize, "forward")
-    if pass_ == "forward":
+        return tiles(_flipped(g), itemsize, "forward")
+    if pass_ == "forward" or g.stride != (1, 1, 1):
         g = _read(g)
     total, weights = count_tiles(g), g.channels * g.filters
     if kernels.VECTOR or not _flat(g):
@@ -173,11 +200,22 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
 def _read(g: Geometry) -> Geometry:
     """Without the cells of x past the last that an output reads (as there may be of dy, with more
     padding than taps), which would else be in the last tile, and a NaN there mark it."""
-    height, width = (
-        min(g.size[axis], max(1, g.output[axis] + g.kernel[axis] - 1 - g.low[axis]))
-        for axis in (1, 2)
-    )
+    height, width = (min(g.size[axis], max(1, _reach(g, axis))) for axis in (1, 2))
     return g._replace(size=(g.size[0], height, width))
+
+
+def _reach(g: Geometry, axis: int) -> int:
+    """How many cells there are up to the last that the last output reads."""
+    last = g.output[axis] - 1
+    if g.stride[axis] > 0:
+        return last * g.stride[axis] + g.kernel[axis] - g.low[axis]
+    return (last + 2 - g.low[axis]) // 2 + 1
+
+
+def _flipped(g: Geometry) -> Geometry:
+    """The convolution over dy that is the input gradient; of stride 2, with stride -2: two outputs
+    for a step over dy."""
+    return g.flipped()._replace(stride=(1, 1, 1) if g.stride == (1, 1, 1) else (1, -2, -2))
 
 
 def _shares(size: int, seconds: float) -> tuple[slice, ...]:
@@ -236,14 +274,18 @@ def _filters(plan: "Plan", w: Array) -> Array:
 
 
 def _convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
-    height, width = plan.tiles.axes[1:, 0]
-    x = x[..., :height, :width]  # what is read
+    x = _what_is_read(plan, x)
     if isinstance(plan.tiles, fused.Blocks):
         fused.convolve(plan, x, w, b, y, v)
     elif plan.tiles.few:
         _filters_in_blocks(plan, x, w[:, :, 0], b, y, v)
     else:
         _tiles_in_blocks(plan, x, w[:, :, 0], b, y, v)
+
+
+def _what_is_read(plan: "Plan", x: Array) -> Array:
+    height, width = plan.tiles.axes[1:, 0]
+    return x[..., :height, :width]
 
 
 def _tiles_in_blocks(
@@ -313,7 +355,7 @@ def _multiply(v: Array, u: Array, m: Array) -> None:
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C, kd, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     if isinstance(plan.tiles, fused.Sums):
-        fused.sum_weight_grad(plan, dy, x, dw)
+        fused.sum_weight_grad(plan, dy, _what_is_read(plan, x), dw)
     elif plan.tiles.few:
         _sum_by_planes(plan, dy, x, dw[:, :, 0])
     else:

@@ -34,26 +34,30 @@ cdef int check_order(const real[:, :, :, :, :] x, name) except -1:
     return 0
 
 
-cdef int check_axes(const Py_ssize_t[:, ::1] axes) except -1:
+cdef int check_axes(const Py_ssize_t[:, ::1] axes, bint signed_strides=False) except -1:
     """That no number which is computed from these is more than a Py_ssize_t can hold: cells are
-    computed as output * stride - low + tap * dilation, and compared with size."""
+    computed as output * stride - low + tap * dilation, and compared with size. Strides may be negative
+    if `signed_strides` says so."""
     if axes.shape[0] != 3 or axes.shape[1] != 6:
         raise ValueError("axes must have shape (3, 6)")
-    cdef Py_ssize_t a, low, outputs, taps
+    cdef Py_ssize_t a, low, outputs, taps, stride
     cdef double positions = 1, kernel = 1
     for a in range(3):
-        if min(axes[a, SIZE], axes[a, KERNEL], axes[a, STRIDE], axes[a, DILATION], axes[a, OUTPUT]) < 1:
+        stride = axes[a, STRIDE]
+        if signed_strides and stride < 0:
+            stride = -max(stride, -PY_SSIZE_T_MAX)
+        if min(axes[a, SIZE], axes[a, KERNEL], stride, axes[a, DILATION], axes[a, OUTPUT]) < 1:
             raise ValueError(f"size, kernel, stride, dilation and output must be at least 1 along axis {a}")
         positions *= axes[a, OUTPUT]
         kernel *= axes[a, KERNEL]
         low, outputs, taps = axes[a, LOW], axes[a, OUTPUT] - 1, axes[a, KERNEL] - 1
         if (
-            outputs > 0 and axes[a, STRIDE] > PY_SSIZE_T_MAX // outputs
+            outputs > 0 and stride > PY_SSIZE_T_MAX // outputs
             or taps > 0 and axes[a, DILATION] > (PY_SSIZE_T_MAX - 1) // taps
             or low < -PY_SSIZE_T_MAX or low > PY_SSIZE_T_MAX - axes[a, SIZE]
         ):
             raise ValueError(f"numbers are too large to compute with along axis {a}")
-        outputs, taps = outputs * axes[a, STRIDE], taps * axes[a, DILATION]
+        outputs, taps = outputs * stride, taps * axes[a, DILATION]
         if (
             low < 0 and max(outputs, taps) > PY_SSIZE_T_MAX + low
             or outputs > low and taps > PY_SSIZE_T_MAX - (outputs - low)

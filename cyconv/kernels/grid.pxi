@@ -1,12 +1,22 @@
 # Winograd's tiles and filters in memory, and checks: what both of its roads share.
 
+cdef extern from "winograd.h" nogil:
+    enum:
+        WIDE
+        SIX
+        SEVEN
+        STRIDED
+        STRIDED_BACK
+
+
 cdef struct Grid:
     # Where tiles stand in an array (images, c, D, H, W), in items: t = (n * TH + th) * TW + tw, for
     # the n-th plane of the output: of an image, or of a volume, whose planes are many.
     # Either columns follow each other (column_step 1), or channels do (channel_step 1).
-    Py_ssize_t D, H, W, low_d, low_h, low_w, planes, dilation, TH, TW
+    # A tile has cells * cells of them, from one to the next it is `pitch`, and the first begins at -low.
+    Py_ssize_t D, H, W, low_d, low_h, low_w, planes, dilation, TH, TW, cells, pitch
     Py_ssize_t image_step, channel_step, plane_step, row_step, column_step
-    int points  # cells of a row of a tile of x, and points of interpolation
+    int kind  # of tiles: see winograd.h
 
 
 cdef inline bint is_side(Py_ssize_t height, Py_ssize_t width) noexcept nogil:
@@ -14,9 +24,32 @@ cdef inline bint is_side(Py_ssize_t height, Py_ssize_t width) noexcept nogil:
     return height == width and 3 <= height <= 4
 
 
-cdef inline int points_of(Py_ssize_t side) noexcept nogil:
-    """Of interpolation, for 4 outputs in a row."""
-    return <int>side + 3
+cdef inline int kind_of(Py_ssize_t side, Py_ssize_t stride) noexcept nogil:
+    """Of tiles for such kernels and strides; of an input gradient, the stride is negative: of the output."""
+    if stride == 1:
+        return SIX if side == 3 else SEVEN
+    return STRIDED if stride > 0 else STRIDED_BACK
+
+
+cdef inline int points_of(int kind) noexcept nogil:
+    """Of interpolation, in a row."""
+    return -kind if kind < 0 else kind
+
+
+cdef inline int weights_of(int kind) noexcept nogil:
+    """What a row of a filter is transformed to: with a stride, the last serves several points."""
+    return SEVEN if kind == SEVEN else SIX
+
+
+cdef inline Py_ssize_t first_tile(const Py_ssize_t[:, ::1] axes, int axis) noexcept:
+    """How many cells before the first output its first tile begins."""
+    return 1 - axes[axis, LOW] & 1 if axes[axis, STRIDE] < 0 else 0
+
+
+cdef inline Py_ssize_t count_along(const Py_ssize_t[:, ::1] axes, int axis) noexcept:
+    """How many tiles there are in a row, or in a column."""
+    cdef Py_ssize_t size = 8 if axes[axis, STRIDE] < 0 else 4
+    return (axes[axis, OUTPUT] + first_tile(axes, axis) + size - 1) // size
 
 
 cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes, bint output) noexcept:
@@ -24,12 +57,18 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
     cdef Py_ssize_t size = sizeof(real)
     cdef Grid g
     g.D, g.H, g.W = x.shape[2], x.shape[3], x.shape[4]
+    g.kind = kind_of(axes[1, KERNEL], axes[1, STRIDE])
     g.low_d, g.low_h, g.low_w = axes[0, LOW], axes[1, LOW], axes[2, LOW]
+    g.cells, g.pitch = points_of(g.kind), 4
+    if g.kind == STRIDED:
+        g.pitch = 8
+    elif g.kind == STRIDED_BACK:  # tiles of 8 outputs begin with an odd one, read from this input on
+        g.cells, g.low_h, g.low_w = 5, g.low_h >> 1, g.low_w >> 1
     if output:
-        g.low_d = g.low_h = g.low_w = 0
-    g.points = points_of(axes[1, KERNEL])
+        g.cells, g.pitch = (8, 8) if g.kind == STRIDED_BACK else (4, 4)
+        g.low_d, g.low_h, g.low_w = 0, first_tile(axes, 1), first_tile(axes, 2)
     g.planes, g.dilation = axes[0, OUTPUT], axes[0, DILATION]
-    g.TH, g.TW = (axes[1, OUTPUT] + 3) // 4, (axes[2, OUTPUT] + 3) // 4
+    g.TH, g.TW = count_along(axes, 1), count_along(axes, 2)
     g.image_step, g.channel_step = x.strides[0] // size, x.strides[1] // size
     g.plane_step, g.row_step = x.strides[2] // size, x.strides[3] // size
     g.column_step = x.strides[4] // size if g.W > 1 else 1
@@ -37,14 +76,16 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
 
 
 cdef struct Filters:
-    # Where the taps of w (F, C, side, side) stand, in items.
+    # Where the taps of w (F, C, side, side) stand, in items, and the kind of their tiles.
     Py_ssize_t side, filter_step, channel_step, row_step, column_step
+    int kind
 
 
-cdef inline Filters filters_of(const real[:, :, :, :] w) noexcept:
+cdef inline Filters filters_of(const real[:, :, :, :] w, Py_ssize_t stride) noexcept:
     cdef Py_ssize_t size = sizeof(real)
     return Filters(
-        w.shape[2], w.strides[0] // size, w.strides[1] // size, w.strides[2] // size, w.strides[3] // size
+        w.shape[2], w.strides[0] // size, w.strides[1] // size, w.strides[2] // size, w.strides[3] // size,
+        kind_of(w.shape[2], stride),
     )
 
 

@@ -13,98 +13,107 @@
 # half times that error. Points of opposite sign share their even and odd halves, which is what the
 # one-dimensional transforms of winograd.h spell out.
 #
+# With stride 2 (of 3x3 kernels) the even cells of a row meet the first and last of three taps, at five
+# points, +-sqrt(0.15), +-sqrt(1.5) and infinity, and the odd cells meet the second as they are, at four:
+# nine in a row, 81 products for 144. A filter has six in a row, the last of which meets those four; so
+# weights are 6 x 6 where points are 9 x 9. Of the input gradient it is the outputs that are even or
+# odd, counted with the pad: 8x8 of them, from an odd one on, take 5x5 cells of dy.
+#
 # Each transforms WIDE tiles or filters, side by side. Cells of a tile are `row` and `column` apart,
 # transformed ones `plane`; of a transformed filter too.
 
 cdef extern from "winograd.h" nogil:
-    enum:
-        WIDE
     void input_tile_float(
-        int points, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
+        int kind, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const float* bias)
     void input_tile_double(
-        int points, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
+        int kind, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const double* bias)
     void output_tile_float(
-        int points, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
+        int kind, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const float* bias)
     void output_tile_double(
-        int points, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
+        int kind, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const double* bias)
     void output_grad_tile_float(
-        int points, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
+        int kind, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const float* bias)
     void output_grad_tile_double(
-        int points, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
+        int kind, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const double* bias)
     void weight_tile_float(
-        int points, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
+        int kind, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const float* bias)
     void weight_tile_double(
-        int points, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
+        int kind, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const double* bias)
     void weight_grad_tile_float(
-        int points, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
+        int kind, const float* a, Py_ssize_t row, Py_ssize_t column, float* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const float* bias)
     void weight_grad_tile_double(
-        int points, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
+        int kind, const double* a, Py_ssize_t row, Py_ssize_t column, double* to, Py_ssize_t to_row,
         Py_ssize_t to_column, const double* bias)
 
 
 cdef enum:
-    # Of points, and of taps, with 4x4 kernels.
-    MOST_POINTS = 7
+    # Of points, with a stride, and of taps, with 4x4 kernels.
+    MOST_POINTS = 9
     MOST_TAPS = 16
 
 
 cdef inline void input_tile(
-    int points, const real* x, Py_ssize_t row, Py_ssize_t column, real* u, Py_ssize_t plane
+    int kind, const real* x, Py_ssize_t row, Py_ssize_t column, real* u, Py_ssize_t plane
 ) noexcept nogil:
-    """u (points * points) = B^T x B for x (points, points)."""
+    """u (points * points) = B^T x B for x (cells, cells)."""
+    cdef Py_ssize_t plane_row = points_of(kind) * plane
     if real is float:
-        input_tile_float(points, x, row, column, u, points * plane, plane, NULL)
+        input_tile_float(kind, x, row, column, u, plane_row, plane, NULL)
     else:
-        input_tile_double(points, x, row, column, u, points * plane, plane, NULL)
+        input_tile_double(kind, x, row, column, u, plane_row, plane, NULL)
 
 
 cdef inline void output_tile(
-    int points, const real* m, Py_ssize_t plane, real* y, Py_ssize_t row, Py_ssize_t column, const real* bias
+    int kind, const real* m, Py_ssize_t plane, real* y, Py_ssize_t row, Py_ssize_t column, const real* bias
 ) noexcept nogil:
-    """y (4, 4) = A^T m A + bias for m (points * points); bias (WIDE) may be NULL."""
+    """y (cells, cells) = A^T m A + bias for m (points * points); bias (WIDE) may be NULL."""
+    cdef Py_ssize_t plane_row = points_of(kind) * plane
     if real is float:
-        output_tile_float(points, m, points * plane, plane, y, row, column, bias)
+        output_tile_float(kind, m, plane_row, plane, y, row, column, bias)
     else:
-        output_tile_double(points, m, points * plane, plane, y, row, column, bias)
+        output_tile_double(kind, m, plane_row, plane, y, row, column, bias)
 
 
 cdef inline void output_grad_tile(
-    int points, const real* dy, Py_ssize_t row, Py_ssize_t column, real* d, Py_ssize_t plane
+    int kind, const real* dy, Py_ssize_t row, Py_ssize_t column, real* d, Py_ssize_t plane
 ) noexcept nogil:
     """d (points * points) = A dy A^T for dy (4, 4)."""
+    cdef Py_ssize_t plane_row = points_of(kind) * plane
     if real is float:
-        output_grad_tile_float(points, dy, row, column, d, points * plane, plane, NULL)
+        output_grad_tile_float(kind, dy, row, column, d, plane_row, plane, NULL)
     else:
-        output_grad_tile_double(points, dy, row, column, d, points * plane, plane, NULL)
+        output_grad_tile_double(kind, dy, row, column, d, plane_row, plane, NULL)
 
 
 cdef inline void weight_tile(
-    int points, const real* w, Py_ssize_t row, Py_ssize_t column, real* v, Py_ssize_t plane
+    int kind, const real* w, Py_ssize_t row, Py_ssize_t column, real* v, Py_ssize_t plane
 ) noexcept nogil:
-    """v (points * points) = G w G^T for w (side, side)."""
+    """v (weights * weights) = G w G^T for w (side, side)."""
+    cdef Py_ssize_t plane_row = weights_of(kind) * plane
     if real is float:
-        weight_tile_float(points, w, row, column, v, points * plane, plane, NULL)
+        weight_tile_float(kind, w, row, column, v, plane_row, plane, NULL)
     else:
-        weight_tile_double(points, w, row, column, v, points * plane, plane, NULL)
+        weight_tile_double(kind, w, row, column, v, plane_row, plane, NULL)
 
 
 cdef inline void weight_grad_tile(
-    int points, const real* sums, Py_ssize_t plane, real* dw
+    int kind, const real* sums, Py_ssize_t plane, real* dw
 ) noexcept nogil:
-    """dw (side * side, WIDE) = G^T sums G for sums (points * points)."""
+    """dw (side * side, WIDE) = G^T sums G for sums (weights * weights)."""
+    cdef Py_ssize_t plane_row = weights_of(kind) * plane
     if real is float:
-        weight_grad_tile_float(points, sums, points * plane, plane, dw, (points - 3) * WIDE, WIDE, NULL)
+        weight_grad_tile_float(kind, sums, plane_row, plane, dw, (weights_of(kind) - 3) * WIDE, WIDE, NULL)
     else:
-        weight_grad_tile_double(points, sums, points * plane, plane, dw, (points - 3) * WIDE, WIDE, NULL)
+        weight_grad_tile_double(kind, sums, plane_row, plane, dw, (weights_of(kind) - 3) * WIDE, WIDE, NULL)
 
 
 cdef inline bint in_order(const Filters* steps, Py_ssize_t sign) noexcept nogil:
@@ -131,12 +140,12 @@ cdef inline void turn_taps(
 
 
 cdef inline void transform_taps(const real* taps, const Filters* steps, real* v, Py_ssize_t plane) noexcept nogil:
-    """v (points * points) = G w G^T for what turn_taps made of w."""
+    """v (weights * weights) = G w G^T for what turn_taps made of w."""
     cdef Py_ssize_t row = steps.side * WIDE, column = WIDE
     if in_order(steps, -1):
-        weight_tile(points_of(steps.side), taps + steps.side * row - column, -row, -column, v, plane)
+        weight_tile(steps.kind, taps + steps.side * row - column, -row, -column, v, plane)
     else:
-        weight_tile(points_of(steps.side), taps, row, column, v, plane)
+        weight_tile(steps.kind, taps, row, column, v, plane)
 
 
 cdef inline void turn_taps_back(

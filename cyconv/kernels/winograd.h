@@ -1,7 +1,8 @@
 /* Winograd's transforms, WIDE tiles at a time, side by side in the lanes of vectors: on the fast road
    those of WIDE channels, so that it does not matter how narrow an image is; on the plain road those
    of neighbours in a row. What the matrices are, and why, is said in transforms.pxi: for kernels of
-   three taps there are six points, for kernels of four seven.
+   three taps there are six points, for kernels of four seven. With stride 2, three taps take nine:
+   five of two taps, and four of one.
 
    The file includes itself once for float and once for double. */
 
@@ -14,7 +15,14 @@
 
 #define WIDE 16
 
-/* The points: 0, +-1/sqrt(2), +-sqrt(2) and infinity; or the roots of three squares, and infinity. */
+/* Kinds of tiles, by their points; with nine, also those of an input gradient. */
+#define SIX 6
+#define SEVEN 7
+#define STRIDED 9
+#define STRIDED_BACK -9
+
+/* The points: 0, +-1/sqrt(2), +-sqrt(2) and infinity; or the roots of three squares, or of two, and
+   infinity. */
 #define ROOT_HALF 0.7071067811865476
 #define ROOT_TWO 1.4142135623730951
 #define SQUARE_A 0.1
@@ -23,6 +31,10 @@
 #define ROOT_A 0.31622776601683794
 #define ROOT_B 0.8366600265340756
 #define ROOT_C 1.7320508075688772
+#define SQUARE_D 0.15
+#define SQUARE_E 1.5
+#define ROOT_D 0.3872983346207417
+#define ROOT_E 1.224744871391589
 
 #define REAL float
 #define NAME(function) function##_float
@@ -172,6 +184,99 @@ ALWAYS_INLINE void NAME(weight_grad_7)(const VECTOR *x, VECTOR *y) {
     NAME(output_7)(shares, y);
 }
 
+/* With stride 2, even cells meet the first and the last of three taps, at five points, two pairs and
+   infinity, and odd cells the second, as they are: four points more. B^T: of `step` apart, the even
+   cells, five to five. */
+#define EACH_OF_TWO(PAIR) PAIR(0, SQUARE_D, ROOT_D, SQUARE_E) PAIR(2, SQUARE_E, ROOT_E, SQUARE_D)
+ALWAYS_INLINE void NAME(input_5)(const VECTOR *x, const int step, VECTOR *y) {
+#define PAIR(i, p, root, q)                                                                      \
+    const VECTOR even##i = PLUS(x[2 * step], -q, x[0]);                                          \
+    const VECTOR odd##i = PLUS(x[3 * step], -q, x[step]);                                        \
+    y[i] = PLUS(even##i, 1 / root, odd##i);                                                      \
+    y[i + 1] = PLUS(even##i, -1 / root, odd##i);
+    EACH_OF_TWO(PAIR)
+#undef PAIR
+    y[4] = PLUS(x[4 * step], -(SQUARE_D + SQUARE_E), x[2 * step]);
+    y[4] = PLUS(y[4], SQUARE_D * SQUARE_E, x[0]);
+}
+
+/* Nine to nine. */
+ALWAYS_INLINE void NAME(input_9)(const VECTOR *x, VECTOR *y) {
+    NAME(input_5)(x, 2, y);
+    UNROLL
+    for (int i = 0; i < 4; i++) y[5 + i] = x[1 + 2 * i];
+}
+
+/* Of the input gradient, whose even cells meet two taps and odd ones one: five to nine. */
+ALWAYS_INLINE void NAME(input_back)(const VECTOR *x, VECTOR *y) {
+    NAME(input_5)(x, 1, y);
+    UNROLL
+    for (int i = 0; i < 4; i++) y[5 + i] = x[i];
+}
+
+/* A^T: five to four. */
+ALWAYS_INLINE void NAME(output_5)(const VECTOR *x, VECTOR *y) {
+    const VECTOR evens[2] = {ADD(x[0], x[1]), ADD(x[2], x[3])};
+    const VECTOR odds[2] = {
+        TIMES(ROOT_D, SUBTRACT(x[0], x[1])), TIMES(ROOT_E, SUBTRACT(x[2], x[3]))};
+    y[0] = ADD(evens[0], evens[1]);
+    y[1] = ADD(odds[0], odds[1]);
+    y[2] = PLUS(TIMES(SQUARE_D, evens[0]), SQUARE_E, evens[1]);
+    y[3] = ADD(PLUS(TIMES(SQUARE_D, odds[0]), SQUARE_E, odds[1]), x[4]);
+}
+
+/* Nine to four. */
+ALWAYS_INLINE void NAME(output_9)(const VECTOR *x, VECTOR *y) {
+    NAME(output_5)(x, y);
+    UNROLL
+    for (int i = 0; i < 4; i++) y[i] = ADD(y[i], x[5 + i]);
+}
+
+/* Of the input gradient, from the tile's first cell, an odd one, on: nine to eight. */
+ALWAYS_INLINE void NAME(output_back)(const VECTOR *x, VECTOR *y) {
+    VECTOR evens[4];
+    NAME(output_5)(x, evens);
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        y[2 * i] = x[5 + i];
+        y[2 * i + 1] = evens[i];
+    }
+}
+
+/* A: four to nine. */
+ALWAYS_INLINE void NAME(output_grad_9)(const VECTOR *x, VECTOR *y) {
+#define PAIR(i, p, root, q)                                                                      \
+    const VECTOR even##i = PLUS(x[0], p, x[2]), odd##i = PLUS(x[1], p, x[3]);                    \
+    y[i] = PLUS(even##i, root, odd##i);                                                          \
+    y[i + 1] = PLUS(even##i, -root, odd##i);
+    EACH_OF_TWO(PAIR)
+#undef PAIR
+    y[4] = x[3];
+    UNROLL
+    for (int i = 0; i < 4; i++) y[5 + i] = x[i];
+}
+
+/* G: three to six, the last of which serves the four last points. */
+ALWAYS_INLINE void NAME(weight_9)(const VECTOR *x, VECTOR *y) {
+#define PAIR(i, p, root, q)                                                                      \
+    const VECTOR first##i = TIMES(0.5 / (p - q), x[0]);                                          \
+    y[i] = PLUS(first##i, 0.5 / (p - q) * root, x[2]);                                           \
+    y[i + 1] = PLUS(first##i, -0.5 / (p - q) * root, x[2]);
+    EACH_OF_TWO(PAIR)
+#undef PAIR
+    y[4] = x[2];
+    y[5] = x[1];
+}
+
+/* G^T: six to three. */
+ALWAYS_INLINE void NAME(weight_grad_9)(const VECTOR *x, VECTOR *y) {
+    const double share = 0.5 / (SQUARE_D - SQUARE_E);
+    const VECTOR odds = PLUS(TIMES(ROOT_D, SUBTRACT(x[0], x[1])), -ROOT_E, SUBTRACT(x[2], x[3]));
+    y[0] = TIMES(share, SUBTRACT(ADD(x[0], x[1]), ADD(x[2], x[3])));
+    y[1] = x[5];
+    y[2] = PLUS(x[4], share, odds);
+}
+
 /* A tile there and back: to[(i * N + j) * to_step] = (M x M^T)[i, j] of an S x S tile x[i, j] =
    from[i * row_step + j * column_step], N x N afterwards; each is WIDE items. Rows and columns are
    loops: unrolled, they took as long, with AVX2 a little longer, and a twentieth of the wheel. */
@@ -199,25 +304,40 @@ ALWAYS_INLINE void NAME(weight_grad_7)(const VECTOR *x, VECTOR *y) {
             }                                                                                    \
         }                                                                                        \
     }
-/* The same by the number of points. */
-#define DEFINE_TILES(NAME_OF, S, N, SEVEN_S, SEVEN_N)                                            \
-    DEFINE_TILE(NAME_OF##_6, S, N)                                                               \
-    DEFINE_TILE(NAME_OF##_7, SEVEN_S, SEVEN_N)                                                   \
+DEFINE_TILE(input_6, 6, 6)
+DEFINE_TILE(input_7, 7, 7)
+DEFINE_TILE(input_9, 9, 9)
+DEFINE_TILE(input_back, 5, 9)
+DEFINE_TILE(output_6, 6, 4)
+DEFINE_TILE(output_7, 7, 4)
+DEFINE_TILE(output_9, 9, 4)
+DEFINE_TILE(output_back, 9, 8)
+DEFINE_TILE(output_grad_6, 4, 6)
+DEFINE_TILE(output_grad_7, 4, 7)
+DEFINE_TILE(output_grad_9, 4, 9)
+DEFINE_TILE(weight_6, 3, 6)
+DEFINE_TILE(weight_7, 4, 7)
+DEFINE_TILE(weight_9, 3, 6)
+DEFINE_TILE(weight_grad_6, 6, 3)
+DEFINE_TILE(weight_grad_7, 7, 4)
+DEFINE_TILE(weight_grad_9, 6, 3)
+
+/* The same by the kind of tiles; `back` is what it is for STRIDED_BACK. */
+#define DEFINE_TILES(NAME_OF, BACK)                                                              \
     static void NAME(NAME_OF##_tile)(                                                            \
-        int points, const REAL *from, ptrdiff_t row_step, ptrdiff_t column_step, REAL *to,       \
+        int kind, const REAL *from, ptrdiff_t row_step, ptrdiff_t column_step, REAL *to,         \
         ptrdiff_t to_row_step, ptrdiff_t to_column_step, const REAL *bias) {                     \
-        if (points == 6)                                                                         \
-            NAME(NAME_OF##_6_tile)(                                                              \
-                from, row_step, column_step, to, to_row_step, to_column_step, bias);             \
-        else                                                                                     \
-            NAME(NAME_OF##_7_tile)(                                                              \
-                from, row_step, column_step, to, to_row_step, to_column_step, bias);             \
+        (kind == SIX       ? NAME(NAME_OF##_6_tile)                                              \
+         : kind == SEVEN   ? NAME(NAME_OF##_7_tile)                                              \
+         : kind == STRIDED ? NAME(NAME_OF##_9_tile)                                              \
+                           : NAME(BACK##_tile))(                                                 \
+            from, row_step, column_step, to, to_row_step, to_column_step, bias);                 \
     }
-DEFINE_TILES(input, 6, 6, 7, 7)
-DEFINE_TILES(output, 6, 4, 7, 4)
-DEFINE_TILES(output_grad, 4, 6, 4, 7)
-DEFINE_TILES(weight, 3, 6, 4, 7)
-DEFINE_TILES(weight_grad, 6, 3, 7, 4)
+DEFINE_TILES(input, input_back)
+DEFINE_TILES(output, output_back)
+DEFINE_TILES(output_grad, output_grad_9)
+DEFINE_TILES(weight, weight_9)
+DEFINE_TILES(weight_grad, weight_grad_9)
 
 /* Cell k of tiles that stand side by side, 4 apart, of `width` (4, 6 or 7) cells each, from a row of
    an image: v[k * step + i] = cells[4 * i + k]. Tiles are taken in fours, and with more than four
@@ -260,6 +380,7 @@ static void NAME(split_tiles)(
 #undef PLUS
 #undef TIMES
 #undef EACH_PAIR
+#undef EACH_OF_TWO
 #undef SHARE
 #undef DEFINE_TILE
 #undef DEFINE_TILES

@@ -121,7 +121,7 @@ cdef int check_winograd(
         raise ValueError("Winograd needs a 3x3 or 4x4 kernel")
     if axes[0, OUTPUT] != 1 or axes[0, SIZE] != 1 or axes[0, LOW] != 0:
         raise ValueError("Winograd needs two spatial axes")
-    planes = points_of(axes[1, KERNEL]) ** 2
+    planes = points_of(kind_of(axes[1, KERNEL], 1)) ** 2
     if u[0] != planes or u[1] != x[1] or u[2] % WIDE or not 0 <= tiles <= u[2]:
         raise ValueError(f"transformed tiles must have shape ({planes}, {x[1]}, tiles in steps of {WIDE})")
     grid = ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
@@ -154,9 +154,9 @@ def winograd_input(
                 t = chunk * WIDE
                 gather_tiles(
                     &x[0, c, 0, 0, 0], &g, g.low_h, g.low_w, first + t,
-                    max(<Py_ssize_t>0, min(<Py_ssize_t>WIDE, tiles - t)), g.points, &v[0],
+                    max(<Py_ssize_t>0, min(<Py_ssize_t>WIDE, tiles - t)), g.cells, &v[0],
                 )
-                input_tile(g.points, &v[0], g.points * STEP, STEP, &u[0, c, t], plane_step)
+                input_tile(g.kind, &v[0], g.cells * STEP, STEP, &u[0, c, t], plane_step)
 
 
 def winograd_output_grad(
@@ -183,7 +183,7 @@ def winograd_output_grad(
                     &dy[0, f, 0, 0, 0], &g, 0, 0, first + t,
                     max(<Py_ssize_t>0, min(<Py_ssize_t>WIDE, tiles - t)), 4, &v[0],
                 )
-                output_grad_tile(g.points, &v[0], 4 * STEP, STEP, &u[0, f, t], plane_step)
+                output_grad_tile(g.kind, &v[0], 4 * STEP, STEP, &u[0, f, t], plane_step)
 
 
 def winograd_output(
@@ -214,7 +214,7 @@ def winograd_output(
             for chunk in range((tiles + WIDE - 1) // WIDE):
                 t = chunk * WIDE
                 output_tile(
-                    g.points, &m[0, f, t], plane_step, &v[0], 4 * STEP, STEP, &bias[0] if b is not None else NULL
+                    g.kind, &m[0, f, t], plane_step, &v[0], 4 * STEP, STEP, &bias[0] if b is not None else NULL
                 )
                 scatter_tiles(&y[0, f, 0, 0, 0], &g, first + t, min(<Py_ssize_t>WIDE, tiles - t), &v[0])
 
@@ -223,7 +223,7 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None)
     """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
     check_filters(w.shape[0], w.shape[1], w.shape[2], w.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))
-    cdef Filters steps = filters_of(w)
+    cdef Filters steps = filters_of(w, 1)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, lanes, chunk
     cdef real[MOST_TAPS * WIDE] taps
@@ -246,7 +246,7 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
     """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
     check_filters(dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))
-    cdef Filters steps = filters_of(dw)
+    cdef Filters steps = filters_of(dw, 1)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, lanes, chunk
     cdef real[MOST_TAPS * WIDE] taps
@@ -258,10 +258,10 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
                 c = chunk * WIDE
                 lanes = min(<Py_ssize_t>WIDE, dw.shape[1] - c)
                 if lanes == WIDE:
-                    weight_grad_tile(points_of(steps.side), &u[0, f, c], plane_step, &taps[0])
+                    weight_grad_tile(steps.kind, &u[0, f, c], plane_step, &taps[0])
                 else:
                     copy_lanes(u.shape[0], &u[0, f, c], plane_step, lanes, &v[0], WIDE)
-                    weight_grad_tile(points_of(steps.side), &v[0], WIDE, &taps[0])
+                    weight_grad_tile(steps.kind, &v[0], WIDE, &taps[0])
                 turn_taps_back(&taps[0], lanes, &dw[f, c, 0, 0], &steps, steps.channel_step)
 
 
@@ -278,6 +278,6 @@ cdef inline void copy_lanes(
 cdef int check_filters(
     Py_ssize_t f, Py_ssize_t c, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t uk, Py_ssize_t uf, Py_ssize_t uc
 ) except -1:
-    if not is_side(kh, kw) or uk != points_of(kh) ** 2 or uf != f or uc != c:
+    if not is_side(kh, kw) or uk != points_of(kind_of(kh, 1)) ** 2 or uf != f or uc != c:
         raise ValueError(f"filters must be 3x3 or 4x4, and transformed (36 or 49, {f}, {c})")
     return 0

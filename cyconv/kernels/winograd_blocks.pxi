@@ -70,7 +70,7 @@ cdef inline void copy_some(const real* a, Py_ssize_t count, real* to) noexcept n
 
 cdef inline Py_ssize_t tiles_together(const Grid* g, Py_ssize_t tw, Py_ssize_t tiles) noexcept nogil:
     """How many tiles, from column tw on, to turn together; one where there is nothing to turn."""
-    return min(min(g.TW - tw, tiles), <Py_ssize_t>RUN) if g.column_step == 1 else 1
+    return min(min(g.TW - tw, tiles), RUN * 4 // g.pitch) if g.column_step == 1 else 1
 
 
 cdef inline bint in_place(
@@ -100,7 +100,7 @@ cdef void turn_input(
     real* u, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
     """u (points * points, tiles, channels) = B^T x B, for one tap along the depth."""
-    cdef Py_ssize_t c = 0, t, n, th, tw, run, i, row, column
+    cdef Py_ssize_t c = 0, t, n, th, tw, run, i, row, column, top, left
     cdef const real* plane
     cdef const real* cells
     cdef real* to
@@ -110,15 +110,16 @@ cdef void turn_input(
         find_tile(g, first + t, &n, &th, &tw)
         run = tiles_together(g, tw, tiles - t)
         plane = plane_of(x, g, n, tap)
+        top, left = g.pitch * th - g.low_h, g.pitch * tw - g.low_w
         c = 0
         while c < channels:
             cells = turn_rows(
-                plane + c * g.channel_step if plane != NULL else NULL, g, channels - c, 4 * th - g.low_h,
-                4 * tw - g.low_w, g.points, 4 * run + g.points - 4, &lines[0], &row, &column,
+                plane + c * g.channel_step if plane != NULL else NULL, g, channels - c, top, left, g.cells,
+                g.pitch * (run - 1) + g.cells, &lines[0], &row, &column,
             )
             for i in range(run):
                 to = u + (t + i) * row_step + c
-                input_tile(g.points, cells + 4 * i * column, row, column, to, plane_step)
+                input_tile(g.kind, cells + g.pitch * i * column, row, column, to, plane_step)
             c += WIDE
         t += run
 
@@ -128,11 +129,11 @@ cdef void turn_output(
     Py_ssize_t filters, Py_ssize_t first, Py_ssize_t tiles
 ) noexcept nogil:
     """Write the tiles A^T m A + b of y, for m (points * points, tiles, filters); b may be NULL."""
-    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, j, some, row, column
+    cdef Py_ssize_t f = 0, t, n, th, tw, run, i, j, some, row, column, top, left, lo, hi
     cdef const real* products
     cdef real* to
     cdef real* cells
-    cdef real[4 * LINE] lines
+    cdef real[8 * LINE] lines
     cdef real[WIDE] bias
     while f < filters:
         some = min(filters - f, <Py_ssize_t>WIDE)
@@ -143,25 +144,27 @@ cdef void turn_output(
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t)
             to = y + n // g.planes * g.image_step + n % g.planes * g.plane_step + f * g.channel_step
-            to += 4 * th * g.row_step + 4 * tw * g.column_step
+            top, left = g.pitch * th - g.low_h, g.pitch * tw - g.low_w
+            to += top * g.row_step + left * g.column_step
             cells, row, column = &lines[0], LINE, WIDE
-            if in_place(g, some, 4 * th, 4 * tw, 4, 4):
+            if in_place(g, some, top, left, g.cells, g.cells):
                 cells, row, column = to, g.row_step, g.column_step
             for i in range(run):
                 products = m + (t + i) * row_step + f
                 output_tile(
-                    g.points, products, plane_step, cells + 4 * i * column, row, column,
+                    g.kind, products, plane_step, cells + g.cells * i * column, row, column,
                     &bias[0] if b != NULL else NULL,
                 )
             if cells == &lines[0]:
-                for i in range(min(4, g.H - 4 * th)):
+                lo, hi = max(<Py_ssize_t>0, -left), min(g.cells * run, g.W - left)
+                for i in range(max(<Py_ssize_t>0, -top), min(g.cells, g.H - top)):
                     if g.column_step == 1:
                         transpose(
-                            &lines[i * LINE], WIDE, min(4 * run, g.W - 4 * tw), some, to + i * g.row_step,
+                            &lines[i * LINE + lo * WIDE], WIDE, hi - lo, some, to + i * g.row_step + lo,
                             g.channel_step,
                         )
                     else:
-                        for j in range(min(4, g.W - 4 * tw)):
+                        for j in range(lo, hi):
                             copy_some(
                                 &lines[i * LINE + j * WIDE], some, to + i * g.row_step + j * g.column_step
                             )
@@ -173,7 +176,7 @@ cdef void turn_weight(
     const real* w, const Filters* steps, Py_ssize_t filters, Py_ssize_t channels,
     real* v, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
-    """v (points * points, channels, filters) = G w G^T, zero past the last filter."""
+    """v (weights * weights, channels, filters) = G w G^T, zero past the last filter."""
     cdef Py_ssize_t f = 0, c
     cdef real[MOST_TAPS * WIDE] taps
     while f < filters:
@@ -188,20 +191,25 @@ cdef void turn_weight(
 
 
 cdef void multiply_planes(
-    Py_ssize_t planes, const real* u, Py_ssize_t u_plane, Py_ssize_t tile_step, Py_ssize_t channel_step,
+    int kind, const real* u, Py_ssize_t u_plane, Py_ssize_t tile_step, Py_ssize_t channel_step,
     const real* v, Py_ssize_t v_plane, Py_ssize_t panel_step, Py_ssize_t rows,
     real* m, Py_ssize_t m_plane, Py_ssize_t m_step,
-    Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add
+    Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add, bint sums=False
 ) noexcept nogil:
     """m[i] (tiles, columns) = or += u[i] (tiles, channels) @ v[i] (panels, channels, rows), for columns
-    in those panels, of each plane."""
-    cdef Py_ssize_t i, f, most = LONG_CHANNELS if planes == 36 else LONG_CHANNELS // 2
-    for i in range(planes):
+    in those panels, of each plane of tiles. With a stride several of them meet one plane of v; or of m, if
+    these are `sums` for filters, and then they are added up."""
+    cdef Py_ssize_t i, j, f, most = LONG_CHANNELS if kind != SEVEN else LONG_CHANNELS // 2
+    cdef Py_ssize_t points = points_of(kind), weights = weights_of(kind)
+    for i in range(points * points):
+        j = min(i // points, weights - 1) * weights + min(i % points, weights - 1)
         f = 0
         while f < columns:
             multiply_panel(
-                u + i * u_plane, tile_step, channel_step, v + i * v_plane + f // rows * panel_step, rows,
-                m + i * m_plane + f, m_step, tiles, min(rows, columns - f), channels, most, add,
+                u + i * u_plane, tile_step, channel_step,
+                v + (i if sums else j) * v_plane + f // rows * panel_step, rows,
+                m + (j if sums else i) * m_plane + f, m_step, tiles, min(rows, columns - f), channels, most,
+                add or (sums and max(i // points, i % points) >= weights),
             )
             f += rows
 
@@ -266,21 +274,23 @@ cdef int check_room(Py_ssize_t size, const real[::1] memory) except -1:
 cdef int check_arrays(
     Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[5] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
 ) except -1:
-    check_axes(axes)
-    cdef Py_ssize_t a
+    check_axes(axes, True)
+    cdef Py_ssize_t a, stride = axes[1, STRIDE]
     cdef double tiles
     for a in range(3):
         if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
-        if axes[a, STRIDE] != 1:
-            raise ValueError("Winograd needs stride 1")
+        if axes[a, STRIDE] != (1 if a == 0 else axes[1, STRIDE]):
+            raise ValueError("Winograd needs stride 1 along the depth, and the same along both other axes")
         if a and axes[a, DILATION] != 1:
             raise ValueError("Winograd needs dilation 1 along the planes of the kernel")
         if w[2 + a] != axes[a, KERNEL]:
             raise ValueError(f"the filters must have size {axes[a, KERNEL]} along spatial axis {a}")
     if not is_side(w[3], w[4]):
         raise ValueError("Winograd needs 3x3 or 4x4 planes of the kernel")
-    tiles = x[0] * <double>axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4)
+    if stride != 1 and (stride not in (2, -2) or w[3] != 3):
+        raise ValueError("Winograd needs stride 1, or 3x3 planes and stride 2, or -2 for the input gradient of 2")
+    tiles = x[0] * <double>axes[0, OUTPUT] * count_along(axes, 1) * count_along(axes, 2)
     if tiles > MOST_ITEMS:
         raise ValueError("there are more tiles than an array has items")
     if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b != y[1]:
@@ -309,21 +319,25 @@ cdef int check_panels(
     return 0
 
 
-def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None):
+def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None, Py_ssize_t stride=1):
     """v (36, KD * C, F or more in steps of WIDE), a panel, = G w G^T for w (F, C, KD, 3, 3), or v (49, ...)
-    for w (F, C, KD, 4, 4), of any strides; zero past the last filter, to a whole WIDE."""
+    for w (F, C, KD, 4, 4), of any strides; zero past the last filter, to a whole WIDE. `stride` is that of
+    the convolution, 2 or -2 too for 3x3 kernels."""
     cdef Py_ssize_t size = sizeof(real), C = w.shape[1], k
+    cdef int weights = weights_of(kind_of(w.shape[3], stride)) if is_side(w.shape[3], w.shape[4]) else 0
     if (
-        not is_side(w.shape[3], w.shape[4]) or v.shape[0] != points_of(w.shape[3]) ** 2
+        v.shape[0] != weights ** 2 or (stride != 1 and (w.shape[3] != 3 or stride not in (2, -2)))
         or v.shape[2] < in_wides(w.shape[0]) or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
+        or weights == 0
     ):
         raise ValueError(
-            f"filters must be 3x3 or 4x4, and transformed (36 or 49, {w.shape[2] * C}, {in_wides(w.shape[0])})"
+            f"filters must be 3x3 or 4x4, and transformed (36 or 49, {w.shape[2] * C}, {in_wides(w.shape[0])}); "
+            f"with stride 2 or -2, not {stride}, 3x3"
         )
     check_rows(0, 1, v.strides[2], v.shape[2], size)
     if w.shape[0] == 0 or C == 0 or w.shape[2] == 0:
         return
-    cdef Filters steps = filters_of(w[:, :, 0])
+    cdef Filters steps = filters_of(w[:, :, 0], stride)
     with nogil:
         for k in range(w.shape[2]):
             turn_weight(
@@ -358,16 +372,16 @@ def winograd_by_tiles(
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
-    cdef Py_ssize_t planes = grid_in.points * grid_in.points
+    cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
     check_room(columns, memory)
     cdef Py_ssize_t rows = v.shape[3]
     check_room(rows, memory)
-    check_panels(v, planes, F, KD * <double>C, "v")
+    check_panels(v, weight_planes, F, KD * <double>C, "v")
     check_items(memory.shape[0], planes * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
-    cdef Filters steps = filters_of(w[:, :, 0])
+    cdef Filters steps = filters_of(w[:, :, 0], axes[1, STRIDE])
     cdef real* u = &memory[0]
     cdef real* m = u + planes * u_plane
     cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, f, number
@@ -397,7 +411,7 @@ def winograd_by_tiles(
                 number = min(rows, F - f)
                 for k in range(KD):
                     multiply_planes(
-                        planes, u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, 0, rows, m, m_plane,
+                        grid_in.kind, u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, 0, rows, m, m_plane,
                         rows, count, in_wides(number), C, k > 0,
                     )
                 turn_output(
@@ -436,7 +450,7 @@ def winograd_by_filters(
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
-    cdef Py_ssize_t planes = grid_in.points * grid_in.points
+    cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
     check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
@@ -447,19 +461,20 @@ def winograd_by_filters(
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
     if v is not None:
-        check_panels(v, planes, F, KD * <double>C, "v")
+        check_panels(v, weight_planes, F, KD * <double>C, "v")
         for i in range(filters.shape[0]):
             if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
                 raise ValueError("each block of filters must be in one panel")
     check_room(columns, memory)
     check_items(
         memory.shape[0],
-        planes * ((0 if v is not None else KD * <double>C * rows + WIDE) + columns * <double>rows + WIDE), "memory"
+        (0 if v is not None else weight_planes * (KD * <double>C * rows + WIDE))
+        + planes * (columns * <double>rows + WIDE), "memory"
     )
     cdef Py_ssize_t own_plane = 0 if v is not None else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
-    cdef Filters steps = filters_of(w[:, :, 0])
+    cdef Filters steps = filters_of(w[:, :, 0], axes[1, STRIDE])
     cdef real* own = &memory[0]
-    cdef real* m = own + planes * own_plane
+    cdef real* m = own + weight_planes * own_plane
     cdef real* from_v
     cdef Py_ssize_t v_plane = v.strides[0] // size if v is not None else own_plane, u_plane = u.strides[0] // size
     cdef Py_ssize_t v_step = v.shape[3] if v is not None else rows
@@ -491,7 +506,7 @@ def winograd_by_filters(
                 count = min(columns, total - first)
                 for k in range(KD):
                     multiply_planes(
-                        planes, &u[0, first * row + k * CW], u_plane, row, 1, from_v + k * C * v_step, v_plane, 0, v_step, m,
+                        grid_in.kind, &u[0, first * row + k * CW], u_plane, row, 1, from_v + k * C * v_step, v_plane, 0, v_step, m,
                         m_plane, rows, count, in_wides(number), C, k > 0,
                     )
                 turn_output(

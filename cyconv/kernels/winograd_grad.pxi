@@ -27,7 +27,7 @@ cdef void turn_output_grad(
             )
             for i in range(run):
                 to = d + (f // rows * tiles + t + i) * rows + f % rows
-                output_grad_tile(g.points, cells + 4 * i * column, row, column, to, plane_step)
+                output_grad_tile(g.kind, cells + 4 * i * column, row, column, to, plane_step)
             t += run
         f += WIDE
 
@@ -36,13 +36,13 @@ cdef void turn_sums(
     const real* sums, Py_ssize_t plane_step, Py_ssize_t columns, Py_ssize_t filters, Py_ssize_t channels,
     real* dw, const Filters* steps
 ) noexcept nogil:
-    """dw (filters, channels, side, side) = G^T sums G for sums (points * points, channels, columns)."""
+    """dw (filters, channels, side, side) = G^T sums G for sums (weights * weights, channels, columns)."""
     cdef Py_ssize_t f, c
     cdef real[MOST_TAPS * WIDE] taps
     for c in range(channels):
         f = 0
         while f < filters:
-            weight_grad_tile(points_of(steps.side), sums + c * columns + f, plane_step, &taps[0])
+            weight_grad_tile(steps.kind, sums + c * columns + f, plane_step, &taps[0])
             turn_taps_back(
                 &taps[0], min(filters - f, <Py_ssize_t>WIDE), dw + f * steps.filter_step + c * steps.channel_step,
                 steps, steps.filter_step,
@@ -57,11 +57,12 @@ cdef int check_sums(
 ) except -1:
     cdef Py_ssize_t[5] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
     check_arrays(x, dy, w, axes, dy[1])
+    if axes[1, STRIDE] < 0:
+        raise ValueError("the stride must be that of the forward pass")
     check_progress(progress)
     check_room(width, memory)
     check_blocks(
-        tiles, x[0] * axes[0, OUTPUT] * ((axes[1, OUTPUT] + 3) // 4) * ((axes[2, OUTPUT] + 3) // 4), width, 1,
-        "block of tiles",
+        tiles, x[0] * axes[0, OUTPUT] * count_along(axes, 1) * count_along(axes, 2), width, 1, "block of tiles",
     )
     return 0
 
@@ -94,21 +95,21 @@ def winograd_sum_by_tiles(
     check_order(x, "x")
     check_order(dy, "dy")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
-    cdef Py_ssize_t planes = grid_in.points * grid_in.points
+    cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
     if (
-        parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != planes or sums.shape[2] != KD * C
+        parts.shape[0] < 1 or sums.shape[0] != parts.shape[0] or sums.shape[1] != weight_planes or sums.shape[2] != KD * C
         or sums.shape[3] != columns
     ):
-        raise ValueError(f"sums must have shape ({parts.shape[0]}, {planes}, {KD * C}, {columns}), of one part or more")
+        raise ValueError(f"sums must have shape ({parts.shape[0]}, {weight_planes}, {KD * C}, {columns}), of one part or more")
     check_room(rows, memory)
     if rows % WIDE:
         raise ValueError(f"panels must have rows in steps of {WIDE}, got {rows}")
     panels = (F + rows - 1) // rows
     check_items(memory.shape[0], planes * (width * (CW + panels * <double>rows) + 2 * WIDE), "memory")
     cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * panels * rows + WIDE
-    cdef Filters steps = filters_of(dw[:, :, 0])
+    cdef Filters steps = filters_of(dw[:, :, 0], axes[1, STRIDE])
     cdef real* u = &memory[0]
     cdef real* d = u + planes * u_plane
     cdef real* total
@@ -124,8 +125,8 @@ def winograd_sum_by_tiles(
                 for k in range(KD):
                     turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        planes, u, u_plane, 1, CW, d, d_plane, count * rows, rows, &sums[t, 0, k * C, 0], plane, columns,
-                        C, columns, count, i > parts[t, 0],
+                        grid_in.kind, u, u_plane, 1, CW, d, d_plane, count * rows, rows, &sums[t, 0, k * C, 0], plane,
+                        columns, C, columns, count, i > parts[t, 0], True,
                     )
             cyconv_count(&progress[FIRST_DONE])
             t = cyconv_count(&progress[FIRST_TAKEN])
@@ -134,7 +135,7 @@ def winograd_sum_by_tiles(
         while t < channels.shape[0]:
             c, items = channels[t, 0], (channels[t, 1] - channels[t, 0]) * columns
             for k in range(KD):
-                for i in range(planes):
+                for i in range(weight_planes):
                     total = &sums[0, i, k * C + c, 0]
                     for part in range(1, parts.shape[0]):
                         for j in range(items):
@@ -175,7 +176,7 @@ def winograd_sum_by_channels(
     check_order(x, "x")
     check_order(dy, "dy")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
-    cdef Py_ssize_t planes = grid_in.points * grid_in.points
+    cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(channels, C, C, 1, "block of channels")
     for i in range(channels.shape[0]):
@@ -184,8 +185,8 @@ def winograd_sum_by_channels(
         raise ValueError("there must be tiles")
     cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(most)
     check_panels(d, planes, F, total, "d")
-    if sums.shape[0] != planes:
-        raise ValueError(f"sums must have {planes} rows")
+    if sums.shape[0] != weight_planes:
+        raise ValueError(f"sums must have {weight_planes} rows")
     if shared:
         check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
@@ -195,10 +196,11 @@ def winograd_sum_by_channels(
         raise ValueError("sums of several calls must be shared")
     check_items(
         memory.shape[0],
-        planes * (width * <double>CW + WIDE + (0 if shared else KD * most * <double>columns + WIDE)), "memory",
+        planes * (width * <double>CW + WIDE)
+        + (0 if shared else weight_planes * (KD * most * <double>columns + WIDE)), "memory",
     )
     cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * most * columns + WIDE
-    cdef Filters steps = filters_of(dw[:, :, 0])
+    cdef Filters steps = filters_of(dw[:, :, 0], axes[1, STRIDE])
     cdef real* u = &memory[0]
     cdef real* m
     cdef Py_ssize_t d_plane = d.strides[0] // size, m_plane = sums.strides[0] // size if shared else own_plane
@@ -224,8 +226,8 @@ def winograd_sum_by_channels(
                     first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
                     turn_input(&x[0, c, 0, 0, 0], &grid_in, number, k, first, count, u, u_plane, CW)
                     multiply_planes(
-                        planes, u, u_plane, 1, CW, &d[0, 0, first - begin, 0], d_plane, total * rows, rows, m, m_plane,
-                        columns, number, columns, count, add or i > 0,
+                        grid_in.kind, u, u_plane, 1, CW, &d[0, 0, first - begin, 0], d_plane, total * rows, rows, m,
+                        m_plane, columns, number, columns, count, add or i > 0, True,
                     )
                 if last:
                     turn_sums(m, m_plane, columns, F, number, &dw[0, c, k, 0, 0], &steps)

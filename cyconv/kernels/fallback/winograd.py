@@ -9,6 +9,14 @@ of 144, for a 4x4 kernel from 7x7 inputs through 49 instead of 256:
 follow from interpolation at the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, or +-sqrt(0.1),
 +-sqrt(0.7), +-sqrt(3) and infinity. Shapes below are those of 3x3 kernels; with 4x4 there are 49
 planes for 36.
+
+With stride 2, four outputs in a row are sums of two convolutions: the even cells of x meet the
+first and the last of three taps, which takes the points +-sqrt(0.15), +-sqrt(1.5) and infinity,
+five products for eight, and the odd cells the second, four products. So a tile takes nine in a row,
+and 81 instead of 144. The second tap, as it is, is the last of six rows that filters are
+transformed to, and meets four of nine: there are 81 planes of tiles and 36 of filters. Of the input
+gradient it is the cells of dx that are apart: even ones, counted with the pad, meet two taps and
+odd ones one. A tile of 8x8, from an odd one on, takes 5x5 of dy. Its axes have stride -2.
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ from cyconv.types import Array, Counters, Integers
 
 
 class Matrices(NamedTuple):
-    """Of as many rows as there are points."""
+    """Of as many rows as there are points (G, with stride 2, of six for nine)."""
 
     # Evaluation of a polynomial of degree 3 (four outputs) at the points; "at infinity", its
     # leading coefficient.
@@ -73,26 +81,82 @@ def _seven() -> Matrices:
     return Matrices(evaluate, np.array([*shares, 1])[:, None] * evaluate, np.array(vanishing))
 
 
-# By the number of planes of transformed tiles.
+def _nine() -> tuple[Matrices, Matrices]:
+    """Of stride 2, and of its input gradient."""
+    squares = 0.15, 1.5
+    points = [sign * square**0.5 for square in squares for sign in (1, -1)]
+    others = np.repeat(squares[::-1], 2).tolist()
+    vanishing = [[-q, -q / p, 1, 1 / p, 0] for p, q in zip(points, others, strict=True)]
+    vanishing.append([math.prod(squares), 0, -sum(squares), 0, 1])
+    BT, A = np.array(vanishing), _evaluate(points, 4)
+    share = 0.5 / (squares[0] - squares[1])
+    G = np.zeros((6, 3))
+    G[:5, ::2] = np.array([share, share, -share, -share, 1])[:, None] * _evaluate(points, 2)
+    G[5, 1] = 1
+    ones = np.eye(4)
+    there, back = np.zeros((9, 9)), np.zeros((9, 5))
+    there[:5, ::2], there[5:, 1::2] = BT, ones
+    back[:5], back[5:, :4] = BT, ones
+    outputs = np.zeros((9, 8))
+    outputs[:5, 1::2], outputs[5:, ::2] = A, ones
+    return Matrices(np.vstack([A, ones]), G, there), Matrices(outputs, G, back)
+
+
+# By the kind of tiles: the number of their planes when transformed, and for the input gradient of
+# stride 2, that negative.
 MATRICES = {36: _six(), 49: _seven()}
+MATRICES[81], MATRICES[-81] = _nine()
+# The plane of filters that each of these 81 meets.
+MET = np.add.outer(6 * np.arange(9).clip(max=5), np.arange(9).clip(max=5)).ravel()
 
 
-def _points(axes: Integers) -> int:
-    """How many there are, which are also the cells of a row of a tile of x."""
-    return int(axes[1, 1]) + 3
+def kind_of(side: int, stride: int) -> int:
+    """Of tiles for such kernels and strides."""
+    return (side + 3) ** 2 if stride == 1 else 81 if stride > 0 else -81
+
+
+class Grid(NamedTuple):
+    """How tiles stand in an array: rows and columns of them, each `pitch` cells after the one
+    before and the first `low` cells before the array, and cells of a row of each."""
+
+    rows: int
+    columns: int
+    pitch: int
+    low: tuple[int, int]
+    cells: int
+
+
+def _grids(axes: Integers) -> tuple[Grid, Grid]:
+    """Those of x and of y."""
+    low, output = axes[1:, 4], axes[1:, 5]
+    matrices = _matrices(axes)
+    cells, outputs = matrices.BT.shape[1], matrices.A.shape[1]
+    start, pitch = np.array([0, 0]), 4 * max(1, int(axes[1, 2]))
+    if axes[1, 2] < 0:
+        start, low = 1 - low % 2, low // 2
+    rows, columns = (-(-(output + start) // outputs)).tolist()
+    return (
+        Grid(rows, columns, pitch, tuple(low.tolist()), cells),
+        Grid(rows, columns, outputs, tuple(start.tolist()), outputs),
+    )
+
+
+def _matrices(axes: Integers) -> Matrices:
+    return MATRICES[kind_of(*axes[1, 1:3].tolist())]
+
+
+def _met(v: Array, tiles: int) -> Array:
+    """Of transformed filters, those that each plane of tiles meets."""
+    return v if len(v) == tiles else v[MET]
 
 
 def _count(x: Array, axes: Integers) -> int:
-    return len(x) * int(axes[0, 5]) * math.prod(_tile_grid(axes))
-
-
-def _tile_grid(axes: Integers) -> tuple[int, int]:
-    return -(-int(axes[1, 5]) // 4), -(-int(axes[2, 5]) // 4)
+    return len(x) * int(axes[0, 5]) * math.prod(_grids(axes)[0][:2])
 
 
 def _find_tiles(axes: Integers, images: int, first: int, tiles: int) -> tuple[Integers, ...]:
     """Image, plane of the output, row and column of some tiles, numbered through all images."""
-    grid = (images, int(axes[0, 5]), *_tile_grid(axes))
+    grid = (images, int(axes[0, 5]), *_grids(axes)[0][:2])
     return np.unravel_index(np.arange(first, first + tiles), grid)
 
 
@@ -104,17 +168,18 @@ def _overlap(low: int, need: int, size: int) -> tuple[slice, slice]:
 
 
 def _read_tiles(
-    x: Array, axes: Integers, low: tuple[int, int, int], width: int, first: int, tiles: int
+    x: Array, axes: Integers, grid: Grid, depth_low: int, first: int, tiles: int
 ) -> Array:
-    """Some tiles of width x width cells, 4 apart, from -low on: (c, tiles, width, width)."""
-    th, tw = _tile_grid(axes)
+    """Some tiles of x: (c, tiles, cells, cells)."""
+    low, width = (depth_low, *grid.low), grid.cells
     image, plane, row, column = _find_tiles(axes, len(x), first, tiles)
-    need = (int(axes[0, 5]), 4 * th - 4 + width, 4 * tw - 4 + width)
+    height, across = ((number - 1) * grid.pitch + width for number in grid[:2])
+    need = (int(axes[0, 5]), height, across)
     padded = np.zeros((*x.shape[:2], *need), x.dtype)
     to, cells = zip(*map(_overlap, low, need, x.shape[2:]), strict=True)
     padded[:, :, *to] = x[:, :, *cells]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(3, 4))
-    return windows[image, :, plane, 4 * row, 4 * column].swapaxes(0, 1)
+    return windows[image, :, plane, grid.pitch * row, grid.pitch * column].swapaxes(0, 1)
 
 
 def _transform(matrix: Array, tiles: Array, u: Array) -> None:
@@ -127,38 +192,31 @@ def _transform(matrix: Array, tiles: Array, u: Array) -> None:
 
 def winograd_input(x: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
     """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
-    cells = _read_tiles(x, axes, _low(axes), _points(axes), first, tiles)
-    _transform(MATRICES[len(u)].BT, cells, u)
-
-
-def _low(axes: Integers, tap: int = 0) -> tuple[int, int, int]:
-    """The low pads of what is read by one tap along the depth."""
-    depth, height, width = axes[:, 4].tolist()
-    return depth - tap * int(axes[0, 3]), height, width
+    cells = _read_tiles(x, axes, _grids(axes)[0], int(axes[0, 4]), first, tiles)
+    _transform(_matrices(axes).BT, cells, u)
 
 
 def _input(x: Array, axes: Integers, first: int, tiles: int) -> Array:
     """U (36, KD * c, tiles) of tiles of x (n, c, d, h, w), tap by tap along the depth."""
     depth, c = int(axes[0, 1]), x.shape[1]
-    points = _points(axes)
-    u = np.empty((points**2, depth * c, tiles), x.dtype)
+    u = np.empty((len(_matrices(axes).BT) ** 2, depth * c, tiles), x.dtype)
     for tap in range(depth):
-        part = u[:, tap * c : (tap + 1) * c]
-        cells = _read_tiles(x, axes, _low(axes, tap), points, first, tiles)
-        _transform(MATRICES[len(u)].BT, cells, part)
+        shifted = axes.copy()
+        shifted[0, 4] -= tap * axes[0, 3]
+        winograd_input(x, u[:, tap * c : (tap + 1) * c], shifted, first, tiles)
     return u
 
 
 def winograd_output_grad(dy: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
     """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
-    _transform(MATRICES[len(u)].A, _read_tiles(dy, axes, (0, 0, 0), 4, first, tiles), u)
+    _transform(_matrices(axes).A, _read_tiles(dy, axes, _grids(axes)[1], 0, first, tiles), u)
 
 
 def winograd_output(
     m: Array, b: Array | None, y: Array, axes: Integers, first: int, tiles: int
 ) -> None:
     """Write the tiles A^T m A + b of y (n, f, d, h, w), for m (36, f, >= tiles)."""
-    at = MATRICES[len(m)].A.T.astype(m.dtype)
+    at, grid = _matrices(axes).A.T.astype(m.dtype), _grids(axes)[1]
     points = at.shape[1]
     products = m[:, :, :tiles].transpose(1, 2, 0).reshape(y.shape[1], tiles, points, points)
     cells = at @ products @ at.T
@@ -167,31 +225,34 @@ def winograd_output(
     for tile, *place in zip(
         cells.swapaxes(0, 1), *_find_tiles(axes, len(y), first, tiles), strict=True
     ):
-        image, plane, row, column = place
-        part = y[image, :, plane, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-        part[:] = tile[:, : part.shape[1], : part.shape[2]]
+        image, plane, *numbers = place
+        rows, columns = (
+            _overlap(low - number * grid.pitch, grid.cells, size)
+            for number, low, size in zip(numbers, grid.low, y.shape[3:], strict=True)
+        )
+        y[image, :, plane, rows[1], columns[1]] = tile[:, rows[0], columns[0]]
 
 
-def winograd_weight(w: Array, u: Array) -> None:
+def winograd_weight(w: Array, u: Array, stride: int = 1) -> None:
     """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
-    g = MATRICES[len(u)].G.astype(w.dtype)
+    g = MATRICES[kind_of(w.shape[2], stride)].G.astype(w.dtype)
     u[:] = (g @ w @ g.T).reshape(*w.shape[:2], len(u)).transpose(2, 0, 1)
 
 
-def winograd_weight_grad(u: Array, dw: Array) -> None:
+def winograd_weight_grad(u: Array, dw: Array, stride: int = 1) -> None:
     """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
-    gt = MATRICES[len(u)].G.T.astype(u.dtype)
+    gt = MATRICES[kind_of(dw.shape[2], stride)].G.T.astype(u.dtype)
     points = gt.shape[1]
     dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], points, points) @ gt.T
 
 
-def winograd_filters(w: Array, v: Array) -> None:
+def winograd_filters(w: Array, v: Array, stride: int = 1) -> None:
     """v (36, KD * C, F or more), a panel, = G w G^T for w (F, C, KD, 3, 3), of any strides; zero
     past the last."""
     filters, channels, depth = w.shape[:3]
     for tap in range(depth):
         part = v[:, tap * channels : (tap + 1) * channels]
-        winograd_weight(w[:, :, tap].swapaxes(0, 1), part[:, :, :filters])
+        winograd_weight(w[:, :, tap].swapaxes(0, 1), part[:, :, :filters], stride)
         part[:, :, filters:] = 0
 
 
@@ -219,13 +280,13 @@ def winograd_by_tiles(
         for panel in range(start // rows, -(-stop // rows)):
             first, last = max(start, panel * rows), min(stop, panel * rows + rows)
             part = v[:, panel, :, first - panel * rows : last - panel * rows]
-            winograd_filters(w[first:last], part)
+            winograd_filters(w[first:last], part, int(axes[1, 2]))
 
     first_phase(progress, len(filters), transform, rings)
     for t in second_phase(progress, len(tiles)):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = _input(x, axes, first, count)
-        m = (v.swapaxes(2, 3) @ u[:, None]).reshape(len(v), -1, count)
+        m = (_met(v, len(u)).swapaxes(2, 3) @ u[:, None]).reshape(len(u), -1, count)
         winograd_output(m[:, : len(w)], b, y, axes, first, count)
 
 
@@ -263,10 +324,11 @@ def winograd_by_filters(
             panel = v[:, part.start // rows]
             mine = panel[:, :, part.start % rows : (part.stop - 1) % rows + 1]
         else:
-            mine = np.empty((len(u), all_channels, part.stop - part.start), w.dtype)
-            winograd_filters(w[part], mine)
+            weights = len(_matrices(axes).G) ** 2
+            mine = np.empty((weights, all_channels, part.stop - part.start), w.dtype)
+            winograd_filters(w[part], mine, int(axes[1, 2]))
         bias = None if b is None else b[part]
-        winograd_output(mine.swapaxes(1, 2) @ tiles, bias, y[:, part], axes, 0, total)
+        winograd_output(_met(mine, len(u)).swapaxes(1, 2) @ tiles, bias, y[:, part], axes, 0, total)
 
 
 def winograd_sum_by_tiles(
@@ -300,7 +362,7 @@ def winograd_sum_by_tiles(
     for t in second_phase(progress, len(channels)):
         part = slice(*channels[t])
         by_tap = sums[..., :filters].reshape(*sums.shape[:2], dw.shape[2], -1, filters)
-        _output_sums(by_tap[:, :, :, part].sum(0), dw[:, part])
+        _output_sums(by_tap[:, :, :, part].sum(0), dw[:, part], axes)
 
 
 def winograd_sum_by_channels(
@@ -336,18 +398,24 @@ def winograd_sum_by_channels(
             kept[:] = kept + total if add else total
             total = kept
         if last:
-            _output_sums(total, dw[:, part])
+            _output_sums(total, dw[:, part], axes)
 
 
 def _products(dy: Array, x: Array, axes: Integers, start: int, stop: int) -> Array:
-    """The sum over tiles of U @ D, (36, KD * C, F)."""
+    """The sum over tiles of U @ D, (36, KD * C, F); and over those that meet the same plane."""
     u = _input(x, axes, start, stop - start)
     d = np.empty((len(u), dy.shape[1], stop - start), x.dtype)
     winograd_output_grad(dy, d, axes, start, stop - start)
-    return np.asarray(u @ d.swapaxes(1, 2))
+    products = np.asarray(u @ d.swapaxes(1, 2))
+    weights = len(_matrices(axes).G) ** 2
+    if weights == len(products):
+        return products
+    sums = np.zeros((weights, *products.shape[1:]), x.dtype)
+    np.add.at(sums, MET, products)
+    return sums
 
 
-def _output_sums(sums: Array, dw: Array) -> None:
+def _output_sums(sums: Array, dw: Array, axes: Integers) -> None:
     """dw (F, C, KD, 3, 3) = G^T sums G for sums (36, KD, C, F)."""
     for tap in range(dw.shape[2]):
-        winograd_weight_grad(sums[:, tap].swapaxes(1, 2), dw[:, :, tap])
+        winograd_weight_grad(sums[:, tap].swapaxes(1, 2), dw[:, :, tap], int(axes[1, 2]))
