@@ -384,6 +384,7 @@ include "lanes.pxi"
 def depthwise_memory(
     const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
     bint forward=True,
+    /,
 ):
     """How many items of memory a call takes for groups of so many channels and filters; `forward` is
     depthwise_forward."""
@@ -460,6 +461,7 @@ def depthwise_forward(
     const Py_ssize_t[:, ::1] tasks=None,
     long long[::1] taken=None,
     bint rings=False,
+    /,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
     None: all of it, or the tasks that are left to take, counted in `taken`."""
@@ -506,6 +508,7 @@ def depthwise_pair(
     real[:, :, :, :, :] y not None,
     const Py_ssize_t[:, ::1] even_axes not None,
     const Py_ssize_t[:, ::1] odd_axes not None,
+    /,
 ):
     """Two convolutions of x (n, C, d, h, w), one into the even columns of y (n, F, od, oh, ow), one
     into the odd ones: the input gradient where the stride is 2, written row by row."""
@@ -581,6 +584,7 @@ def depthwise_weight_grad(
     const Py_ssize_t[:, ::1] tasks=None,
     long long[::1] taken=None,
     bint rings=False,
+    /,
 ):
     """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of it, or
     the tasks that are left to take. Products are summed in float64 across blocks, so that the error

@@ -484,6 +484,7 @@ cdef int check_direct(
 def direct_memory(
     const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t channels,
     Py_ssize_t filters, Py_ssize_t itemsize, bint last=False,
+    /,
 ):
     """How many items of memory `direct` needs, for groups of so many channels and filters; `filters` is 0
     for `direct_weight_grad`. `last` says that x has its channels last."""
@@ -512,6 +513,7 @@ def direct(
     long long[::1] taken not None,
     real[::1] memory not None,
     bint rings=False,
+    /,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`, whoever else is taking some. Who rings takes them

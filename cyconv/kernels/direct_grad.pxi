@@ -217,6 +217,7 @@ def direct_weight_grad(
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
+    /,
 ):
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first shares are
     summed in sums (parts, C * taps, F/groups in whole vectors), then these added up and transposed,

@@ -20,7 +20,8 @@ cdef int check_halves(
 
 
 def half_to_float(
-    const uint16_t[:, :, :, :, :] halves not None, float[:, :, :, :, :] cells not None
+    const uint16_t[:, :, :, :, :] halves not None, float[:, :, :, :, :] cells not None,
+    /,
 ):
     """Fill cells (n, c, d, h, w) of float32 from float16, seen as uint16; rows are contiguous."""
     check_halves(halves.shape, cells.shape, halves.strides[4] // 2, cells.strides[4] // 4)
@@ -36,7 +37,8 @@ def half_to_float(
 
 
 def float_to_half(
-    const float[:, :, :, :, :] cells not None, uint16_t[:, :, :, :, :] halves not None
+    const float[:, :, :, :, :] cells not None, uint16_t[:, :, :, :, :] halves not None,
+    /,
 ):
     """Fill halves (n, c, d, h, w), float16 seen as uint16, from float32; rows are contiguous."""
     check_halves(cells.shape, halves.shape, cells.strides[4] // 4, halves.strides[4] // 2)

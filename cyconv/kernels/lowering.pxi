@@ -151,6 +151,7 @@ def im2col(
     const real[:, :, :, :, :] x not None,
     real[:, ::1] cols not None,
     const Py_ssize_t[:, ::1] axes not None,
+    /,
 ):
     """Write the columns of x (n, c, d, h, w) into cols (c * taps, n * positions)."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
@@ -165,6 +166,7 @@ def col2im(
     const real[:, ::1] cols not None,
     real[:, :, :, :, :] x not None,
     const Py_ssize_t[:, ::1] axes not None,
+    /,
 ):
     """Add each cell of cols (c * taps, n * positions) to the cell of x (n, c, d, h, w) that it
     came from: the adjoint of im2col."""

@@ -39,6 +39,7 @@ def sum_middle(
     const Py_ssize_t[:, ::1] tasks=None,
     long long[::1] taken=None,
     bint rings=False,
+    /,
 ):
     """Fill sums (a, c) with those of x (a, b, c) over b: all of them, or the tasks that are left to take,
     rows of (first a, last a, first c, last c)."""

@@ -32,6 +32,7 @@ def current_core():
 def wait_for_change(
     const long long[::1] word not None, long long seen, long long nanoseconds, long long after,
     const long long[::1] bell=None, long long heard=0, long long[::1] sign=None,
+    /,
 ):
     """Wait until word[0] is no longer `seen`, and then `after` more; or until bell[0], if there is one,
     is no longer `heard`; at most about `nanoseconds`. Return whether one of them changed. First of all,
@@ -54,7 +55,7 @@ cdef long long* the_bell = NULL
 cdef object hung = None
 
 
-def hang_bell(word):
+def hang_bell(word, /):
     """From now on word[0] is the bell."""
     global the_bell, hung
     cdef long long* place = word_of(word)

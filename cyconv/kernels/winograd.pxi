@@ -136,6 +136,7 @@ def winograd_input(
     const Py_ssize_t[:, ::1] axes not None,
     Py_ssize_t first,
     Py_ssize_t tiles,
+    /,
 ):
     """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile. For kernels of
     4x4 there are 49 planes, here and below."""
@@ -165,6 +166,7 @@ def winograd_output_grad(
     const Py_ssize_t[:, ::1] axes not None,
     Py_ssize_t first,
     Py_ssize_t tiles,
+    /,
 ):
     """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
     cdef Py_ssize_t[5] dy_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
@@ -193,6 +195,7 @@ def winograd_output(
     const Py_ssize_t[:, ::1] axes not None,
     Py_ssize_t first,
     Py_ssize_t tiles,
+    /,
 ):
     """Write the tiles A^T m A + b of y (n, f, 1, h, w), for m (36, f, >= tiles)."""
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
@@ -219,7 +222,7 @@ def winograd_output(
                 scatter_tiles(&y[0, f, 0, 0, 0], &g, first + t, min(<Py_ssize_t>WIDE, tiles - t), &v[0])
 
 
-def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None):
+def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None, /):
     """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
     check_filters(w.shape[0], w.shape[1], w.shape[2], w.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))
@@ -242,7 +245,7 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None)
                     copy_lanes(u.shape[0], &v[0], WIDE, lanes, &u[0, f, c], plane_step)
 
 
-def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not None):
+def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not None, /):
     """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
     check_filters(dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], u.shape[0], u.shape[1], u.shape[2])
     check_rows(0, 1, u.strides[2], u.shape[2], sizeof(real))

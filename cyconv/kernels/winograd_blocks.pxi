@@ -319,7 +319,7 @@ cdef int check_panels(
     return 0
 
 
-def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None, Py_ssize_t stride=1):
+def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None, Py_ssize_t stride=1, /):
     """v (36, KD * C, F or more in steps of WIDE), a panel, = G w G^T for w (F, C, KD, 3, 3), or v (49, ...)
     for w (F, C, KD, 4, 4), of any strides; zero past the last filter, to a whole WIDE. `stride` is that of
     the convolution, 2 or -2 too for 3x3 kernels."""
@@ -359,6 +359,7 @@ def winograd_by_tiles(
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
+    /,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
     or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
@@ -436,6 +437,7 @@ def winograd_by_filters(
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
+    /,
 ):
     """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
     in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. Filters are

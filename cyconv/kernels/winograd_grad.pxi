@@ -81,6 +81,7 @@ def winograd_sum_by_tiles(
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
+    /,
 ):
     """Fill dw (F, C, KD, 3, 3), or (F, C, KD, 4, 4) with 49 planes for 36, from dy (n, F, od, oh, ow) and x
     (n, C, d, h, w): first parts of the
@@ -162,6 +163,7 @@ def winograd_sum_by_channels(
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
+    /,
 ):
     """The same where dw is large, for consecutive blocks of tiles: first dy is transformed into d (36,
     panels, tiles, rows), by blocks of filters, then blocks of channels of x are transformed, multiplied and

@@ -24,6 +24,7 @@ def depthwise_forward(
     tasks: Integers | None = None,
     taken: Counters | None = None,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
     None: all of it, or the tasks that are left to take, counted in `taken`. A task is a row of
@@ -52,6 +53,7 @@ def depthwise_pair(
     y: Array,
     even_axes: Integers,
     odd_axes: Integers,
+    /,
 ) -> None:
     """Two convolutions of x (n, C, d, h, w), one into the even columns of y (n, F, od, oh, ow), one
     into the odd ones."""
@@ -67,6 +69,7 @@ def depthwise_weight_grad(
     tasks: Integers | None = None,
     taken: Counters | None = None,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of
     it, or the tasks that are left to take."""
@@ -84,7 +87,12 @@ def depthwise_weight_grad(
 
 
 def depthwise_memory(
-    axes: Integers, channels: int, filters: int, itemsize: int, forward: bool = True
+    axes: Integers,
+    channels: int,
+    filters: int,
+    itemsize: int,
+    forward: bool = True,
+    /,
 ) -> int:
     """How many items of memory a compiled kernel would take."""
     return 0

@@ -23,6 +23,7 @@ def direct_memory(
     filters: int,
     itemsize: int,
     last: bool = False,
+    /,
 ) -> int:
     """How many items of memory `direct` needs."""
     return 0
@@ -40,6 +41,7 @@ def direct(
     taken: Counters,
     memory: Array,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`."""
@@ -82,6 +84,7 @@ def direct_weight_grad(
     progress: Counters,
     memory: Array,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
 

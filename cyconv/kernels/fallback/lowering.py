@@ -35,7 +35,7 @@ def each_tap(axes: Integers) -> Iterator[tuple[Index, Index]]:
         yield (every, kd, kh, kw, every, od, oh, ow), (every, every, d, h, w)
 
 
-def im2col(x: Array, cols: Array, axes: Integers) -> None:
+def im2col(x: Array, cols: Array, axes: Integers, /) -> None:
     """Write the columns of x (n, c, d, h, w) into cols (c * taps, n * positions)."""
     n, c = x.shape[:2]
     view = cols.reshape(c, *axes[:, 1], n, *axes[:, 5])
@@ -44,7 +44,7 @@ def im2col(x: Array, cols: Array, axes: Integers) -> None:
         view[outputs] = x[cells].swapaxes(0, 1)
 
 
-def col2im(cols: Array, x: Array, axes: Integers) -> None:
+def col2im(cols: Array, x: Array, axes: Integers, /) -> None:
     """Add each cell of cols (c * taps, n * positions) to the cell of x (n, c, d, h, w) that it
     came from: the adjoint of im2col."""
     n, c = x.shape[:2]

@@ -19,6 +19,7 @@ def sum_middle(
     tasks: Integers | None = None,
     taken: Counters | None = None,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill sums (a, c) of float64 with those of x (a, b, c) over b: all of them, or the tasks that
     are left to take, counted in `taken`. A task is a row of (first a, last a, first c, last c)."""

@@ -23,6 +23,7 @@ def wait_for_change(
     bell: Counters | None = None,
     heard: int = 0,
     sign: Counters | None = None,
+    /,
 ) -> bool:
     """Add one to sign[0], and return whether word[0] is no longer `seen`, or bell[0] no longer
     `heard`."""
@@ -54,7 +55,7 @@ def all_tasks(taken: Counters, number: int, from_back: bool = False) -> Iterator
 _hung: list[Counters] = []
 
 
-def hang_bell(word: Counters) -> None:
+def hang_bell(word: Counters, /) -> None:
     """From now on word[0] is the bell."""
     if len(word) != 1:
         raise ValueError("a word must have one element")

@@ -190,7 +190,7 @@ def _transform(matrix: Array, tiles: Array, u: Array) -> None:
     u[:, :, tiles.shape[1] :] = 0
 
 
-def winograd_input(x: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
+def winograd_input(x: Array, u: Array, axes: Integers, first: int, tiles: int, /) -> None:
     """u (36, c, >= tiles) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last tile."""
     cells = _read_tiles(x, axes, _grids(axes)[0], int(axes[0, 4]), first, tiles)
     _transform(_matrices(axes).BT, cells, u)
@@ -207,13 +207,19 @@ def _input(x: Array, axes: Integers, first: int, tiles: int) -> Array:
     return u
 
 
-def winograd_output_grad(dy: Array, u: Array, axes: Integers, first: int, tiles: int) -> None:
+def winograd_output_grad(dy: Array, u: Array, axes: Integers, first: int, tiles: int, /) -> None:
     """u (36, f, >= tiles) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last tile."""
     _transform(_matrices(axes).A, _read_tiles(dy, axes, _grids(axes)[1], 0, first, tiles), u)
 
 
 def winograd_output(
-    m: Array, b: Array | None, y: Array, axes: Integers, first: int, tiles: int
+    m: Array,
+    b: Array | None,
+    y: Array,
+    axes: Integers,
+    first: int,
+    tiles: int,
+    /,
 ) -> None:
     """Write the tiles A^T m A + b of y (n, f, d, h, w), for m (36, f, >= tiles)."""
     at, grid = _matrices(axes).A.T.astype(m.dtype), _grids(axes)[1]
@@ -233,20 +239,20 @@ def winograd_output(
         y[image, :, plane, rows[1], columns[1]] = tile[:, rows[0], columns[0]]
 
 
-def winograd_weight(w: Array, u: Array, stride: int = 1) -> None:
+def winograd_weight(w: Array, u: Array, stride: int = 1, /) -> None:
     """u (36, f, c) = G w G^T for w (f, c, 3, 3), of any strides."""
     g = MATRICES[kind_of(w.shape[2], stride)].G.astype(w.dtype)
     u[:] = (g @ w @ g.T).reshape(*w.shape[:2], len(u)).transpose(2, 0, 1)
 
 
-def winograd_weight_grad(u: Array, dw: Array, stride: int = 1) -> None:
+def winograd_weight_grad(u: Array, dw: Array, stride: int = 1, /) -> None:
     """dw (f, c, 3, 3) = G^T u G for u (36, f, c)."""
     gt = MATRICES[kind_of(dw.shape[2], stride)].G.T.astype(u.dtype)
     points = gt.shape[1]
     dw[:] = gt @ u.transpose(1, 2, 0).reshape(*u.shape[1:], points, points) @ gt.T
 
 
-def winograd_filters(w: Array, v: Array, stride: int = 1) -> None:
+def winograd_filters(w: Array, v: Array, stride: int = 1, /) -> None:
     """v (36, KD * C, F or more), a panel, = G w G^T for w (F, C, KD, 3, 3), of any strides; zero
     past the last."""
     filters, channels, depth = w.shape[:3]
@@ -269,6 +275,7 @@ def winograd_by_tiles(
     progress: Counters,
     memory: Array,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) and b (F,) or None:
     first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they are in
@@ -304,6 +311,7 @@ def winograd_by_filters(
     progress: Counters,
     memory: Array,
     rings: bool = False,
+    /,
 ) -> None:
     """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
     * tiles or more), by blocks of channels, then blocks of filters, unless these are in v (36,
@@ -345,6 +353,7 @@ def winograd_sum_by_tiles(
     progress: Counters,
     memory: Array,
     rings: bool = False,
+    /,
 ) -> None:
     """Fill dw (F, C, KD, 3, 3) from dy (n, F, od, oh, ow) and x (n, C, d, h, w).
 
@@ -381,6 +390,7 @@ def winograd_sum_by_channels(
     progress: Counters,
     memory: Array,
     rings: bool = False,
+    /,
 ) -> None:
     """The same where dw is large, for consecutive blocks of tiles: blocks of channels are summed in
     sums (36, KD * C * F and more), or in memory of their own if that has no columns. `add` says
