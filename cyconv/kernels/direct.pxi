@@ -28,6 +28,8 @@ cdef extern from "simd.h" nogil:
         int rows, int vectors, const double* x, const Tap* taps, bint steady, Py_ssize_t count,
         const double* weights,
         const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
+    void fetch_rows_float(const float* x, Py_ssize_t items)
+    void fetch_rows_double(const double* x, Py_ssize_t items)
     void fetch_tile_float(const float* y, Py_ssize_t y_step, int rows, int vectors)
     void fetch_tile_double(const double* y, Py_ssize_t y_step, int rows, int vectors)
     void transpose_float(
@@ -273,6 +275,13 @@ cdef inline void scatter(
         n -= runs.row_step - col
         col = 0
         row += 1
+
+
+cdef inline void fetch_rows(const real* x, Py_ssize_t items) noexcept nogil:
+    if real is float:
+        fetch_rows_float(x, items)
+    else:
+        fetch_rows_double(x, items)
 
 
 cdef inline void fetch_tile(const real* y, Py_ssize_t y_step, int rows, int vectors) noexcept nogil:

@@ -21,13 +21,17 @@
 #define RESTRICT __restrict
 #if defined(_M_X64)
 #define PREFETCH(cells) _mm_prefetch((const char *)(cells), _MM_HINT_T0)
+#define PREFETCH_NEAR(cells) _mm_prefetch((const char *)(cells), _MM_HINT_T1)
 #else
 #define PREFETCH(cells) ((void)(cells))
+#define PREFETCH_NEAR(cells) ((void)(cells))
 #endif
 #else
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define RESTRICT __restrict__
 #define PREFETCH(cells) __builtin_prefetch(cells)
+/* Into the second cache, for which there is more to do before it is read. */
+#define PREFETCH_NEAR(cells) __builtin_prefetch(cells, 0, 2)
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -122,6 +126,7 @@ ALWAYS_INLINE void store_some_double(double *cells, __m256d v, ptrdiff_t n) {
 typedef struct { ptrdiff_t cell, weight; } Tap;
 /* How many taps ahead cells are fetched: with 1024 channels, 6% faster than not at all. */
 #define AHEAD 8
+#define CACHE_LINE 64
 
 #define REAL float
 #define NAME(function) function##_float
@@ -470,6 +475,11 @@ ALWAYS_INLINE void NAME(tile)(
 static void NAME(fetch_tile)(const REAL *y, ptrdiff_t y_step, int rows, int vectors) {
     for (int i = 0; i < rows; i++, y += y_step)
         for (int j = 0; j < vectors; j++) PREFETCH(y + j * LANES);
+}
+
+/* Fetch rows that are read after this tile and the next ones, from memory that no cache has. */
+static void NAME(fetch_rows)(const REAL *x, ptrdiff_t items) {
+    for (ptrdiff_t i = 0; i < items; i += CACHE_LINE / sizeof(REAL)) PREFETCH_NEAR(x + i);
 }
 
 #define DEFINE_TILE(ROWS, VECTORS)                                                               \

@@ -194,32 +194,37 @@ cdef void multiply_planes(
     int kind, const real* u, Py_ssize_t u_plane, Py_ssize_t tile_step, Py_ssize_t channel_step,
     const real* v, Py_ssize_t v_plane, Py_ssize_t panel_step, Py_ssize_t rows,
     real* m, Py_ssize_t m_plane, Py_ssize_t m_step,
-    Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add, bint sums=False
+    Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, bint add, bint sums=False, bint fetch=False
 ) noexcept nogil:
     """m[i] (tiles, columns) = or += u[i] (tiles, channels) @ v[i] (panels, channels, rows), for columns
     in those panels, of each plane of tiles. With a stride several of them meet one plane of v; or of m, if
-    these are `sums` for filters, and then they are added up."""
+    these are `sums` for filters, and then they are added up. Panels are fetched ahead if `fetch` says so."""
     cdef Py_ssize_t i, j, f, most = LONG_CHANNELS if kind != SEVEN else LONG_CHANNELS // 2
     cdef Py_ssize_t points = points_of(kind), weights = weights_of(kind)
+    cdef const real* panel
+    cdef const real* after
     for i in range(points * points):
         j = min(i // points, weights - 1) * weights + min(i % points, weights - 1)
+        panel = v + (i if sums else j) * v_plane
         f = 0
         while f < columns:
+            after = panel + panel_step if f + rows < columns else v + (i + 1) * v_plane
             multiply_panel(
-                u + i * u_plane, tile_step, channel_step,
-                v + (i if sums else j) * v_plane + f // rows * panel_step, rows,
+                u + i * u_plane, tile_step, channel_step, panel, rows,
                 m + (j if sums else i) * m_plane + f, m_step, tiles, min(rows, columns - f), channels, most,
-                add or (sums and max(i // points, i % points) >= weights),
+                add or (sums and max(i // points, i % points) >= weights), after if fetch else NULL,
             )
             f += rows
+            panel += panel_step
 
 
 cdef inline void multiply_panel(
     const real* u, Py_ssize_t tile_step, Py_ssize_t channel_step, const real* v, Py_ssize_t v_step,
     real* m, Py_ssize_t m_step, Py_ssize_t tiles, Py_ssize_t columns, Py_ssize_t channels, Py_ssize_t most,
-    bint add
+    bint add, const real* after
 ) noexcept nogil:
-    """m (tiles, columns) = or += u (tiles, channels) @ v (channels, columns), `most` channels at a time."""
+    """m (tiles, columns) = or += u (tiles, channels) @ v (channels, columns), `most` channels at a time.
+    Fetch the v `after` this one, if any."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t vectors = columns // lanes, groups = (tiles + MOST_ROWS - 1) // MOST_ROWS
     cdef Py_ssize_t parts = (vectors + MOST_VECTORS - 1) // MOST_VECTORS, part, first, group, t, done, some
@@ -234,6 +239,9 @@ cdef inline void multiply_panel(
         first = vectors * part // parts
         for group in range(groups):
             t = tiles * group // groups
+            if after != NULL:
+                done = channels * group // groups
+                fetch_rows(after + done * v_step, (channels * (group + 1) // groups - done) * v_step)
             done = 0
             while done < channels:
                 some = min(most, channels - done)
