@@ -177,7 +177,7 @@ BREAKS = [
     *breaks(
         "kernels/grid.pxi",
         BLOCKS,
-        ("1 - axes[axis, LOW] & 1", "axes[axis, LOW] & 1"),
+        ("(1 - axes[axis, LOW]) & 1", "axes[axis, LOW] & 1"),
         ("5, g.low_h >> 1, g.low_w >> 1", "5, g.low_h >> 1, g.low_w"),
         ("g.pitch = 8\n    elif", "g.pitch = 4\n    elif"),
     ),

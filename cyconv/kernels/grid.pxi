@@ -43,7 +43,7 @@ cdef inline int weights_of(int kind) noexcept nogil:
 
 cdef inline Py_ssize_t first_tile(const Py_ssize_t[:, ::1] axes, int axis) noexcept:
     """How many cells before the first output its first tile begins."""
-    return 1 - axes[axis, LOW] & 1 if axes[axis, STRIDE] < 0 else 0
+    return (1 - axes[axis, LOW]) & 1 if axes[axis, STRIDE] < 0 else 0
 
 
 cdef inline Py_ssize_t count_along(const Py_ssize_t[:, ::1] axes, int axis) noexcept:

@@ -19,7 +19,7 @@
 #define SIX 6
 #define SEVEN 7
 #define STRIDED 9
-#define STRIDED_BACK -9
+#define STRIDED_BACK (-9)
 
 /* The points: 0, +-1/sqrt(2), +-sqrt(2) and infinity; or the roots of three squares, or of two, and
    infinity. */
@@ -185,8 +185,8 @@ ALWAYS_INLINE void NAME(weight_grad_7)(const VECTOR *x, VECTOR *y) {
 }
 
 /* With stride 2, even cells meet the first and the last of three taps, at five points, two pairs and
-   infinity, and odd cells the second, as they are: four points more. B^T: of `step` apart, the even
-   cells, five to five. */
+   infinity, and odd cells the second, as they are: four points more. B^T of the even cells, which are
+   `step` apart: five to five. */
 #define EACH_OF_TWO(PAIR) PAIR(0, SQUARE_D, ROOT_D, SQUARE_E) PAIR(2, SQUARE_E, ROOT_E, SQUARE_D)
 ALWAYS_INLINE void NAME(input_5)(const VECTOR *x, const int step, VECTOR *y) {
 #define PAIR(i, p, root, q)                                                                      \
