@@ -4,7 +4,8 @@
                                                              -> algorithm(plan, x, w, b, y, pack)
 
 An algorithm that has something to keep has a function `prepare`; the plan carries it. A pack
-depends on the weights alone, so there is one for each algorithm, pass and dtype, whatever the size
+depends on the weights, on the stride (which is 1 where x leaves one output) and on whether there is
+any depth, so there is one for each of these, and each algorithm, pass and dtype, whatever the size
 of x. It is made when a convolution first needs it.
 """
 
@@ -49,7 +50,9 @@ class Packs:
         if self._kept is None or plan.prepare is None:
             return ()
         prepare = plan.prepare
-        key = plan.algorithm, plan.pass_, plan.dtype
+        g = plan.geometry
+        flat = g.size[0] == g.output[0] == 1
+        key = plan.algorithm, plan.pass_, plan.dtype, g.stride, flat
         return (self._keep(key, lambda: prepare(plan, w)),)
 
     def cast(self, w: Array, dtype: DType) -> Array:

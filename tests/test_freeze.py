@@ -131,6 +131,31 @@ def test_winograd_computes_the_same(road, way, made, rng, kind, bias, dtype, dat
     assert (y == b).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pack_is_of_one_stride(road, made, rng, kind):
+    """Where x leaves one output, 2 is as good as 1, and that is another transform."""
+    layer = winograd_layer(KINDS[kind], stride=2)
+    other = copy.deepcopy(layer)
+    layer.freeze()
+    for size in ((1, 1), (9, 10), (2, 2), (1, 7), (12, 1), (1, 1)):
+        x = rng.standard_normal((2, 5, *size)).astype(np.float32)
+        assert_near(layer(x), other(x))
+    assert len(made) > 1
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_pack_is_of_volumes_or_of_planes(road, rng, kernel):
+    """Which the two roads transform differently."""
+    stride = (1, kernel // 2, kernel // 2)
+    options = {"padding": (0, 1, 1), "stride": stride, "rng": 0, "algorithm": "winograd"}
+    layer = cyconv.Conv3D(5, 7, (1, kernel, kernel), **options)
+    other = copy.deepcopy(layer)
+    layer.freeze()
+    for depth in (1, 4, 1):
+        x = rng.standard_normal((2, 5, depth, 9, 10)).astype(np.float32)
+        assert_near(layer(x), other(x))
+
+
 @pytest.mark.parametrize("filters", [40, 64, 112, 256])
 @pytest.mark.parametrize("rows", [32, 48])
 def test_a_pack_serves_few_tiles_and_many(patch, made, rng, rows, filters):

@@ -383,6 +383,10 @@ CASES = [
     Case((9, 40, 30, 29), (40, 40, 3, 3), stride=2, padding=1),
     Case((2, 17, 13, 22), (33, 17, 3, 3), stride=2, padding=((5, 0), (0, 7))),
     Case((1, 2, 3, 4), (3, 2, 3, 3), stride=2, padding=((2, 2), (1, 0))),
+    # One row of outputs, or one column: any stride will do along it, and so 2.
+    Case((2, 3, 3, 12), (4, 3, 3, 3), stride=2),
+    Case((2, 3, 12, 4), (4, 3, 3, 3), stride=(2, 7)),
+    Case((2, 3, 1, 1), (4, 3, 3, 3), stride=2, padding=1),
     Case((2, 5, 4, 9, 10), (7, 5, 3, 3, 3), stride=(1, 2, 2), padding=1),
     # One cell of depth, and the only output reads the padding before it.
     Case((2, 3, 1, 5, 6), (4, 3, 1, 3, 3), stride=(2, 1, 1), padding=((1, 0), (1, 1), (1, 1))),

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SHARED, OWN, TOTAL = range(3)
 # Channels and filters come in steps of this many (WIDE in the kernel).
 WIDE = 16
+# Planes of tiles with stride 2.
+STRIDED_PLANES = 81
 # Planes lie so many items apart, so as not to compete for cache lines; in the kernels, too.
 APART = WIDE
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
@@ -97,7 +99,7 @@ class Blocks(Record):
 def planes_of(g: Geometry) -> int:
     """Planes of transformed tiles, of 4x4 outputs: 36 for 3x3 kernels, 49 for 4x4; 81 with a
     stride."""
-    return weight_planes_of(g) if g.stride[1] == 1 else 81
+    return weight_planes_of(g) if g.stride[1] == 1 else STRIDED_PLANES
 
 
 def weight_planes_of(g: Geometry) -> int:
@@ -332,11 +334,11 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
         threads.drain(work, len(cut.channels), plan.seconds / chunks)
 
 
-def method(g: Geometry, products: str) -> str:
+def method(g: Geometry, planes: int, products: str) -> str:
     """In words: how many of them for how many."""
     side = g.kernel[1]
-    name = f"F(4x4, {side}x{side})" + (" with stride 2" if g.stride[1] != 1 else "")
-    return f"{name}, {planes_of(g)} {products} for {16 * side * side}"
+    name = f"F(4x4, {side}x{side})" + (" with stride 2" if planes == STRIDED_PLANES else "")
+    return f"{name}, {planes} {products} for {16 * side * side}"
 
 
 def outline(plan: "Plan") -> Outline:
@@ -364,7 +366,7 @@ def outline(plan: "Plan") -> Outline:
     return Outline(
         name="winograd",
         module="winograd",
-        method=f"{method(plan.geometry, 'products')}, made in registers",
+        method=f"{method(plan.geometry, cut.planes, 'products')}, made in registers",
         tiles=words,
         tasks=count,
         threads=threads.members(count, plan.seconds / chunks, blas=False),

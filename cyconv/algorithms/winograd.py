@@ -74,7 +74,15 @@ SHARE_SECONDS = 1e-4
 
 
 def serves(g: Geometry) -> bool:
+    g = _with_one_stride(g)
     return (g.kernel[1:], g.stride) in SERVED and g.dilation[1:] == (1, 1) and g.groups == 1
+
+
+def _with_one_stride(g: Geometry) -> Geometry:
+    """The same with that of the one axis for the other, if that has one output, and so stride 1."""
+    strides = {s for s, o in zip(g.stride[1:], g.output[1:], strict=True) if o > 1}
+    both = strides.pop() if len(strides) == 1 else 0
+    return g._replace(stride=(g.stride[0], both, both)) if both else g
 
 
 def _flat(g: Geometry) -> bool:
@@ -97,8 +105,8 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
     are cut sooner: 2e-6 at 2048.
     """
-    if serves(g) and g.stride != (1, 1, 1):
-        return _strided_pays(g, pass_, itemsize)
+    if serves(g) and _with_one_stride(g).stride != (1, 1, 1):
+        return _strided_pays(_with_one_stride(g), pass_, itemsize)
     large = g.kernel[1] > 3
     if not serves(g) or min(g.channels, g.filters) < (12 if large else 16):
         return False
@@ -160,6 +168,7 @@ class Blocks(Record):
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fused.Sums:
+    g = _with_one_stride(g)
     if pass_ == "input_grad":
         return tiles(_flipped(g), itemsize, "forward")
     if pass_ == "forward" or g.stride != (1, 1, 1):
@@ -489,7 +498,7 @@ def outline(plan: "Plan") -> Outline:
     return Outline(
         name="winograd",
         module="winograd",
-        method=fused.method(plan.geometry, "matrix products"),
+        method=fused.method(plan.geometry, cut.planes, "matrix products"),
         tiles=words,
         tasks=count,
         threads=threads.members(count, plan.seconds, blas=cut.large_products),
