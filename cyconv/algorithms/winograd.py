@@ -129,7 +129,7 @@ def _strided_pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     an input gradient, goes through four phases. Measured with 16 to 512 channels and filters, on
     8x8 to 112x112: with 32 channels, 2000 and 8 full tiles it took 0.6 to 1 times as long (0.65 to
     0.8 from 3000 on), with 16 up to 1.3; an input gradient 0.55 to 0.95 also with 16 and any number
-    of them; a weight gradient 0.75 to 0.95 from 3000 and 24 tiles on, and below that up to 1.2. In
+    of them; a weight gradient 0.7 to 1 from 3000 and 24 tiles on, and below that up to 1.2. In
     float64 tiles that are three quarters full (7x7, 14x14) took 1.05 to 1.2 times as long for a
     weight gradient, and with AVX2 up to 1.3 for all."""
     if not kernels.VECTOR:
