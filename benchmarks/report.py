@@ -53,8 +53,8 @@ ROOFS = (
 ROOFLINE = (
     "The roof over a layer is the smaller of the higher peak and of memory times the operations "
     "for each byte of x, w and y. Work is counted as the definition has it, of which Winograd does "
-    "a quarter, and arrays may stay in the last cache from call to call: both may lift a layer "
-    "above the roof."
+    "a fifth to three fifths, and arrays may stay in the last cache from call to call: both may "
+    "lift a layer above the roof."
 )
 # What is to be said of one section, above its table.
 NOTES = {

@@ -4,8 +4,8 @@ A layer that does I floating-point operations for each byte it must move cannot 
 second than min(peak, I * bandwidth) (Williams, Waterman, Patterson: Roofline, 2009). Operations are
 counted by the definition, two for a multiply-add, whatever the algorithm really does; bytes are
 those of x, w and y, each once. So two kinds of layers may stand above the roof: those of Winograd,
-which does a quarter of the products that it is counted for, and those whose arrays stay in the last
-cache from one call to the next.
+which does a fifth to three fifths of the products that it is counted for, and those whose arrays
+stay in the last cache from one call to the next.
 
 The roofs are measured, not looked up, with as many threads as the layers have, and of several
 blocks the fastest counts:

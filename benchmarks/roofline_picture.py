@@ -16,9 +16,9 @@ COLOURS = {
     "depthwise": "#5a9e6f",
 }
 SAYING = (
-    "Work is counted as that of the definition. Winograd does a quarter of these products, so it "
-    "may stand above the roof;\nso may a layer whose arrays stay in the last cache from call to "
-    "call (the dotted slope)."
+    "Work is counted as that of the definition. Winograd does a fifth to three fifths of these "
+    "products, so it may stand\nabove the roof; so may a layer whose arrays stay in the last cache "
+    "from call to call (the dotted slope)."
 )
 DPI = 130
 # Pixels that labels keep off points and other text.

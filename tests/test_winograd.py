@@ -21,7 +21,7 @@ import cyconv
 from cyconv import kernels
 from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
-from cyconv.kernels.fallback.winograd import MATRICES, MET
+from cyconv.kernels.fallback.matrices import MATRICES, MET
 from cyconv.plan import plan
 
 LANES = 16
@@ -457,6 +457,15 @@ def test_ways_differ(way):
         assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
         assert (len(summed.tiles) > 1) == (name in ("small blocks", "chunks", "sums"))
         assert summed.few == (name in ("few tiles", "chunks"))
+
+
+def test_a_stride_is_described():
+    """By what it takes, and by tiles of y or, of dx, twice as wide."""
+    shapes = (2, 3, 21, 20), (4, 3, 3, 3)
+    for pass_, tiles in (("forward", "18 tiles of 4x4"), ("input_grad", "18 tiles of 8x8")):
+        found = cyconv.describe(*shapes, np.float32, pass_, stride=2, algorithm="winograd")
+        assert "F(4x4, 3x3) with stride 2, 81 products for 144" in found.method
+        assert found.tiles.startswith(tiles)
 
 
 def test_what_is_not_read_makes_no_difference():

@@ -31,7 +31,7 @@ from test_winograd import CLOSE, STRIDES, assert_filled, both
 from cyconv.algorithms import fused, winograd
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
-from cyconv.kernels.fallback.winograd import MATRICES, MET, kind_of
+from cyconv.kernels.fallback.matrices import MATRICES, MET, kind_of
 
 WIDE = 16
 PATIENCE = 10  # seconds

@@ -10,7 +10,7 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
 
 With stride 2, where the kernels are 3x3, the plain road has nothing of the kind. Then there are 81
-planes of tiles and 36 of filters, of which some meet several (fallback/winograd.py says why).
+planes of tiles and 36 of filters, of which some meet several (why: kernels/fallback/matrices.py).
 
 A volume is a matter of channels: each plane of the output has tiles, whose channels are those of
 the planes that it reads, one for each tap of the kernel along the depth. So a 3x3x3 kernel takes
@@ -89,8 +89,8 @@ class Blocks(Record):
     columns: int
     rows: int
     total: int
-    # Items of a plane of what all threads share, of what each has of its own, and of its product:
-    # tiles, filters and product if few, else filters, tiles and product.
+    # Items of what all threads share, of what each has of its own, and of its product: tiles,
+    # filters and product if few, else filters, tiles and product.
     whole: int
     block: int
     product: int
@@ -109,8 +109,8 @@ def weight_planes_of(g: Geometry) -> int:
 
 def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
-    depth = g.kernel[0]
-    strided = g.stride[1] != 1
+    depth, planes, weight_planes = g.kernel[0], planes_of(g), weight_planes_of(g)
+    strided = planes == STRIDED_PLANES
     few = total <= (STRIDED_FEW_TILES if strided else FEW_TILES)
     few = few and g.channels * g.filters >= MANY_WEIGHTS
     tiles = blocks(total, STRIDED_COLUMNS if strided else COLUMNS, TILES)
@@ -119,15 +119,15 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     filters = _in_panels(g.filters, rows)
     if few:
         rows = max(_rounded(length(part)) for part in filters)
-        whole = plane_items(total, depth * _rounded(g.channels))
-        block = plane_items(depth * g.channels, rows)
+        whole = planes * plane_items(total, depth * _rounded(g.channels))
+        block = weight_planes * plane_items(depth * g.channels, rows)
     else:
-        whole = plane_items(-(-g.filters // rows), depth * g.channels, rows)
-        block = plane_items(columns, depth * _rounded(g.channels))
+        whole = weight_planes * plane_items(-(-g.filters // rows), depth * g.channels, rows)
+        block = planes * plane_items(columns, depth * _rounded(g.channels))
     return Blocks(
         few=few,
-        planes=planes_of(g),
-        weight_planes=weight_planes_of(g),
+        planes=planes,
+        weight_planes=weight_planes,
         axes=g.axes(),
         tiles=_rows(tiles),
         channels=_shares(g.channels, depth * total * PER_TILE),
@@ -138,7 +138,7 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         total=total,
         whole=whole,
         block=block,
-        product=plane_items(rows, columns),
+        product=planes * plane_items(rows, columns),
     )
 
 
@@ -194,9 +194,8 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
     cut: Blocks = plan.tiles
     progress = np.zeros(3, np.longlong)
     if cut.few:
-        u = scratch(SHARED, (cut.planes, cut.whole), x.dtype)
-        own = cut.planes * cut.product
-        own += cut.weight_planes * cut.block if v is None else 0
+        u = scratch(SHARED, (cut.planes, cut.whole // cut.planes), x.dtype)
+        own = cut.product if v is not None else cut.block + cut.product
 
         def work(rings: bool) -> None:
             memory = scratch(OWN, (own,), x.dtype)
@@ -212,7 +211,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(rings: bool) -> None:
-            memory = scratch(OWN, (cut.planes * (cut.block + cut.product),), x.dtype)
+            memory = scratch(OWN, (cut.block + cut.product,), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, progress, memory,
                 rings,
@@ -347,13 +346,7 @@ def outline(plan: "Plan") -> Outline:
     if isinstance(cut, Blocks):
         total, few = cut.total, cut.few
         blocks, noun = (cut.filters, "filter") if few else (cut.tiles, "tile")
-        tiles, filters = cut.planes, cut.weight_planes
-        shared, own = (
-            (tiles * cut.whole, filters * cut.block)
-            if few
-            else (filters * cut.whole, tiles * cut.block)
-        )
-        own += tiles * cut.product
+        shared, own = cut.whole, cut.block + cut.product
     else:
         total, few = int(cut.chunks[-1][-1, 1]), cut.few
         shared, own = cut.shared + cut.sums, cut.own

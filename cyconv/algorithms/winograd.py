@@ -105,10 +105,13 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
     are cut sooner: 2e-6 at 2048.
     """
-    if serves(g) and _with_one_stride(g).stride != (1, 1, 1):
-        return _strided_pays(_with_one_stride(g), pass_, itemsize)
+    g = _with_one_stride(g)
+    if not serves(g):
+        return False
+    if g.stride != (1, 1, 1):
+        return _strided_pays(g, pass_, itemsize)
     large = g.kernel[1] > 3
-    if not serves(g) or min(g.channels, g.filters) < (12 if large else 16):
+    if min(g.channels, g.filters) < (12 if large else 16):
         return False
     weights, filled = g.channels * g.filters, g.batch * g.positions / 16
     if kernels.VECTOR:
@@ -171,8 +174,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     g = _with_one_stride(g)
     if pass_ == "input_grad":
         return tiles(_flipped(g), itemsize, "forward")
-    if pass_ == "forward" or g.stride != (1, 1, 1):
-        g = _read(g)
+    g = _read(g)
     total, weights = count_tiles(g), g.channels * g.filters
     if kernels.VECTOR or not _flat(g):
         cut = fused.cut if pass_ == "forward" else fused.cut_sums
@@ -207,8 +209,9 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
 
 
 def _read(g: Geometry) -> Geometry:
-    """Without the cells of x past the last that an output reads (as there may be of dy, with more
-    padding than taps), which would else be in the last tile, and a NaN there mark it."""
+    """Without the cells of x past the last that an output reads (as there may be with a stride, or
+    of dy, with more padding than taps), which would else be in the last tile, and a NaN there mark
+    it."""
     height, width = (min(g.size[axis], max(1, _reach(g, axis))) for axis in (1, 2))
     return g._replace(size=(g.size[0], height, width))
 

@@ -19,9 +19,9 @@ cdef struct Grid:
     int kind  # of tiles: see winograd.h
 
 
-cdef inline bint is_side(Py_ssize_t height, Py_ssize_t width) noexcept nogil:
-    """Whether there are transforms for kernels with such planes."""
-    return height == width and 3 <= height <= 4
+cdef inline bint is_served(Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride) noexcept nogil:
+    """Whether there are transforms for kernels with such planes and such strides."""
+    return height == width and (3 <= height <= 4 if stride == 1 else height == 3 and stride in (2, -2))
 
 
 cdef inline int kind_of(Py_ssize_t side, Py_ssize_t stride) noexcept nogil:

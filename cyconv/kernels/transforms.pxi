@@ -56,9 +56,7 @@ cdef extern from "winograd.h" nogil:
 
 
 cdef enum:
-    # Of points, with a stride, and of taps, with 4x4 kernels.
-    MOST_POINTS = 9
-    MOST_TAPS = 16
+    MOST_TAPS = 16  # with 4x4 kernels
 
 
 cdef inline void input_tile(

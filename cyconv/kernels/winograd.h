@@ -148,14 +148,13 @@ ALWAYS_INLINE void NAME(output_7)(const VECTOR *x, VECTOR *y) {
     y[3] = ADD(PLUS(PLUS(TIMES(SQUARE_A, odds[0]), SQUARE_B, odds[1]), SQUARE_C, odds[2]), x[6]);
 }
 
-/* A: four to seven. */
-ALWAYS_INLINE void NAME(output_grad_7)(const VECTOR *x, VECTOR *y) {
-#define PAIR(i, p, root, q, r)                                                                   \
+/* A: four to seven. EVALUATE is a polynomial of degree 3 at a pair of points. */
+#define EVALUATE(i, p, root, ...)                                                                \
     const VECTOR even##i = PLUS(x[0], p, x[2]), odd##i = PLUS(x[1], p, x[3]);                    \
     y[i] = PLUS(even##i, root, odd##i);                                                          \
     y[i + 1] = PLUS(even##i, -root, odd##i);
-    EACH_PAIR(PAIR)
-#undef PAIR
+ALWAYS_INLINE void NAME(output_grad_7)(const VECTOR *x, VECTOR *y) {
+    EACH_PAIR(EVALUATE)
     y[6] = x[3];
 }
 
@@ -245,12 +244,7 @@ ALWAYS_INLINE void NAME(output_back)(const VECTOR *x, VECTOR *y) {
 
 /* A: four to nine. */
 ALWAYS_INLINE void NAME(output_grad_9)(const VECTOR *x, VECTOR *y) {
-#define PAIR(i, p, root, q)                                                                      \
-    const VECTOR even##i = PLUS(x[0], p, x[2]), odd##i = PLUS(x[1], p, x[3]);                    \
-    y[i] = PLUS(even##i, root, odd##i);                                                          \
-    y[i + 1] = PLUS(even##i, -root, odd##i);
-    EACH_OF_TWO(PAIR)
-#undef PAIR
+    EACH_OF_TWO(EVALUATE)
     y[4] = x[3];
     UNROLL
     for (int i = 0; i < 4; i++) y[5 + i] = x[i];
@@ -381,6 +375,7 @@ static void NAME(split_tiles)(
 #undef TIMES
 #undef EACH_PAIR
 #undef EACH_OF_TWO
+#undef EVALUATE
 #undef SHARE
 #undef DEFINE_TILE
 #undef DEFINE_TILES

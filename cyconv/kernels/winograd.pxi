@@ -49,7 +49,7 @@ cdef inline void read_tiles(
 ) noexcept nogil:
     """Read `tiles` tiles of width x width cells that stand side by side, 4 apart, from (h, w) on;
     v[i][j][lane], zero outside of the plane."""
-    cdef real[MOST_POINTS][4 * WIDE + 4] lines  # all of them first: what was just written is slow to read
+    cdef real[SEVEN][4 * WIDE + 4] lines  # all of them first: what was just written is slow to read
     cdef Py_ssize_t i, k, count = 4 * in_fours(tiles) + (4 if width > 4 else 0)
     cdef Py_ssize_t low = min(width, max(<Py_ssize_t>0, -h)), high = max(low, min(<Py_ssize_t>width, H - h))
     cdef bint inside = w >= 0 and w + count <= W
@@ -117,7 +117,7 @@ cdef int check_winograd(
             raise ValueError(f"the array must have size {axes[a, which]} along spatial axis {a}, got {x[2 + a]}")
         if axes[a, STRIDE] != 1 or axes[a, DILATION] != 1:
             raise ValueError("Winograd needs stride 1 and dilation 1")
-    if axes[0, KERNEL] != 1 or not is_side(axes[1, KERNEL], axes[2, KERNEL]):
+    if axes[0, KERNEL] != 1 or not is_served(axes[1, KERNEL], axes[2, KERNEL], 1):
         raise ValueError("Winograd needs a 3x3 or 4x4 kernel")
     if axes[0, OUTPUT] != 1 or axes[0, SIZE] != 1 or axes[0, LOW] != 0:
         raise ValueError("Winograd needs two spatial axes")
@@ -148,7 +148,7 @@ def winograd_input(
     cdef Grid g = grid_of(x, axes, False)
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t c, t, chunk
-    cdef real[MOST_POINTS * MOST_POINTS * STEP] v
+    cdef real[SEVEN * SEVEN * STEP] v
     with nogil:
         for c in range(x.shape[1]):
             for chunk in range(u.shape[2] // WIDE):
@@ -230,7 +230,7 @@ def winograd_weight(const real[:, :, :, :] w not None, real[:, :, :] u not None,
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, lanes, chunk
     cdef real[MOST_TAPS * WIDE] taps
-    cdef real[MOST_POINTS * MOST_POINTS * WIDE] v
+    cdef real[SEVEN * SEVEN * WIDE] v
     with nogil:
         zero(&taps[0], MOST_TAPS * WIDE)
         for f in range(w.shape[0]):
@@ -253,9 +253,9 @@ def winograd_weight_grad(const real[:, :, :] u not None, real[:, :, :, :] dw not
     cdef Py_ssize_t plane_step = u.strides[0] // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t f, c, lanes, chunk
     cdef real[MOST_TAPS * WIDE] taps
-    cdef real[MOST_POINTS * MOST_POINTS * WIDE] v
+    cdef real[SEVEN * SEVEN * WIDE] v
     with nogil:
-        zero(&v[0], MOST_POINTS * MOST_POINTS * WIDE)
+        zero(&v[0], SEVEN * SEVEN * WIDE)
         for f in range(dw.shape[0]):
             for chunk in range((dw.shape[1] + WIDE - 1) // WIDE):
                 c = chunk * WIDE
@@ -281,6 +281,6 @@ cdef inline void copy_lanes(
 cdef int check_filters(
     Py_ssize_t f, Py_ssize_t c, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t uk, Py_ssize_t uf, Py_ssize_t uc
 ) except -1:
-    if not is_side(kh, kw) or uk != points_of(kind_of(kh, 1)) ** 2 or uf != f or uc != c:
+    if not is_served(kh, kw, 1) or uk != points_of(kind_of(kh, 1)) ** 2 or uf != f or uc != c:
         raise ValueError(f"filters must be 3x3 or 4x4, and transformed (36 or 49, {f}, {c})")
     return 0

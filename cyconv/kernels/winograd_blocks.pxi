@@ -18,7 +18,7 @@
 cdef enum:
     # Tiles side by side that are transposed together, and items of a row of them, transposed.
     RUN = 12
-    LINE = 816  # (4 * RUN + 3) * WIDE
+    LINE = 816  # (4 * RUN + 3) * WIDE, or half as many 8 apart
     # Sums over more channels than this are made of sums of so many, which are more accurate; with seven
     # points, of half as many.
     LONG_CHANNELS = 128
@@ -104,7 +104,7 @@ cdef void turn_input(
     cdef const real* plane
     cdef const real* cells
     cdef real* to
-    cdef real[MOST_POINTS * LINE] lines
+    cdef real[STRIDED * LINE] lines
     t = 0
     while t < tiles:
         find_tile(g, first + t, &n, &th, &tw)
@@ -283,7 +283,7 @@ cdef int check_arrays(
     Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[5] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
 ) except -1:
     check_axes(axes, True)
-    cdef Py_ssize_t a, stride = axes[1, STRIDE]
+    cdef Py_ssize_t a
     cdef double tiles
     for a in range(3):
         if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
@@ -294,10 +294,11 @@ cdef int check_arrays(
             raise ValueError("Winograd needs dilation 1 along the planes of the kernel")
         if w[2 + a] != axes[a, KERNEL]:
             raise ValueError(f"the filters must have size {axes[a, KERNEL]} along spatial axis {a}")
-    if not is_side(w[3], w[4]):
-        raise ValueError("Winograd needs 3x3 or 4x4 planes of the kernel")
-    if stride != 1 and (stride not in (2, -2) or w[3] != 3):
-        raise ValueError("Winograd needs stride 1, or 3x3 planes and stride 2, or -2 for the input gradient of 2")
+    if not is_served(w[3], w[4], axes[1, STRIDE]):
+        raise ValueError(
+            "Winograd needs 3x3 or 4x4 planes of the kernel and stride 1, or 3x3 and 2, or -2 for the input "
+            "gradient of 2"
+        )
     tiles = x[0] * <double>axes[0, OUTPUT] * count_along(axes, 1) * count_along(axes, 2)
     if tiles > MOST_ITEMS:
         raise ValueError("there are more tiles than an array has items")
@@ -332,11 +333,9 @@ def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not N
     for w (F, C, KD, 4, 4), of any strides; zero past the last filter, to a whole WIDE. `stride` is that of
     the convolution, 2 or -2 too for 3x3 kernels."""
     cdef Py_ssize_t size = sizeof(real), C = w.shape[1], k
-    cdef int weights = weights_of(kind_of(w.shape[3], stride)) if is_side(w.shape[3], w.shape[4]) else 0
     if (
-        v.shape[0] != weights ** 2 or (stride != 1 and (w.shape[3] != 3 or stride not in (2, -2)))
+        not is_served(w.shape[3], w.shape[4], stride) or v.shape[0] != weights_of(kind_of(w.shape[3], stride)) ** 2
         or v.shape[2] < in_wides(w.shape[0]) or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
-        or weights == 0
     ):
         raise ValueError(
             f"filters must be 3x3 or 4x4, and transformed (36 or 49, {w.shape[2] * C}, {in_wides(w.shape[0])}); "

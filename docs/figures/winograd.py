@@ -4,7 +4,7 @@ import numpy as np
 from grids import BLUE, GREEN, INK, ORANGE, arrow, cells, colours, save, say, sheet
 
 import cyconv
-from cyconv.kernels.fallback.winograd import MATRICES
+from cyconv.kernels.fallback.matrices import MATRICES
 
 
 def draw(folder=None):
