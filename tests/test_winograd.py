@@ -323,7 +323,10 @@ WAYS = {
     "fast, small blocks": SMALL
     | {"COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 0, "LARGE_SUM": 10**9, "SUM_COLUMNS": 16},
     "fast, few tiles": SMALL
-    | {"COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "SUM_COLUMNS": 16},
+    | {"SPAN": 16, "SPAN_TILES": 0, "ROWS": SIXTEEN, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0}
+    | {"SUM_COLUMNS": 16},
+    "fast, wide": SMALL
+    | {"WIDE_BYTES": 0, "WIDE_COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 0, "SUM_COLUMNS": 16},
     "fast, chunks": SMALL
     | {"ROWS": SIXTEEN, "LARGE_SUM": 0, "FEW_TILES": 0, "SUM_COLUMNS": 16, "CHUNK_BYTES": 1},
     "fast, sums": {"LARGE_SUM": 10**9, "FEW_TILES": 0, "SUM_COLUMNS": 16, "SUM_PARTS": 3},
@@ -436,14 +439,15 @@ def test_ways_differ(way):
     for cut in (forward, back):
         assert isinstance(cut, fused.Blocks if fast else winograd.Blocks)
         assert cut.few == (name == "few tiles")
-        if name in ("small blocks", "few tiles", "chunks"):
+        if name in ("small blocks", "few tiles", "wide", "chunks"):
             assert len(cut.filters) > 1
             assert len(cut.weights) > 1
     if fast:
-        small = name in ("small blocks", "few tiles")
-        assert len(forward.tiles) == (8 if small else 2)
-        assert forward.columns == (16 if small else 64)
-        assert forward.rows == (16 if small or name == "chunks" else 32)
+        assert len(forward.tiles) == (8 if name in ("small blocks", "wide") else 4)
+        assert forward.columns == {"small blocks": 16, "few tiles": 128, "wide": 16}.get(name, 32)
+        assert forward.span == (32 if name == "few tiles" else 36)
+        assert forward.together == (2 if name == "wide" else 1)
+        assert forward.rows == (32 if name in ("", "sums") else 16)
         assert isinstance(summed, fused.Sums)
         assert summed.few == (name in ("few tiles", "chunks"))
         assert len(summed.chunks) == (8 if name == "chunks" else 1)

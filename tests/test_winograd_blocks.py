@@ -132,33 +132,35 @@ class Fused:
         return u[:, :, first:last] @ d[:, :, first:last].swapaxes(1, 2)
 
     def by_tiles(
-        self, dtype, filters=None, tiles=None, rows=WIDE, spare=0, prepared=False, **changes
-    ):
+        self, dtype, filters=None, tiles=None, rows=WIDE, spare=0, prepared=False, together=1,
+        **changes,
+    ):  # fmt: skip
         filters = rows_of(self.g.filters) if filters is None else filters
         tiles = rows_of(self.total) if tiles is None else tiles
         columns = longest(tiles) + spare
-        size = self.planes * (columns * (self.row + rows) + 2 * WIDE)
         panels = rows_of(self.g.filters, (), rows)
+        products = min(together, len(panels)) * rows
+        size = self.planes * (columns * (self.row + products) + 2 * WIDE)
         v = output((self.weight_planes, len(panels), self.rows, rows), dtype, planes)
         if prepared:
             filters, v = filters[:0], self.in_panels(rows, dtype)
         return self.arrays(dtype) | {
             "v": v, "axes": self.g.axes(), "filters": filters, "tiles": tiles, "columns": columns,
-            **shared(dtype, size), **changes,
+            "together": together, **shared(dtype, size), **changes,
         }  # fmt: skip
 
-    def by_filters(self, dtype, channels=None, filters=None, panel=0, columns=7, **changes):
+    def by_filters(self, dtype, channels=None, filters=None, panel=0, span=7, **changes):
         """Filters are given in panels of so many, if any."""
         channels = rows_of(self.g.channels) if channels is None else channels
         filters = rows_of(self.g.filters) if filters is None else filters
         rows = wide(longest(filters))
-        own = 0 if panel else self.weight_planes * (rows * self.rows + WIDE)
+        own = 0 if panel else self.weight_planes * (rows * min(span, self.g.channels) + WIDE)
         return self.arrays(dtype) | {
             "v": self.in_panels(panel, dtype) if panel else None,
             "axes": self.g.axes(),
             "u": output((self.planes, self.total * self.row + 5), dtype),
-            "channels": channels, "filters": filters, "columns": columns,
-            **shared(dtype, own + self.planes * (rows * columns + WIDE)), **changes,
+            "channels": channels, "filters": filters, "span": span,
+            **shared(dtype, own + self.planes * (rows * self.total + WIDE)), **changes,
         }  # fmt: skip
 
     def in_panels(self, rows, dtype):
@@ -310,7 +312,8 @@ def test_by_tiles(build, dtype, drawn):
     filters = rows_of(work.g.filters, points[0], unit=WIDE)
     tiles = rows_of(work.total, points[1], 50)
     rows = WIDE * (1 + number % 4)
-    arguments = work.by_tiles(dtype, filters, tiles, rows, number % 2, prepared)
+    together = 1 + number % 3
+    arguments = work.by_tiles(dtype, filters, tiles, rows, number % 2, prepared, together)
     if prepared:
         arguments["w"] = np.full_like(arguments["w"], np.nan)
     kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
@@ -332,11 +335,11 @@ def test_by_tiles(build, dtype, drawn):
 @settings(max_examples=25)
 @given(drawn=works())
 def test_by_filters(build, dtype, drawn):
-    work, points, columns, prepared = drawn
+    work, points, span, prepared = drawn
     channels = rows_of(work.g.channels, points[0], unit=WIDE)
-    panel = WIDE * (1 + columns % 4) if prepared else 0
+    panel = WIDE * (1 + span % 4) if prepared else 0
     filters = rows_of(work.g.filters, points[1], panel or 10**9, WIDE)
-    arguments = work.by_filters(dtype, channels, filters, panel, columns)
+    arguments = work.by_filters(dtype, channels, filters, panel, span)
     if prepared:
         arguments["w"] = np.full_like(arguments["w"], np.nan)
     kernels_of(build, dtype).winograd_by_filters(*arguments.values())
@@ -668,7 +671,6 @@ def wrong_calls(kernel, right, dtype):
         wrong += [{"filters": a} for a in wrong_blocks(18)]
     if kernel in FORWARD:
         wrong += [{"b": a} for a in (right["b"][:17], np.zeros(19, dtype))]
-        wrong += [{"columns": n} for n in (0, -16, right["columns"] + 1, 1 << 59)]
     else:
         wrong += [{"width": n} for n in (0, -1, right["width"] + 1, right["width"] - 1, 1 << 59)]
         wrong += [{"channels": a} for a in wrong_blocks(19, 1)]
@@ -676,7 +678,9 @@ def wrong_calls(kernel, right, dtype):
         wrong += [{"tiles": a} for a in wrong_blocks(18, 1)]
     if kernel == "winograd_by_tiles":
         wrong += [{"v": a} for a in wrong_panels(right["v"])]
-        wrong += [{"columns": right["columns"] - 1}]
+        columns = right["columns"]
+        wrong += [{"columns": n} for n in (0, -16, columns - 1, columns + 1, 1 << 59)]
+        wrong += [{"together": n} for n in (0, -1, 2, 1 << 62)]
         wrong += [
             {"v": np.zeros((36, n, 19, rows), dtype)} for n, rows in ((3, 8), (2, 17), (1, 32))
         ]
@@ -684,6 +688,7 @@ def wrong_calls(kernel, right, dtype):
         u, total = right["u"], 18 * 32
         changes = u[:35], u[:, : total - 1].copy(), u[:, ::2], u[:, : total + 3]
         wrong += [{"u": a} for a in changes]
+        wrong += [{"span": n} for n in (0, -1, right["span"] + 1, 1 << 62)]
         wrong += [{"channels": a} for a in wrong_blocks(19)]
     elif kernel == "winograd_sum_by_tiles":
         sums = right["sums"]

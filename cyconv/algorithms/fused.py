@@ -45,14 +45,24 @@ STRIDED_PLANES = 81
 APART = WIDE
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
 TILES = 8
-# Tiles of a block, and filters of a panel, by the bytes of an item: what is multiplied before it is
-# transformed back. With 16 registers that is whole threes of vectors: panels of 32 took 1.1 times
-# as long, and so did those of 64, whose rows compete for the nearest cache. With 32 registers 32
-# and 48 were alike, but 32 divides what layers have; in float64, 32 took 1.01 times as long as 16,
-# and 1.04 to 1.15 with 256 channels. Blocks of 32 to 128 tiles were alike; with a stride, whose
-# tiles have more than twice as many planes, 96 took 1.03 (float64 1.08) times as long as 40.
-COLUMNS, STRIDED_COLUMNS = 96, 40
+# Filters of a panel, by the bytes of an item: with 16 registers that is whole threes of vectors:
+# panels of 32 took 1.1 times as long, and so did those of 64, whose rows compete for the nearest
+# cache. With 32 registers 32 and 48 were alike, but 32 divides what layers have; in float64, 32
+# took 1.01 times as long as 16, and 1.04 to 1.15 with 256 channels.
 ROWS = {4: 32, 8: 16} if kernels.BUILD == "avx512" else {4: 48, 8: 48}
+# Tiles of a block. Up to 48 stay in the second cache from panel to panel, with a product (96 took
+# 1.05 to 1.1 times as long, 32 and 64 1.02); but not where a tile has channels of 1 KB or more, in
+# all its taps along the depth: then panels and tiles come from further away each time, and as many
+# tiles as 128 should meet a panel (96 took 1.05 to 1.1 times as long), and panels of 256 bytes of
+# filters one after another a plane of tiles (half as many took 1.02 to 1.08). With a stride, whose
+# tiles have more than twice as many planes, 96 tiles took 1.03 (float64 1.08) times as long as 40.
+COLUMNS, WIDE_COLUMNS, STRIDED_COLUMNS = 48, 128, 40
+WIDE_BYTES, TOGETHER_BYTES = 1 << 10, 256
+# By filters, channels of a panel that are transformed and multiplied before the next ones, while
+# they are in the second cache: with all of 512 at once, one image of 14x14 took 1.4 times as long,
+# eight of 7x7 1.2. What is multiplied is added up in memory each time, so twice as many where tiles
+# are more (128 tiles: 1.07).
+SPAN, SPAN_TILES = 128, 48
 # The weight gradient: channels of a block.
 CHANNELS = 32
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
@@ -87,6 +97,8 @@ class Blocks(Record):
     filters: Integers
     weights: Integers  # filters again, to be transformed by themselves
     columns: int
+    span: int  # of channels
+    together: int  # panels
     rows: int
     total: int
     # Items of what all threads share, of what each has of its own, and of its product: tiles,
@@ -113,16 +125,24 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     strided = planes == STRIDED_PLANES
     few = total <= (STRIDED_FEW_TILES if strided else FEW_TILES)
     few = few and g.channels * g.filters >= MANY_WEIGHTS
-    tiles = blocks(total, STRIDED_COLUMNS if strided else COLUMNS, TILES)
+    wide = depth * g.channels * itemsize >= WIDE_BYTES
+    most = STRIDED_COLUMNS if strided else WIDE_COLUMNS if wide else COLUMNS
+    tiles = blocks(total, most, TILES)
     columns = max(map(length, tiles))
     rows = _panel(g.filters, itemsize)
     filters = _in_panels(g.filters, rows)
     if few:
         rows = max(_rounded(length(part)) for part in filters)
         whole = planes * plane_items(total, depth * _rounded(g.channels))
-        block = weight_planes * plane_items(depth * g.channels, rows)
+        columns = total
+        together = 1
+        span = min(g.channels, SPAN if total <= SPAN_TILES else 2 * SPAN)
+        block = weight_planes * plane_items(span, rows)
     else:
-        whole = weight_planes * plane_items(-(-g.filters // rows), depth * g.channels, rows)
+        span = g.channels
+        panels = -(-g.filters // rows)
+        together = min(panels, max(1, TOGETHER_BYTES // (rows * itemsize)) if wide else 1)
+        whole = weight_planes * plane_items(panels, depth * g.channels, rows)
         block = planes * plane_items(columns, depth * _rounded(g.channels))
     return Blocks(
         few=few,
@@ -134,11 +154,13 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         filters=_rows(filters),
         weights=_shares(g.filters, depth * g.channels * PER_WEIGHT),
         columns=columns,
+        span=span,
+        together=together,
         rows=rows,
         total=total,
         whole=whole,
         block=block,
-        product=planes * plane_items(rows, columns),
+        product=planes * plane_items(together * rows, columns),
     )
 
 
@@ -200,7 +222,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         def work(rings: bool) -> None:
             memory = scratch(OWN, (own,), x.dtype)
             plan.kernels.winograd_by_filters(
-                x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.columns, progress,
+                x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.span, progress,
                 memory, rings,
             )  # fmt: skip
 
@@ -213,8 +235,8 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         def work(rings: bool) -> None:
             memory = scratch(OWN, (cut.block + cut.product,), x.dtype)
             plan.kernels.winograd_by_tiles(
-                x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, progress, memory,
-                rings,
+                x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.together,
+                progress, memory, rings,
             )  # fmt: skip
 
         count = len(cut.tiles)

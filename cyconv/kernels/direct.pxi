@@ -158,7 +158,8 @@ cdef int lay_out_direct(
                     )
                     k += 1
     repeat_last(g.taps, k)
-    g.steady = are_steady(g.taps, k)
+    # With 32 registers a table costs no time, and those who read it fetch cells ahead.
+    g.steady = MOST_ROWS < 8 and are_steady(g.taps, k)
     return 0
 
 

@@ -22,6 +22,8 @@ cdef enum:
     # Sums over more channels than this are made of sums of so many, which are more accurate; with seven
     # points, of half as many.
     LONG_CHANNELS = 128
+    # How many channels ahead filters are fetched.
+    SOON = 8
 
 
 cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_t* th, Py_ssize_t* tw) noexcept nogil:
@@ -182,6 +184,11 @@ cdef void turn_weight(
     while f < filters:
         zero(&taps[0], MOST_TAPS * WIDE)
         for c in range(channels):
+            if c + SOON < channels:
+                fetch_tile(
+                    w + f * steps.filter_step + (c + SOON) * steps.channel_step, steps.filter_step,
+                    <int>min(filters - f, <Py_ssize_t>WIDE), 1,
+                )
             turn_taps(
                 w + f * steps.filter_step + c * steps.channel_step, steps, steps.filter_step,
                 min(filters - f, <Py_ssize_t>WIDE), &taps[0],
@@ -363,6 +370,7 @@ def winograd_by_tiles(
     const Py_ssize_t[:, ::1] filters not None,
     const Py_ssize_t[:, ::1] tiles not None,
     Py_ssize_t columns,
+    Py_ssize_t together,
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
@@ -387,8 +395,11 @@ def winograd_by_tiles(
     cdef Py_ssize_t rows = v.shape[3]
     check_room(rows, memory)
     check_panels(v, weight_planes, F, KD * <double>C, "v")
-    check_items(memory.shape[0], planes * (columns * (KD * <double>CW + rows) + 2 * WIDE), "memory")
-    cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * rows + WIDE
+    if together < 1:
+        raise ValueError(f"there must be at least one panel together, not {together}")
+    together = min(together, v.shape[1]) * rows
+    check_items(memory.shape[0], planes * (columns * (KD * <double>CW + together) + 2 * WIDE), "memory")
+    cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * together + WIDE
     cdef Filters steps = filters_of(w[:, :, 0], axes[1, STRIDE])
     cdef real* u = &memory[0]
     cdef real* m = u + planes * u_plane
@@ -416,14 +427,14 @@ def winograd_by_tiles(
                 turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u + k * CW, u_plane, row)
             f = 0
             while f < F:
-                number = min(rows, F - f)
+                number = min(together, F - f)
                 for k in range(KD):
                     multiply_planes(
-                        grid_in.kind, u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, 0, rows, m, m_plane,
-                        rows, count, in_wides(number), C, k > 0,
+                        grid_in.kind, u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, KD * C * rows,
+                        rows, m, m_plane, together, count, in_wides(number), C, k > 0,
                     )
                 turn_output(
-                    m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number,
+                    m, m_plane, together, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number,
                     first, count,
                 )
                 f += number
@@ -440,15 +451,15 @@ def winograd_by_filters(
     real[:, ::1] u not None,
     const Py_ssize_t[:, ::1] channels not None,
     const Py_ssize_t[:, ::1] filters not None,
-    Py_ssize_t columns,
+    Py_ssize_t span,
     long long[::1] progress not None,
     real[::1] memory not None,
     bint rings=False,
     /,
 ):
     """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
-    in steps of WIDE), by blocks of channels, then blocks of filters, `columns` tiles at a time. Filters are
-    transformed in memory or, with v (36, panels, KD * C, rows), are in that, each block in one panel."""
+    in steps of WIDE), by blocks of channels, then blocks of filters. These are transformed in memory, at most
+    `span` channels at a time or, with v (36, panels, KD * C, rows), are in that, each block in one panel."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
@@ -474,13 +485,15 @@ def winograd_by_filters(
         for i in range(filters.shape[0]):
             if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
                 raise ValueError("each block of filters must be in one panel")
-    check_room(columns, memory)
+    if span < 1:
+        raise ValueError(f"span must be at least 1, got {span}")
+    span = min(span, C)
     check_items(
         memory.shape[0],
-        (0 if v is not None else weight_planes * (KD * <double>C * rows + WIDE))
-        + planes * (columns * <double>rows + WIDE), "memory"
+        (0 if v is not None else weight_planes * (span * <double>rows + WIDE))
+        + planes * (total * <double>rows + WIDE), "memory"
     )
-    cdef Py_ssize_t own_plane = 0 if v is not None else KD * C * rows + WIDE, m_plane = columns * rows + WIDE
+    cdef Py_ssize_t own_plane = 0 if v is not None else span * rows + WIDE, m_plane = total * rows + WIDE
     cdef Filters steps = filters_of(w[:, :, 0], axes[1, STRIDE])
     cdef real* own = &memory[0]
     cdef real* m = own + weight_planes * own_plane
@@ -504,23 +517,21 @@ def winograd_by_filters(
         t = cyconv_count(&progress[SECOND_TAKEN])
         while t < filters.shape[0]:
             f, number = filters[t, 0], filters[t, 1] - filters[t, 0]
-            if v is not None:
-                from_v = &v[0, f // v_step, 0, f % v_step]
-            else:
-                from_v = own
-                for k in range(KD):
-                    turn_weight(&w[f, 0, k, 0, 0], &steps, number, C, own + k * C * rows, own_plane, rows)
-            first = 0
-            while first < total:
-                count = min(columns, total - first)
-                for k in range(KD):
+            for k in range(KD):
+                first = 0
+                while first < C:
+                    count = C - first
+                    if v is not None:
+                        from_v = &v[0, f // v_step, k * C, f % v_step]
+                    else:
+                        from_v, count = own, min(span, count)
+                        turn_weight(&w[f, first, k, 0, 0], &steps, number, count, own, own_plane, rows)
                     multiply_planes(
-                        grid_in.kind, &u[0, first * row + k * CW], u_plane, row, 1, from_v + k * C * v_step, v_plane, 0, v_step, m,
-                        m_plane, rows, count, in_wides(number), C, k > 0,
+                        grid_in.kind, &u[0, k * CW + first], u_plane, row, 1, from_v, v_plane, 0, v_step, m, m_plane,
+                        rows, total, in_wides(number), count, k > 0 or first > 0,
                     )
-                turn_output(
-                    m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number, first,
-                    count,
-                )
-                first += count
+                    first += count
+            turn_output(
+                m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number, 0, total
+            )
             t = cyconv_count(&progress[SECOND_TAKEN])
