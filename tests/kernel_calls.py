@@ -110,6 +110,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             ("y",),
         ),
         "direct_weight_grad": (grads, ("dw",)),
+        "turn": ({"a": some(5, 19), "to": unfilled(19, 5)}, ("to",)),
         "winograd_input": ({"x": some(*g.x_shape), "u": unfilled(36, 3, 32), **where}, ("u",)),
         "winograd_output_grad": (
             {"dy": some(*g.y_shape), "u": unfilled(36, 4, 32), **where}, ("u",),

@@ -485,6 +485,38 @@ def test_nothing_is_touched_outside_of_arrays(build, dtype):
     in_another_process("test_direct", "check_nothing_outside", build, dtype)
 
 
+@each_dtype
+@each_build
+@pytest.mark.parametrize("rows", [1, 3, 15, 16, 17, 40])
+def test_turn(build, dtype, rows):
+    """All of a matrix, or some of its columns to as many rows."""
+    turn = kernels_of(build, dtype).turn
+    for columns in (1, 2, 8, 15, 16, 33, 70):
+        a = packed(np.arange(rows * columns).reshape(rows, columns), dtype)
+        to = output((columns, rows), dtype)
+        turn(a, to)
+        np.testing.assert_array_equal(to, a.T)
+        assert_untouched(to)
+        to = output((columns, rows), dtype)
+        some = slice(columns // 3, columns - columns // 4)
+        turn(a[:, some], to[some])
+        np.testing.assert_array_equal(to[some], a.T[some])
+        assert np.isnan(np.delete(to, some, 0)).all()
+    for shape in ((0, 3), (3, 0)):
+        turn(np.zeros(shape, dtype), np.zeros(shape[::-1], dtype))
+
+
+@each_dtype
+@each_compiled
+def test_what_cannot_be_turned_is_refused(build, dtype):
+    turn, a, to = kernels_of(build, dtype).turn, np.ones((6, 8), dtype), np.zeros((8, 6), dtype)
+    wrong = [(a[:5], to), (a[:, :7], to), (a, to[:, :5]), (a[:, ::-1], to), (a, to[:, ::-1])]
+    wrong += [(a.T, to.T), (np.asfortranarray(a), to), (a, np.asfortranarray(to)), (a[0], to)]
+    for arrays in wrong:
+        assert refused(turn, *arrays)
+    assert not to.any()
+
+
 # From here on: the public face.
 
 
@@ -496,7 +528,8 @@ def forget_plans():
 @pytest.fixture(params=["as it is", "alone", "cut small"])
 def way(request, monkeypatch):
     """With depthwise, which takes what has few channels a group; without; and in many tasks, input
-    gradients an image at a time, weight gradients with longer rows of dy."""
+    gradients an image at a time, weights of one tap turned first, weight gradients with longer rows
+    of dy."""
     forget_plans()
     if request.param != "as it is":
         monkeypatch.setitem(TABLE, "direct", TABLE["direct"][1:])
@@ -506,6 +539,9 @@ def way(request, monkeypatch):
         monkeypatch.setattr(threads, "SMALL", 0)
         monkeypatch.setattr(direct, "BLOCK_BYTES", 1)
         monkeypatch.setattr(direct, "CROWDED_BYTES", 64)
+        monkeypatch.setattr(direct, "TURNED_WEIGHTS", 1)
+        monkeypatch.setattr(direct, "TURNED_POSITIONS", 1)
+        monkeypatch.setattr(direct, "TURNED_ROWS", 7)
     yield request.param
     forget_plans()
 

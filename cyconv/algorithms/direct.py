@@ -6,8 +6,9 @@ through one by one, with the sums of some filters and positions in vector regist
 (kernels/direct.pxi). Weights are read where they lie, in any order that a few steps describe.
 
     forward       y   = sum over taps of w * x       straight into y
-    input_grad    dx  = the same over dy, by channels instead of filters; with stride s, s parts
-                  an axis, each by the taps that reach it
+    input_grad    dx  = the same over dy, by channels instead of filters (which are turned first
+                  where they are many); with stride s, s parts an axis, each by the taps that
+                  reach it
     weight_grad   dw  = sum over positions of x * dy, positions now being what the microkernel
                   goes through, and dy transposed a box at a time; parts summed in a fixed order
 
@@ -46,7 +47,7 @@ ROWS = 8
 # for as much of dx as stays in cache (bytes): 1.1 times as fast as each for the whole batch.
 BLOCK_BYTES = 2 << 20
 # Slots of a thread's scratch memory.
-BAND, SUMS = range(2)
+BAND, SUMS, TURNED = range(3)
 # For the weight gradient: whole vectors of filters; a transposed box of dy, and all accumulators
 # (bytes); and the fewest rows of the sum that are worth transposing dy for.
 LANES = 16
@@ -57,6 +58,14 @@ TURNED_BYTES = 512 << 10
 CROWDED_BYTES = 2048 if kernels.BUILD == "avx2" else 0
 SUM_BYTES = 4 << 20
 LEAST_ROWS = 64
+# Of one tap, as of 1x1, an input gradient reads a column of the weights for each of its channels,
+# every cell on a line, and often a page, of its own. Turned first, from so many weights and
+# positions on, it took 0.6 to 0.95 times as long (512 and 2048 channels on 7x7, 64 and 256 on
+# 56x56). With more taps, which lie together, that took longer: 1.2 times for 5x5. Rows are turned
+# so many at a time; what a weight takes (seconds).
+TURNED_WEIGHTS, TURNED_POSITIONS = 128**2, 256
+TURNED_ROWS = 64
+PER_TURNED = 5e-10
 # Sums of more boxes than this are made of sums of so many, which are more accurate.
 LONG_SUM = 64
 # Work of at most so many multiply-adds, in at most so many bytes of memory, is one call.
@@ -94,6 +103,8 @@ class Work(Record):
 
     parts: tuple[Part, ...]
     gaps: bool
+    # Whether weights are turned first, filters (and groups) to the columns of a matrix.
+    turned: bool
 
 
 class Sum(Record):
@@ -150,33 +161,44 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
     """What a pass goes through."""
     if pass_ == "weight_grad":
         return _sum(g, itemsize)
-    filters, channels = g.group_channels * g.taps, g.taps  # from one to the next, in w
-    if pass_ == "input_grad":
+    filters, channels, tap = g.group_channels * g.taps, g.taps, 1  # from one to the next, in w
+    turned = pass_ == "input_grad" and _turns(g)
+    if turned:
+        filters, channels, tap = g.taps * g.group_filters, 1, g.group_filters
+    elif pass_ == "input_grad":
         filters, channels = channels, filters
-    group = g.group_filters * g.group_channels * g.taps
+    steps = filters, channels, g.group_filters * g.group_channels * g.taps, tap
     phases, gaps = phases_of(g, pass_)
-    turned = g if pass_ == "forward" else g.flipped()
+    as_forward = g if pass_ == "forward" else g.flipped()
     parts = [
-        _part(turned, phase, (filters, channels, group), itemsize, len(phases) == 1 and not gaps)
-        for phase in phases
+        _part(as_forward, phase, steps, itemsize, len(phases) == 1 and not gaps) for phase in phases
     ]
-    return Work(parts=tuple(parts), gaps=gaps)
+    return Work(parts=tuple(parts), gaps=gaps, turned=turned)
+
+
+def _turns(g: Geometry) -> bool:
+    """Whether an input gradient should turn the weights first: see TURNED_WEIGHTS."""
+    one_tap = all(kernel <= stride for kernel, stride in zip(g.kernel, g.stride, strict=True))
+    weights = g.group_filters * g.group_channels
+    return one_tap and weights >= TURNED_WEIGHTS and g.batch * g.positions >= TURNED_POSITIONS
 
 
 def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whole: bool) -> Part:
+    """`steps` lead through the weights: from one channel of the result, channel that is read, group
+    and tap to the next."""
     axes = _flat(phase.axes) if whole else phase.axes
     _, height, width = g.kernel
-    first = 0
+    first, by_axis = 0, []
     for taps, kernel, step in zip(phase.taps, g.kernel, (height * width, width, 1), strict=True):
         start, _, by = taps.indices(kernel)
-        first += start * step
-        steps += (by * step,)
+        first += start * step * steps[3]
+        by_axis.append(by * step * steps[3])
     tasks = _tasks(g, axes, itemsize)
     needs = kernels.of[np.dtype(f"f{itemsize}")].direct_memory
     return Part(
         out=None if whole else phase.out,
         axes=axes,
-        steps=np.array((*steps[:3], first, *steps[3:]), np.intp),
+        steps=np.array((*steps[:3], first, *by_axis), np.intp),
         tasks=tasks,
         memory=needs(axes, tasks, g.group_channels, g.group_filters, itemsize),
         memory_last=needs(axes, tasks, g.group_channels, g.group_filters, itemsize, True),
@@ -295,7 +317,7 @@ def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
             *sizes,
             itemsize,
         )
-    if len(work.parts) != 1 or work.gaps:
+    if len(work.parts) != 1 or work.gaps or work.turned:
         return None
     (part,) = work.parts
     if part.out is not None or not _is_small(part.tasks, part.memory * itemsize):
@@ -315,7 +337,22 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     if plan.tiles.gaps:
         dx[...] = 0
-    _run(plan, dy, w, None, dx)
+    _run(plan, dy, _turned(plan, w) if plan.tiles.turned else w, None, dx)
+
+
+def _turned(plan: "Plan", w: Array) -> Array:
+    """The weights (groups, C/groups * taps, F/groups)."""
+    g = plan.geometry
+    w = w.reshape(g.groups, g.group_filters, -1)
+    turned = scratch(TURNED, (g.groups, w.shape[2], w.shape[1]), w.dtype)
+    parts = list(itertools.product(range(g.groups), blocks(w.shape[2], TURNED_ROWS)))
+
+    def task(index: int) -> None:
+        group, rows = parts[index]
+        plan.kernels.turn(w[group, :, rows], turned[group, rows])
+
+    threads.run(task, len(parts), w.size * PER_TURNED, blas=False)
+    return turned
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
@@ -398,12 +435,14 @@ def outline(plan: "Plan", once: bool = False, last: bool = False) -> Outline:
         boxes = sum(len(part.tasks) for part in work.parts)
         largest = max((p.tasks for p in work.parts), key=_positions)
         rest = "filter" if plan.pass_ == "forward" else "channel"
+        shared = math.prod(g.w_shape) if work.turned else 0
     sides = (largest[:, 3:8:2] - largest[:, 2:8:2]).max(axis=0)
     others = int((largest[:, -1] - largest[:, -2]).max())
     words = f"{counted(boxes, 'box')} of {'up to ' * (boxes > 1)}{extent(sides)} positions"
     words += f", {counted(others, rest)}"
     steps = "positions" if isinstance(work, Sum) else "taps"
     source = "bands of the image" if own else "the image in place"
+    source += ", weights turned first" * (isinstance(work, Work) and work.turned)
     seconds = 0.0 if once else plan.seconds
     return Outline(
         name="direct",

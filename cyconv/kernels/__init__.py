@@ -26,6 +26,7 @@ _NAMES = (
     "direct_weight_grad",
     "im2col",
     "sum_middle",
+    "turn",
     "winograd_by_filters",
     "winograd_by_tiles",
     "winograd_filters",

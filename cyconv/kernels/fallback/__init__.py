@@ -8,6 +8,7 @@ from cyconv.kernels.fallback.depthwise import (
 )
 from cyconv.kernels.fallback.direct import direct, direct_memory, direct_weight_grad
 from cyconv.kernels.fallback.half import float_to_half, half_to_float
+from cyconv.kernels.fallback.layout import turn
 from cyconv.kernels.fallback.lowering import col2im, im2col
 from cyconv.kernels.fallback.sums import sum_middle
 from cyconv.kernels.fallback.waiting import current_core, hang_bell, wait_for_change
@@ -39,6 +40,7 @@ __all__ = [
     "hang_bell",
     "im2col",
     "sum_middle",
+    "turn",
     "wait_for_change",
     "winograd_by_filters",
     "winograd_by_tiles",
