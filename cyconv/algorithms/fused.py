@@ -51,12 +51,13 @@ TILES = 8
 # took 1.01 times as long as 16, and 1.04 to 1.15 with 256 channels.
 ROWS = {4: 32, 8: 16} if kernels.BUILD == "avx512" else {4: 48, 8: 48}
 # Tiles of a block. Up to 48 stay in the second cache from panel to panel, with a product (96 took
-# 1.05 to 1.1 times as long, 32 and 64 1.02); but not where a tile has channels of 1 KB or more, in
-# all its taps along the depth: then panels and tiles come from further away each time, and as many
-# tiles as 128 should meet a panel (96 took 1.05 to 1.1 times as long), and panels of 256 bytes of
-# filters one after another a plane of tiles (half as many took 1.02 to 1.08). With a stride, whose
-# tiles have more than twice as many planes, 96 tiles took 1.03 (float64 1.08) times as long as 40.
-COLUMNS, WIDE_COLUMNS, STRIDED_COLUMNS = 48, 128, 40
+# 1.05 to 1.1 times as long, 32 and 64 1.02); of 16 channels or fewer, twice as many (48: 1.05).
+# Not where a tile has channels of 1 KB or more, in all its taps along the depth: then panels and
+# tiles come from further away each time, and as many tiles as 128 should meet a panel (96 took 1.05
+# to 1.1 times as long), and panels of 256 bytes of filters one after another a plane of tiles (half
+# as many took 1.02 to 1.08). With a stride, whose tiles have more than twice as many planes, 96
+# tiles took 1.03 (float64 1.08) times as long as 40.
+NARROW_COLUMNS, COLUMNS, WIDE_COLUMNS, STRIDED_COLUMNS = 96, 48, 128, 40
 WIDE_BYTES, TOGETHER_BYTES = 1 << 10, 256
 # By filters, channels of a panel that are transformed and multiplied before the next ones, while
 # they are in the second cache: with all of 512 at once, one image of 14x14 took 1.4 times as long,
@@ -126,8 +127,7 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     few = total <= (STRIDED_FEW_TILES if strided else FEW_TILES)
     few = few and g.channels * g.filters >= MANY_WEIGHTS
     wide = depth * g.channels * itemsize >= WIDE_BYTES
-    most = STRIDED_COLUMNS if strided else WIDE_COLUMNS if wide else COLUMNS
-    tiles = blocks(total, most, TILES)
+    tiles = blocks(total, _columns(strided, wide, depth * g.channels <= WIDE), TILES)
     columns = max(map(length, tiles))
     rows = _panel(g.filters, itemsize)
     filters = _in_panels(g.filters, rows)
@@ -162,6 +162,13 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         block=block,
         product=planes * plane_items(together * rows, columns),
     )
+
+
+def _columns(strided: bool, wide: bool, narrow: bool) -> int:
+    """How many tiles a block has at most."""
+    if strided:
+        return STRIDED_COLUMNS
+    return WIDE_COLUMNS if wide else NARROW_COLUMNS if narrow else COLUMNS
 
 
 def _panel(filters: int, itemsize: int) -> int:
