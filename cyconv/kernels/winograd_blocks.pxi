@@ -22,7 +22,8 @@ cdef enum:
     # Sums over more channels than this are made of sums of so many, which are more accurate; with seven
     # points, of half as many.
     LONG_CHANNELS = 128
-    # How many channels ahead filters are fetched.
+    # How many channels ahead filters are fetched: input gradients of 7x7, or of one image, took 1.06
+    # times as long without, forward passes 1.01.
     SOON = 8
 
 
