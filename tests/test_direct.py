@@ -214,6 +214,16 @@ def test_more_weights_than_cache(build, dtype):
         work.check(kernels_of(build, dtype), dtype)
 
 
+@each_dtype
+@each_build
+def test_positions_in_parts(build, dtype):
+    """Where weights stay in cache, but not all cells that are read; also with one tap."""
+    run = kernels_of(build, dtype)
+    for axes in (KINDS["valid, rows"](50), KINDS["padded"](41)):
+        Work(axes, channels=100, filters=17).check(run, dtype)
+    Work(KINDS["as it is"](301), channels=600, filters=17).check(run, dtype)
+
+
 @st.composite
 def works(draw):
     """Any axes at all: also outputs that read nothing, and negative low pads; any cuts."""
@@ -552,6 +562,7 @@ EXACT = {
     "first layer": Case((2, 3, 33, 35), (20, 3, 7, 7), 2, 3),
     "first layer, stride 4": Case((1, 3, 47, 51), (12, 3, 11, 11), 4, 2),
     "pointwise": Case((2, 24, 13, 14), (17, 24, 1, 1)),
+    "pointwise, groups": Case((2, 24, 5, 9), (18, 8, 1, 1), groups=3),
     "pointwise, strided": Case((2, 24, 13, 14), (17, 24, 1, 1), 2),
     "valid": Case((2, 9, 12, 40), (8, 9, 3, 3)),
     "padded": Case((2, 9, 14, 14), (25, 9, 3, 3), padding=1),
