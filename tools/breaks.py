@@ -189,7 +189,7 @@ BREAKS = [
         ("min(g.cells, g.H - top)", "min(g.cells - 1, g.H - top)"),
         ("max(<Py_ssize_t>0, -left), min(g.cells", "<Py_ssize_t>0, min(g.cells"),
         ("max(i // points, i % points) >= weights", "i // points >= weights"),
-        ("f // rows * panel_step", "0 * panel_step"),
+        ("            panel += panel_step\n", ""),
         ("&v[0, f // v_step, k * C, f % v_step]", "&v[0, f // v_step, k * C, 0]"),
         ("&w[f, first, k, 0, 0]", "&w[f, 0, k, 0, 0]"),
         ("&u[0, k * CW + first]", "&u[0, k * CW]"),
