@@ -1,6 +1,7 @@
 """describe: the plan, as it runs."""
 
 import inspect
+import itertools
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,7 @@ NAMES = {
     "columns of a line": "auto gemm direct",
     "columns of a volume": "auto gemm direct",
     "one tap": "auto gemm direct",
+    "one tap, many weights": "auto gemm direct",
     "few tiles": "auto gemm winograd",
     "many tiles": "auto gemm winograd",
     "stride 2": "auto gemm direct winograd",
@@ -296,6 +298,19 @@ def test_memory_that_kernels_ask_for(number, set_threads):
     found = cyconv.describe(*shapes, np.float32, "weight_grad", algorithm="direct", **options)
     filters = -(-32 // found.tasks)
     assert found.extra_memory == number * (plane + 8 * (filters + 2) * 6)
+
+
+def test_weights_are_turned_once(set_threads):
+    """For all threads; of one tap, and not for a forward pass."""
+    set_threads(1)
+    taken = {}
+    for pass_, kernel in itertools.product(("forward", "input_grad"), (1, 3)):
+        found = cyconv.describe(
+            (4, 144, 12, 12), (160, 144, kernel, kernel), np.float32, pass_, algorithm="direct"
+        )
+        taken[pass_, kernel] = found.extra_memory
+        assert ("turned" in found.method) == (pass_ == "input_grad" and kernel == 1)
+    assert taken["input_grad", 1] - taken["forward", 1] == 4 * 160 * 144
 
 
 @pytest.mark.skipif(kernels.BUILD is None, reason="the lanes are those of compiled kernels")

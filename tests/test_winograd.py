@@ -443,7 +443,7 @@ def test_ways_differ(way):
             assert len(cut.filters) > 1
             assert len(cut.weights) > 1
     if fast:
-        assert len(forward.tiles) == (8 if name in ("small blocks", "wide") else 4)
+        assert len(forward.tiles) == {"small blocks": 8, "few tiles": 1, "wide": 8}.get(name, 4)
         assert forward.columns == {"small blocks": 16, "few tiles": 128, "wide": 16}.get(name, 32)
         assert forward.span == (32 if name == "few tiles" else 36)
         assert forward.together == (2 if name == "wide" else 1)

@@ -332,6 +332,19 @@ def test_by_tiles(build, dtype, drawn):
 
 @each_dtype
 @each_build
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("together", [1, 2, 3, 4])
+def test_panels_together(together, prepared, build, dtype):
+    """All of them, or some and what is left; of a volume, whose panels have channels for each tap
+    along the depth."""
+    work = Fused(2, 19, 3 * WIDE - 5, (4, 9, 10), depth=3)
+    arguments = work.by_tiles(dtype, prepared=prepared, together=together)
+    kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+    work.check(arguments, dtype)
+
+
+@each_dtype
+@each_build
 @settings(max_examples=25)
 @given(drawn=works())
 def test_by_filters(build, dtype, drawn):

@@ -61,8 +61,8 @@ LEAST_ROWS = 64
 # Of one tap, as of 1x1, an input gradient reads a column of the weights for each of its channels,
 # every cell on a line, and often a page, of its own. Turned first, from so many weights and
 # positions on, it took 0.6 to 0.95 times as long (512 and 2048 channels on 7x7, 64 and 256 on
-# 56x56). With more taps, which lie together, that took longer: 1.2 times for 5x5. Rows are turned
-# so many at a time; what a weight takes (seconds).
+# 56x56). With more taps, which lie together, that took longer: 1.2 to 1.4 times for 5x5. Rows are
+# turned so many at a time; what a weight takes (seconds).
 TURNED_WEIGHTS, TURNED_POSITIONS = 128**2, 256
 TURNED_ROWS = 64
 PER_TURNED = 5e-10
@@ -75,7 +75,8 @@ WHOLE_BYTES = 512 << 10
 # channels times filters at most, of 1x1 and of larger kernels. Its weights lie far apart, filters
 # often by a power of two, and each few rows read all of them anew. Beside lowering with OpenBLAS's
 # kernels for AVX2 it took 0.83 times as long up to here (float64: 0.93), and beyond 1.6 and 1.7
-# times, up to 4 on planes of 7x7. A copy in the order of reading gained nothing up to here, either.
+# times, up to 4 on planes of 7x7; 1x1 whose weights are turned first, still 1.1 to 1.4 (float64:
+# 0.9 to 1.3).
 MOST_WEIGHTS_1X1, MOST_WEIGHTS = 128**2, 64**2
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
@@ -103,8 +104,8 @@ class Work(Record):
 
     parts: tuple[Part, ...]
     gaps: bool
-    # Whether weights are turned first, filters (and groups) to the columns of a matrix.
-    turned: bool
+    # Weights that are turned first, filters to the columns of a matrix: groups, and rows of it.
+    turned: tuple[tuple[int, slice], ...]
 
 
 class Sum(Record):
@@ -162,7 +163,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
     if pass_ == "weight_grad":
         return _sum(g, itemsize)
     filters, channels, tap = g.group_channels * g.taps, g.taps, 1  # from one to the next, in w
-    turned = pass_ == "input_grad" and _turns(g)
+    turned = _turned_parts(g) if pass_ == "input_grad" else ()
     if turned:
         filters, channels, tap = g.taps * g.group_filters, 1, g.group_filters
     elif pass_ == "input_grad":
@@ -176,11 +177,14 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
     return Work(parts=tuple(parts), gaps=gaps, turned=turned)
 
 
-def _turns(g: Geometry) -> bool:
-    """Whether an input gradient should turn the weights first: see TURNED_WEIGHTS."""
+def _turned_parts(g: Geometry) -> tuple[tuple[int, slice], ...]:
+    """What an input gradient should turn first, by a thread at a time: see TURNED_WEIGHTS."""
     one_tap = all(kernel <= stride for kernel, stride in zip(g.kernel, g.stride, strict=True))
-    weights = g.group_filters * g.group_channels
-    return one_tap and weights >= TURNED_WEIGHTS and g.batch * g.positions >= TURNED_POSITIONS
+    many = g.group_filters * g.group_channels >= TURNED_WEIGHTS
+    if not one_tap or not many or g.batch * g.positions < TURNED_POSITIONS:
+        return ()
+    rows = blocks(g.group_channels * g.taps, TURNED_ROWS)
+    return tuple(itertools.product(range(g.groups), rows))
 
 
 def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whole: bool) -> Part:
@@ -344,8 +348,7 @@ def _turned(plan: "Plan", w: Array) -> Array:
     """The weights (groups, C/groups * taps, F/groups)."""
     g = plan.geometry
     w = w.reshape(g.groups, g.group_filters, -1)
-    turned = scratch(TURNED, (g.groups, w.shape[2], w.shape[1]), w.dtype)
-    parts = list(itertools.product(range(g.groups), blocks(w.shape[2], TURNED_ROWS)))
+    turned, parts = scratch(TURNED, (g.groups, w.shape[2], w.shape[1]), w.dtype), plan.tiles.turned
 
     def task(index: int) -> None:
         group, rows = parts[index]
@@ -442,7 +445,8 @@ def outline(plan: "Plan", once: bool = False, last: bool = False) -> Outline:
     words += f", {counted(others, rest)}"
     steps = "positions" if isinstance(work, Sum) else "taps"
     source = "bands of the image" if own else "the image in place"
-    source += ", weights turned first" * (isinstance(work, Work) and work.turned)
+    if not isinstance(work, Sum) and work.turned:
+        source += ", weights turned first"
     seconds = 0.0 if once else plan.seconds
     return Outline(
         name="direct",

@@ -127,21 +127,26 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     few = total <= (STRIDED_FEW_TILES if strided else FEW_TILES)
     few = few and g.channels * g.filters >= MANY_WEIGHTS
     wide = depth * g.channels * itemsize >= WIDE_BYTES
-    tiles = blocks(total, _columns(strided, wide, depth * g.channels <= WIDE), TILES)
+    if strided:
+        most = STRIDED_COLUMNS
+    elif wide:
+        most = WIDE_COLUMNS
+    else:
+        most = COLUMNS if depth * g.channels > WIDE else NARROW_COLUMNS
+    tiles = blocks(total, total if few else most, TILES)
     columns = max(map(length, tiles))
     rows = _panel(g.filters, itemsize)
     filters = _in_panels(g.filters, rows)
+    span, together = g.channels, 1
     if few:
         rows = max(_rounded(length(part)) for part in filters)
+        span = min(span, SPAN if total <= SPAN_TILES else 2 * SPAN)
         whole = planes * plane_items(total, depth * _rounded(g.channels))
-        columns = total
-        together = 1
-        span = min(g.channels, SPAN if total <= SPAN_TILES else 2 * SPAN)
         block = weight_planes * plane_items(span, rows)
     else:
-        span = g.channels
         panels = -(-g.filters // rows)
-        together = min(panels, max(1, TOGETHER_BYTES // (rows * itemsize)) if wide else 1)
+        if wide:
+            together = min(panels, max(1, TOGETHER_BYTES // (rows * itemsize)))
         whole = weight_planes * plane_items(panels, depth * g.channels, rows)
         block = planes * plane_items(columns, depth * _rounded(g.channels))
     return Blocks(
@@ -162,13 +167,6 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         block=block,
         product=planes * plane_items(together * rows, columns),
     )
-
-
-def _columns(strided: bool, wide: bool, narrow: bool) -> int:
-    """How many tiles a block has at most."""
-    if strided:
-        return STRIDED_COLUMNS
-    return WIDE_COLUMNS if wide else NARROW_COLUMNS if narrow else COLUMNS
 
 
 def _panel(filters: int, itemsize: int) -> int:

@@ -52,11 +52,11 @@ cdef enum:
     BOX = 2
     FILTERS = 8
     # Weights of this many bytes stay in a core's second cache. Then all of them are gone through for
-    # tiles of positions that read so many cells or a few more (each a tile's vectors), else all
-    # positions for each few filters. For one tile at a time, whose rows are written too far from each
-    # other for the processor to see what comes, 1x1 from 64 to 256 channels took 1.3 times as long.
+    # a part of the positions, as many tiles as have so many taps in all; else all positions for each
+    # few filters. A part of one tile, whose rows are written too far from each other for the processor
+    # to see what comes, took 1.3 times as long for 1x1 from 64 to 256 channels.
     SMALL_WEIGHTS = 524288
-    NEAR_CELLS = 1536
+    NEAR_TAPS = 1536
     # Sums of more products than this are made of sums of so many, which are more accurate: one sum
     # of 12,800 terms of one sign was off by 5.2e-6 of the largest.
     LONG_SUM = 512
@@ -162,7 +162,7 @@ cdef int lay_out_direct(
                     k += 1
     repeat_last(g.taps, k)
     # With 32 registers a table costs no time, and those who read it fetch cells ahead.
-    g.steady = MOST_ROWS < 8 and are_steady(g.taps, k)
+    g.steady = REGISTERS == 16 and are_steady(g.taps, k)
     return 0
 
 
@@ -367,7 +367,7 @@ cdef void multiply_box(
     cdef real[TILE_ITEMS] buffer
     equal_steps(g.w_step, &row_at[0])
     if filters * g.band.taps * <Py_ssize_t>sizeof(real) <= SMALL_WEIGHTS:
-        parts = min(tiles, (tiles * g.band.taps + NEAR_CELLS - 1) // NEAR_CELLS)
+        parts = min(tiles, (tiles * g.band.taps + NEAR_TAPS - 1) // NEAR_TAPS)
     for outer in range(parts * panels):
         part, panel = outer // panels, outer % panels
         for tile in range(tiles * part // parts, tiles * (part + 1) // parts):

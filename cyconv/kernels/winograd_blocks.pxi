@@ -379,7 +379,8 @@ def winograd_by_tiles(
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C, KD, 3, 3) of any strides, and b (F,)
     or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
-    are in v already; 49 for w (F, C, KD, 4, 4), here and below), then blocks of at most `columns` tiles, a panel of filters at a time."""
+    are in v already; 49 for w (F, C, KD, 4, 4), here and below), then blocks of at most
+    `columns` tiles: they are multiplied by so many panels of filters `together`, and transformed back."""
     cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
     cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
     cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
