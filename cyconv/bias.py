@@ -49,7 +49,7 @@ def _sums(x: Array) -> Array:
             some = x[part]
             sums[part] = _sums(cast(some.reshape(1, 1, *some.shape), SINGLE).reshape(some.shape))
         return sums
-    kernel, seconds = kernels.of[x.dtype].sum_middle, x.nbytes * PER_BYTE
+    kernel, seconds = kernels.run.sum_middle, x.nbytes * PER_BYTE
     if seconds <= threads.SMALL:
         kernel(x, sums)
         return sums

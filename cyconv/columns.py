@@ -69,7 +69,7 @@ def im2col(
     axes = g.axes()
     for n in range(g.batch):
         made = cols[n] if inner == dtype else np.empty(cols.shape[1:], inner)
-        kernels.of[inner].im2col(native(x[n : n + 1], inner), made, axes)
+        kernels.run.im2col(native(x[n : n + 1], inner), made, axes)
         if made.dtype != dtype:
             cols[n] = made
     return cols
@@ -141,7 +141,7 @@ def col2im(
     axes = g.axes()
     for n in range(g.batch):
         made = x[n : n + 1].astype(inner, copy=False)
-        kernels.of[inner].col2im(native(cols[n], inner), made, axes)
+        kernels.run.col2im(native(cols[n], inner), made, axes)
         if made.dtype != dtype:
             with threads.quiet():
                 x[n : n + 1] = made

@@ -100,7 +100,7 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         seconds=geometry.multiply_adds / MULTIPLY_ADDS,
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
-        kernels=kernels.of[dtype],
+        kernels=kernels.run,
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,
         takes_last=chosen is direct or (chosen is winograd and kernels.VECTOR),

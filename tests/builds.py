@@ -14,7 +14,7 @@ from cyconv.plan import plan
 
 DTYPES = [np.float32, np.float64]
 
-# The kernels of each build by dtype. Where CYCONV_PURE_PYTHON is set, or no compiler worked, the
+# The kernels of each build. Where CYCONV_PURE_PYTHON is set, or no compiler worked, the
 # fallback is all there is.
 COMPILED = {
     name: kernels.kernels_of(importlib.import_module(f"cyconv.kernels._{name}"))
@@ -37,9 +37,9 @@ each_build = pytest.mark.parametrize("build", BUILDS)
 each_compiled = pytest.mark.parametrize("build", COMPILED)
 
 
-def kernels_of(build, dtype):
+def kernels_of(build):
     """The kernels, to be called directly."""
-    return QUIET if build == "fallback" else BUILDS[build][np.dtype(dtype)]
+    return QUIET if build == "fallback" else BUILDS[build]
 
 
 def refused(call, *arguments):
@@ -61,7 +61,7 @@ def computing_with(build):
     """Let the functions of the public face compute with this build."""
     forget_plans()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "of", BUILDS[build])
+        patch.setattr(kernels, "run", BUILDS[build])
         patch.setattr(kernels, "BUILD", None if build == "fallback" else build)
         patch.setattr(kernels, "VECTOR", build not in ("fallback", "portable"))
         yield patch

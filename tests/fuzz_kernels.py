@@ -162,10 +162,9 @@ def fuzz(data):
     x_shape, w_shape, y_shape, options = convolution(data)
     changes = Changes(data)
     kernels.VECTOR = build != "portable"
-    kernels.of = {
-        of: SimpleNamespace(**{name: Probe(k, changes) for name, k in vars(table).items()})
-        for of, table in COMPILED[build].items()
-    }
+    kernels.run = SimpleNamespace(
+        **{name: Probe(kernel, changes) for name, kernel in vars(COMPILED[build]).items()}
+    )
     plan.cache_clear()
     prepare._prepare_once.cache_clear()
     rank = len(w_shape) - 2

@@ -68,7 +68,7 @@ def dtype(request):
 
 @pytest.fixture(params=BUILDS)
 def build(request, dtype):
-    return kernels_of(request.param, dtype)
+    return kernels_of(request.param)
 
 
 def described(case):
@@ -132,7 +132,7 @@ def test_pair(build, dtype, width):
 @each_build
 @given(case=cases())
 def test_any_geometry(build, dtype, case):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     check_forward(run, case, np.dtype(dtype))
     check_weight_grad(run, case, np.dtype(dtype))
 
@@ -171,7 +171,7 @@ def test_huge_steps(build, dtype):
 def test_tasks_are_shared(build, dtype):
     """Calls take turns at what is left: from the front, from the back, and nothing at all."""
     g = described(Case((3, 8, 7, 9), (12, 2, 3, 2), padding=1, groups=4))[0]
-    rng, run = np.random.default_rng(0), kernels_of(build, dtype)
+    rng, run = np.random.default_rng(0), kernels_of(build)
     x, w, dy = (rng.integers(-4, 5, s).astype(dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
     b = np.arange(g.filters, dtype=dtype)
     y, dw = np.empty_like(dy), np.empty_like(w)
@@ -200,7 +200,7 @@ def test_tasks_are_shared(build, dtype):
 @each_compiled
 def test_shapes_are_checked(build, dtype):
     """Cheap checks, in compiled code: a wrong call must not reach foreign memory."""
-    run, axes = kernels_of(build, dtype), described(CASES["narrow"])[0].axes()
+    run, axes = kernels_of(build), described(CASES["narrow"])[0].axes()
     x, w, b, y = (np.zeros(s, dtype) for s in ((3, 4, 1, 14, 14), (4, 1, 1, 3, 3), (4,), 0))
     y = np.zeros_like(x)
     forward, weight_grad = run.depthwise_forward, run.depthwise_weight_grad
@@ -376,7 +376,7 @@ def test_stride_2(build, kind, dtype):
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes. (What ends
     there is the last row of the last channel of the last image.)"""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     strided_cases = [strided(*which) for which in itertools.product(STRIDED, WIDTHS)]
     narrow_cases = [narrow(*which) for which in itertools.product(NARROW, WIDTHS)]
     lanes_cases = [
@@ -410,7 +410,7 @@ def test_nothing_is_touched_outside_of_arrays(build, dtype):
 def test_every_second_cell_is_read_and_no_other(build, dtype):
     """With one tap, in place: the cells between those read do not count, and where x ends with the
     last that is read, nothing follows it. (In a band there would be copies of both.)"""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     for width in [width for width in WIDTHS if width >= 20]:
         g, x, w, b, dy = described(strided("valid, one tap", width))
         unread = x.astype(dtype)

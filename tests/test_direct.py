@@ -182,7 +182,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_widths(build, dtype, kind):
     """Every width, with some number of filters, weights, inputs and outputs each."""
-    run, ways = kernels_of(build, dtype), itertools.count()
+    run, ways = kernels_of(build), itertools.count()
     for width in WIDTHS:
         i = next(ways)
         work = Work(KINDS[kind](width), 2, 1 + i % 2, 1 + i % 3, FILTERS[i % 8], i)
@@ -197,7 +197,7 @@ def test_widths(build, dtype, kind):
 @pytest.mark.parametrize("filters", FILTERS)
 def test_filters(build, dtype, filters):
     """Every number of filters, on planes of several tiles and with what is left of them."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     for kind in ("as it is", "valid, rows", "padded", "stride 2"):
         for width in (16, 37, 103):
             for groups in (1, 3):
@@ -211,14 +211,14 @@ def test_more_weights_than_cache(build, dtype):
     for axes in (KINDS["valid, rows"](50), KINDS["padded"](21)):
         work = Work(axes, channels=700, filters=25)
         assert 25 * 700 * 9 * np.dtype(dtype).itemsize > 524288
-        work.check(kernels_of(build, dtype), dtype)
+        work.check(kernels_of(build), dtype)
 
 
 @each_dtype
 @each_build
 def test_positions_in_parts(build, dtype):
     """Where weights stay in cache, but not all cells that are read; also with one tap."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     for axes in (KINDS["valid, rows"](50), KINDS["padded"](41)):
         Work(axes, channels=100, filters=17).check(run, dtype)
     Work(KINDS["as it is"](301), channels=600, filters=17).check(run, dtype)
@@ -269,7 +269,7 @@ def works(draw):
 @given(drawn=works())
 def test_any_work(build, dtype, drawn):
     work, options = drawn
-    work.check(kernels_of(build, dtype), dtype, **options)
+    work.check(kernels_of(build), dtype, **options)
 
 
 @each_dtype
@@ -278,7 +278,7 @@ def test_any_work(build, dtype, drawn):
 def test_tasks(build, dtype, kind):
     """Cut along each axis and into blocks of filters, in any order: boxes of unlike size use the
     same memory one after the other."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     work = Work(KINDS[kind](41), 2, 2, 2, 11)
     for cuts in itertools.product([(), (1,)], [(), (2, 3)], [(), (17,), (3, 30)]):
         for filter_cuts in ((), (8,), (3, 4)):
@@ -291,7 +291,7 @@ def test_tasks(build, dtype, kind):
 @each_build
 def test_huge_steps(build, dtype):
     """Outputs, taps or pads as far apart as can be: nothing overflows, no memory is taken."""
-    far, run = 2**61, kernels_of(build, dtype)
+    far, run = 2**61, kernels_of(build)
     for axis in range(3):
         for row, wanted in (
             ([5, 1, far, 1, 0, 2], [10, 0]),
@@ -328,7 +328,7 @@ def test_a_bad_cell_stays_in_its_windows(build, dtype):
             hit = reference.convolve(reached, np.ones(work.w.shape), None, work.axes) > 0
             work.x, keep = work.x.astype(float), work.x
             work.x[cell] = np.nan
-            y = work.run(kernels_of(build, dtype), dtype)
+            y = work.run(kernels_of(build), dtype)
             work.x = keep
             np.testing.assert_array_equal(y, np.where(hit, np.nan, work.y))
 
@@ -339,14 +339,14 @@ def test_a_bad_cell_stays_in_its_windows(build, dtype):
 def test_long_sums(kind, build, dtype):
     """Of several sums, with the bias in the first; with a table of taps, and in equal steps."""
     work = Work(KINDS[kind](20), channels=1100, filters=5)
-    y = work.run(kernels_of(build, dtype), dtype)
+    y = work.run(kernels_of(build), dtype)
     np.testing.assert_array_equal(y, work.y)
 
 
 @each_dtype
 @each_build
 def test_taken_tasks_are_left_alone(build, dtype):
-    run, work = kernels_of(build, dtype), Work(KINDS["padded"](20), 2, filters=9)
+    run, work = kernels_of(build), Work(KINDS["padded"](20), 2, filters=9)
     tasks = work.tasks(((), (2,), (7,)), (3,))
     some = (0, 1, 5, len(tasks), len(tasks) + 3)
     for front, back, rings in itertools.product(some, some, (True, False)):
@@ -367,7 +367,7 @@ def test_taken_tasks_are_left_alone(build, dtype):
 @each_build
 def test_threads_share_a_counter(build, dtype):
     """Each task is done once, by either of them."""
-    run, work = kernels_of(build, dtype), Work(KINDS["padded"](40), 2, 2, 8, 16)
+    run, work = kernels_of(build), Work(KINDS["padded"](40), 2, 2, 8, 16)
     tasks = work.tasks(((), (2,), (7, 20)), (8,))
     axes, (weights, steps) = work.axes, as_stored(work.w)
     size = run.direct_memory(axes, tasks, work.channels, work.filters, np.dtype(dtype).itemsize)
@@ -398,7 +398,7 @@ def test_threads_share_a_counter(build, dtype):
 @each_compiled
 def test_arguments_are_checked(build, dtype):
     """Cheap checks, in compiled code: a wrong call must not reach foreign memory."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     axes = np.array([AS_IS, [5, 3, 1, 1, 1, 5], [6, 2, 2, 1, 0, 3]], np.intp)
     x, y = np.zeros((2, 4, 1, 5, 6), dtype), np.zeros((2, 6, 1, 5, 3), dtype)
     w, b = np.zeros(6 * 2 * 6, dtype), np.zeros(6, dtype)
@@ -470,7 +470,7 @@ def test_arguments_are_checked(build, dtype):
 
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     for kind, width, columns, start, lay in itertools.product(
         KINDS, (1, 3, 6, 16, 20, 33, 50), ((), (7,), (18,)), (False, True), PROTECTED
     ):
@@ -500,7 +500,7 @@ def test_nothing_is_touched_outside_of_arrays(build, dtype):
 @pytest.mark.parametrize("rows", [1, 3, 15, 16, 17, 40])
 def test_turn(build, dtype, rows):
     """All of a matrix, or some of its columns to as many rows."""
-    turn = kernels_of(build, dtype).turn
+    turn = kernels_of(build).turn
     for columns in (1, 2, 8, 15, 16, 33, 70):
         a = packed(np.arange(rows * columns).reshape(rows, columns), dtype)
         to = output((columns, rows), dtype)
@@ -519,7 +519,7 @@ def test_turn(build, dtype, rows):
 @each_dtype
 @each_compiled
 def test_what_cannot_be_turned_is_refused(build, dtype):
-    turn, a, to = kernels_of(build, dtype).turn, np.ones((6, 8), dtype), np.zeros((8, 6), dtype)
+    turn, a, to = kernels_of(build).turn, np.ones((6, 8), dtype), np.zeros((8, 6), dtype)
     wrong = [(a[:5], to), (a[:, :7], to), (a, to[:, :5]), (a[:, ::-1], to), (a, to[:, ::-1])]
     wrong += [(a.T, to.T), (np.asfortranarray(a), to), (a, np.asfortranarray(to)), (a[0], to)]
     for arrays in wrong:

@@ -105,7 +105,7 @@ def assert_right(arguments, wanted):
 @pytest.mark.parametrize("kind", KINDS)
 def test_widths(build, dtype, kind):
     """In place and through bands; every width, with some number of filters each."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     for i, width in enumerate(WIDTHS):
         work = Grad(KINDS[kind](width), 1 + i % 3, 1 + i % 2, 1 + i % 3, FILTERS[i % 8], i)
         work.check(run, dtype, x=INPUTS[i % 4], dy=INPUTS[i // 2 % 4])
@@ -118,7 +118,7 @@ def test_widths(build, dtype, kind):
 @pytest.mark.parametrize("filters", [*FILTERS, 15, 16, 17, 33, 50])
 def test_filters(build, dtype, filters):
     for kind, groups in itertools.product(("valid, rows", "padded"), (1, 3)):
-        Grad(KINDS[kind](19), 2, groups, 5, filters).check(kernels_of(build, dtype), dtype)
+        Grad(KINDS[kind](19), 2, groups, 5, filters).check(kernels_of(build), dtype)
 
 
 @each_dtype
@@ -131,7 +131,7 @@ def test_any_work(build, dtype, drawn, data):
     work = Grad(like.axes, len(like.x), like.groups, like.channels, like.filters)
     points = st.lists(st.integers(0, 99), max_size=3)
     work.check(
-        kernels_of(build, dtype),
+        kernels_of(build),
         dtype,
         parts=data.draw(st.integers(1, 4)),
         cuts=[data.draw(points) for _ in range(3)],
@@ -145,7 +145,7 @@ def test_any_work(build, dtype, drawn, data):
 @each_build
 def test_a_bad_cell_stays_with_its_taps(build, dtype):
     """Channels beside it, and filters past the last, are not touched by a NaN."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     for kind in ("valid, rows", "padded", "stride 2"):
         work = Grad(KINDS[kind](20), 2, 2, 3, 5)
         arguments = work.arguments(run, dtype)
@@ -161,7 +161,7 @@ def test_a_bad_cell_stays_with_its_taps(build, dtype):
 @each_build
 def test_begins_where_others_are(build, dtype):
     """Shares that others have summed are added; rows that others have taken, left alone."""
-    run, work = kernels_of(build, dtype), Grad(KINDS["padded"](20), 3, filters=9)
+    run, work = kernels_of(build), Grad(KINDS["padded"](20), 3, filters=9)
     for first, second in itertools.product((0, 1, 2, 3, 5), (0, 1, 2, 9)):
         arguments = work.arguments(run, dtype, parts=3, points=(7,))
         shares, blocks = arguments["shares"], arguments["blocks"]
@@ -184,7 +184,7 @@ def test_begins_where_others_are(build, dtype):
 @each_dtype
 @each_build
 def test_the_second_phase_waits_for_the_first(build, dtype):
-    run, work = kernels_of(build, dtype), Grad(KINDS["padded"](20), 3, filters=9)
+    run, work = kernels_of(build), Grad(KINDS["padded"](20), 3, filters=9)
     arguments = work.arguments(run, dtype, parts=3)
     progress = arguments["progress"]
     progress[0] = 1
@@ -210,7 +210,7 @@ def test_the_second_phase_waits_for_the_first(build, dtype):
 @each_dtype
 @each_build
 def test_threads_share_progress(build, dtype):
-    run, work = kernels_of(build, dtype), Grad(KINDS["padded"](40), 6, 2, 8, 16)
+    run, work = kernels_of(build), Grad(KINDS["padded"](40), 6, 2, 8, 16)
     options = {"parts": 5, "cuts": ((), (2,), (7, 20)), "points": (3, 5, 20)}
     for number in (2, 5):
         arguments = work.arguments(run, dtype, **options)
@@ -235,7 +235,7 @@ def test_threads_share_progress(build, dtype):
 @each_dtype
 @each_compiled
 def test_arguments_are_checked(build, dtype):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     axes = [[1, 1, 1, 1, 0, 1], [5, 3, 1, 1, 1, 5], [6, 2, 2, 1, 0, 3]]
     work = Grad(axes, 2, 2, 2, 3)
     right = work.arguments(run, dtype, parts=2, cuts=((), (2,), ()), points=(1,))
@@ -291,7 +291,7 @@ def test_arguments_are_checked(build, dtype):
 
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     ways = itertools.product(KINDS, (1, 3, 16, 20, 33), (False, True), PROTECTED)
     for kind, width, start, lay in ways:
         work = Grad(KINDS[kind](width), 2, 2, 2, 5)

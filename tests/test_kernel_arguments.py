@@ -8,6 +8,7 @@ import os
 import time
 
 import numpy as np
+import pytest
 from builds import DTYPES, each_build, each_compiled, each_dtype, kernels_of
 from guards import can_protect, in_another_process, protected
 from kernel_calls import half_calls, kernel_calls, others
@@ -24,7 +25,7 @@ if os.environ.get("CYCONV_CHECKS") == "bounds":
 def every_call(build, dtype):
     """Each kernel of a build; those that do not depend on dtype come along."""
     module = importlib.import_module(f"cyconv.kernels.{'' if build == 'fallback' else '_'}{build}")
-    calls = kernel_calls(kernels_of(build, dtype), dtype, whole=build != "fallback")
+    calls = kernel_calls(kernels_of(build), dtype, whole=build != "fallback")
     return calls | half_calls(module)
 
 
@@ -118,3 +119,32 @@ def check_build(build, dtype):
 def test_nothing_is_touched_outside_of_arrays(build):
     """Whatever the arguments: what is not refused, as a larger pad need not be, is computed."""
     in_another_process("test_kernel_arguments", "check_build", build, np.float32)
+
+
+@each_compiled
+def test_cells_are_whole_items_apart(build):
+    """In a field of packed records they are not."""
+    packed = np.zeros((6, 8), [("cell", np.float32), ("mark", np.int8)])["cell"]
+    with pytest.raises(ValueError, match=r"^(a|the cells of a) must be"):
+        kernels_of(build).turn(packed, np.zeros((8, 6), np.float32))
+
+
+@each_compiled
+def test_arrays_are_of_one_type(build):
+    for a, to in ((np.float32, np.float64), (np.float64, np.float32)):
+        with pytest.raises(ValueError, match=r"to must have items of [48] bytes"):
+            kernels_of(build).turn(np.zeros((6, 8), a), np.zeros((8, 6), to))
+
+
+@each_dtype
+@each_compiled
+def test_arrays_are_let_go(build, dtype):
+    """Whether a call is done, or refused when it has taken hold of all but the last."""
+    for call in every_call(build, dtype).values():
+        arrays = [name for name, a in call.arguments.items() if isinstance(a, np.ndarray)]
+        views = {name: memoryview(call.arguments[name]) for name in arrays}
+        call(**views)
+        with pytest.raises(REFUSALS):
+            call(**{**views, arrays[-1]: bytearray()})
+        for view in views.values():
+            view.release()  # or else it would be a BufferError

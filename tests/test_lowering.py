@@ -82,7 +82,7 @@ def check_kernels(run, dtype, axes, n=2, c=2):
 @each_build
 @given(axes=windows())
 def test_kernels(build, dtype, axes):
-    check_kernels(kernels_of(build, dtype), dtype, axes)
+    check_kernels(kernels_of(build), dtype, axes)
 
 
 AXES = {
@@ -105,7 +105,7 @@ AXES = {
 @pytest.mark.parametrize("name", AXES)
 def test_kernels_in_every_way(build, dtype, name):
     for n, c in ((1, 1), (3, 2)):
-        check_kernels(kernels_of(build, dtype), dtype, AXES[name], n, c)
+        check_kernels(kernels_of(build), dtype, AXES[name], n, c)
 
 
 @each_dtype
@@ -114,7 +114,7 @@ def test_kernels_in_every_way(build, dtype, name):
 def test_huge_steps(build, dtype, axis):
     """Outputs, taps or pads as far apart as can be: nothing overflows, no memory is taken."""
     far = 2**61
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     x = np.arange(1, 6, dtype=dtype).reshape([5 if a == axis else 1 for a in (-2, -1, 0, 1, 2)])
     for row, wanted in (
         ([5, 1, far, 1, 0, 2], [[1, 0]]),
@@ -152,7 +152,7 @@ def test_huge_steps_of_the_public_face():
 @each_dtype
 @each_compiled
 def test_kernels_check_what_would_crash(build, dtype):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     x, cols = np.zeros((2, 3, 1, 5, 6), dtype), np.zeros((27, 2 * 12), dtype)
     axes = np.array([AS_IS, [5, 3, 1, 1, 0, 3], [6, 3, 1, 1, 0, 4]], np.intp)
     wrong = [(x, cols, axes[:2]), (x, cols, axes[:, :5].copy())]

@@ -23,7 +23,7 @@ def exact(x):
 
 def summed(build, x, *shares):
     sums = output((len(x), x.shape[2]), np.float64)
-    kernels_of(build, x.dtype).sum_middle(x, sums, *shares)
+    kernels_of(build).sum_middle(x, sums, *shares)
     return sums
 
 
@@ -85,7 +85,7 @@ def test_tasks_are_shared(build, dtype):
     wanted = x.sum(axis=1)
     for t, (first, last, left, right) in enumerate(tasks):  # one is left
         sums, taken = np.full((5, 40), 99.0), np.array([t + ((2 - t) << 32)], np.longlong)
-        kernels_of(build, dtype).sum_middle(x, sums, tasks, taken, t == 1)
+        kernels_of(build).sum_middle(x, sums, tasks, taken, t == 1)
         part = slice(first, last), slice(left, right)
         np.testing.assert_array_equal(sums[part], wanted[part])
         sums[part] = 99
@@ -95,7 +95,7 @@ def test_tasks_are_shared(build, dtype):
 
 @each_compiled
 def test_shapes_are_checked(build):
-    sum_middle = kernels_of(build, np.float64).sum_middle
+    sum_middle = kernels_of(build).sum_middle
     x, sums, taken = np.zeros((3, 4, 5)), np.zeros((3, 5)), np.zeros(1, np.longlong)
     for wrong in ((2, 5), (3, 4), (3, 6)):
         assert refused(sum_middle, x, np.zeros(wrong))

@@ -315,7 +315,7 @@ def test_signs(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_kernels_that_threads_share_ring_a_bell(module):
     """Once a call, whatever there is left to do, if they are to."""
-    calls = kernel_calls(kernels.kernels_of(MODULES[module])[np.dtype(np.float32)], np.float32)
+    calls = kernel_calls(kernels.kernels_of(MODULES[module]), np.float32)
     shared = {name: call for name, call in calls.items() if "rings" in call.arguments}
     assert len(shared) == 9
     try:

@@ -56,7 +56,7 @@ class Work:
     """One pass of a case on one build: arrays, what is made for it, and what its kernel does."""
 
     def __init__(self, patch, build, case, pass_, dtype):
-        patch.setattr(kernels, "of", BUILDS[build])
+        patch.setattr(kernels, "run", BUILDS[build])
         patch.setattr(kernels, "BUILD", build)
         self.g = g = described(case)
         made = plan(g, np.dtype(dtype), pass_, "direct")
@@ -191,7 +191,7 @@ def test_many_threads_call_one(patch, pass_, build, dtype):
 
 @each_compiled
 def test_arguments_are_checked(patch, build):
-    run = kernels_of(build, np.float32)
+    run = kernels_of(build)
     work = Work(patch, build, CASES["groups"], "forward", np.float32)
     (part,) = work.plan.tiles.parts
     axes, steps, tasks = part.axes, part.steps, part.tasks

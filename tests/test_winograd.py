@@ -143,7 +143,7 @@ def test_matrices_with_stride():
 @each_build
 @given(p=some_tiles())
 def test_input(build, dtype, p):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     rng = np.random.default_rng(p.first)
     x = rng.standard_normal((p.g.batch, p.g.channels, 1, *p.g.size[1:]))
     wanted = np.zeros((p.planes, p.g.channels, p.columns))
@@ -160,7 +160,7 @@ def test_input(build, dtype, p):
 @each_build
 @given(p=some_tiles())
 def test_output_grad(build, dtype, p):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     dy = np.random.default_rng(p.first).standard_normal(p.g.y_shape)
     wanted = np.zeros((p.planes, p.g.filters, p.columns))
     for lane, n, top, left in places(p):
@@ -176,7 +176,7 @@ def test_output_grad(build, dtype, p):
 @given(p=some_tiles(), biased=st.booleans())
 def test_output(build, dtype, p, biased):
     """Lanes past the last tile are NaN, and cells of other tiles stay as they are."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     rng = np.random.default_rng(p.first)
     m = np.full((p.planes, p.g.filters, p.columns), np.nan)
     m[:, :, : p.tiles] = rng.standard_normal((p.planes, p.g.filters, p.tiles))
@@ -212,7 +212,7 @@ STRIDES = {
 @pytest.mark.parametrize("strides", STRIDES)
 @pytest.mark.parametrize("side", [3, 4])
 def test_weights(side, build, dtype, strides):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     rng = np.random.default_rng(1)
     points, taps = side + 3, (side, side)
     planes, G = points**2, MATRICES[points**2].G
@@ -235,7 +235,7 @@ def test_weights(side, build, dtype, strides):
 @each_dtype
 @each_compiled
 def test_kernels_check_what_would_crash(build, dtype):
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # 2 * 3 * 3 tiles
     x, y, b = np.zeros(g.x_shape, dtype), np.zeros(g.y_shape, dtype), np.zeros(4, dtype)
     u, m = np.zeros((36, 3, 32), dtype), np.zeros((36, 4, 32), dtype)

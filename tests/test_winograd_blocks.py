@@ -297,7 +297,7 @@ def test_filters(side, stride, strides, build, dtype):
         for arrange in (packed, gaps):
             v = output(wanted.shape, dtype, arrange)
             planes = STRIDES[strides](w.astype(dtype))[:, :, None]
-            kernels_of(build, dtype).winograd_filters(planes, v, stride)
+            kernels_of(build).winograd_filters(planes, v, stride)
             assert_filled(v, wanted, dtype)
             assert not v[:, :, f:].any()
 
@@ -316,7 +316,7 @@ def test_by_tiles(build, dtype, drawn):
     arguments = work.by_tiles(dtype, filters, tiles, rows, number % 2, prepared, together)
     if prepared:
         arguments["w"] = np.full_like(arguments["w"], np.nan)
-    kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+    kernels_of(build).winograd_by_tiles(*arguments.values())
     work.check(arguments, dtype)
     if not prepared:
         v = (
@@ -339,7 +339,7 @@ def test_panels_together(together, prepared, build, dtype):
     along the depth."""
     work = Fused(2, 19, 3 * WIDE - 5, (4, 9, 10), depth=3)
     arguments = work.by_tiles(dtype, prepared=prepared, together=together)
-    kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+    kernels_of(build).winograd_by_tiles(*arguments.values())
     work.check(arguments, dtype)
 
 
@@ -355,7 +355,7 @@ def test_by_filters(build, dtype, drawn):
     arguments = work.by_filters(dtype, channels, filters, panel, span)
     if prepared:
         arguments["w"] = np.full_like(arguments["w"], np.nan)
-    kernels_of(build, dtype).winograd_by_filters(*arguments.values())
+    kernels_of(build).winograd_by_filters(*arguments.values())
     work.check(arguments, dtype)
     assert np.isnan(arguments["u"][:, work.total * work.row :]).all()
     assert_done(arguments, "winograd_by_filters")
@@ -372,7 +372,7 @@ def test_sum_by_tiles(build, dtype, drawn):
     channels = rows_of(work.g.channels, points[1])
     rows = WIDE * (1 + number % 4)
     arguments = work.sum_by_tiles(dtype, tiles, parts, channels, number % 3, rows)
-    kernels_of(build, dtype).winograd_sum_by_tiles(*arguments.values())
+    kernels_of(build).winograd_sum_by_tiles(*arguments.values())
     work.check(arguments, dtype)
     assert_done(arguments, "winograd_sum_by_tiles")
 
@@ -389,7 +389,7 @@ def test_sum_by_channels(build, dtype, drawn):
     channels = rows_of(work.g.channels, points[1])
     rows = WIDE * (1 + number % 4)
     arguments = work.sum_by_channels(dtype, filters, tiles, channels, number % 3, own, rows)
-    kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
+    kernels_of(build).winograd_sum_by_channels(*arguments.values())
     work.check(arguments, dtype)
     assert_done(arguments, "winograd_sum_by_channels")
 
@@ -405,7 +405,7 @@ def test_sum_by_channels_in_several_calls(build, dtype, drawn):
     channels = rows_of(work.g.channels, points[1])
     calls = rows_of(len(tiles), (), -(-len(tiles) // (1 + number % 4)))
     right = work.sum_by_channels(dtype, None, tiles, channels, own=False)
-    run = kernels_of(build, dtype).winograd_sum_by_channels
+    run = kernels_of(build).winograd_sum_by_channels
     for first, last in calls:
         assert np.isnan(right["dw"]).all()
         call = work.sum_by_channels(dtype, None, tiles[first:last], channels, own=False)
@@ -424,7 +424,7 @@ def test_without_bias(kernel, build, dtype):
     work = Fused()
     work.y -= work.b.reshape(-1, 1, 1, 1)
     arguments = make(work, kernel, dtype, b=None)
-    getattr(kernels_of(build, dtype), kernel)(*arguments.values())
+    getattr(kernels_of(build), kernel)(*arguments.values())
     work.check(arguments, dtype)
 
 
@@ -438,7 +438,7 @@ def test_any_filters_are_read(side, stride, strides, kernel, build, dtype):
     work = Fused(c=20, f=18, side=side, stride=abs(stride), flip=stride < 0)
     w = STRIDES[strides](work.w[:, :, 0].astype(dtype))[:, :, None]
     arguments = make(work, kernel, dtype, w=w)
-    getattr(kernels_of(build, dtype), kernel)(*arguments.values())
+    getattr(kernels_of(build), kernel)(*arguments.values())
     work.check(arguments, dtype)
 
 
@@ -451,7 +451,7 @@ def test_any_filters_are_written(side, stride, strides, kernel, build, dtype):
     work = Fused(c=20, f=18, side=side, stride=stride)
     dw = STRIDES[strides](np.full(work.dw[:, :, 0].shape, np.nan, dtype))[:, :, None]
     arguments = make(work, kernel, dtype)
-    getattr(kernels_of(build, dtype), kernel)(*(arguments | {"dw": dw}).values())
+    getattr(kernels_of(build), kernel)(*(arguments | {"dw": dw}).values())
     assert abs(dw - work.dw).max() <= 4 * CLOSE[dtype] * abs(work.dw).max()
 
 
@@ -474,7 +474,7 @@ def test_by_tiles_begins_where_others_are(build, dtype):
             v[:, f // 32, :, f % 32 :][..., :16] = panels[:, f // 32, :, f % 32 :][..., :16]
         progress = np.array([first, min(first, 4), second], np.longlong)
         arguments = work.by_tiles(dtype, filters, tiles, 32, v=v, progress=progress)
-        kernels_of(build, dtype).winograd_by_tiles(*arguments.values())
+        kernels_of(build).winograd_by_tiles(*arguments.values())
         wanted = work.expected(other)
         for t in range(tiles[second][0] if second < len(tiles) else work.total):
             image, row, column = np.unravel_index(t, (2, 5, 5))
@@ -494,7 +494,7 @@ def test_by_filters_begins_where_others_are(build, dtype):
         mine = channels[first][0] if first < 4 else 50
         # Not the transform of x: so it shows.
         by_channel(arguments["u"], build, 50, work.total)[:, :mine] = 0
-        kernels_of(build, dtype).winograd_by_filters(*arguments.values())
+        kernels_of(build).winograd_by_filters(*arguments.values())
         left = Fused(1, 50, 40, (17, 18))
         left.x[:, :mine] = 0
         wanted = left.expected(left.v)
@@ -518,7 +518,7 @@ def test_sum_by_tiles_begins_where_others_are(build, dtype):
         for part in range(min(first, 3)):
             arguments["sums"][part] = part + 1
             total += part + 1
-        kernels_of(build, dtype).winograd_sum_by_tiles(*arguments.values())
+        kernels_of(build).winograd_sum_by_tiles(*arguments.values())
         wanted = np.empty(work.dw.shape)
         fallback.winograd_weight_grad(total.swapaxes(1, 2), wanted[:, :, 0])
         wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
@@ -542,7 +542,7 @@ def test_sum_by_channels_begins_where_others_are(build, dtype):
             d[..., :mine] = d[..., 40:] = 0
             wanted[:mine] = 0
         wanted[:, : channels[second][0] if second < 3 else 7] = np.nan
-        kernels_of(build, dtype).winograd_sum_by_channels(*arguments.values())
+        kernels_of(build).winograd_sum_by_channels(*arguments.values())
         work.check(arguments, dtype, wanted)
         assert arguments["progress"].tolist() == [max(first, 3) + 1, 3, max(second, 3) + 1]
 
@@ -563,7 +563,7 @@ def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
     progress, result = arguments["progress"], arguments["y" if kernel in FORWARD else "dw"]
     number = len(arguments[PHASES[kernel][0]])
     progress[:] = 1, 0, 0
-    call = getattr(kernels_of(build, dtype), kernel)
+    call = getattr(kernels_of(build), kernel)
     helper = threading.Thread(target=call, args=tuple(arguments.values()), daemon=True)
     helper.start()
     until = time.monotonic() + PATIENCE
@@ -602,7 +602,7 @@ def test_threads_share_progress(kernel, build, dtype):
     if kernel == "winograd_sum_by_tiles":
         blocks["parts"] = rows_of(len(blocks["tiles"]), (), 3)
     alone = make(work, kernel, dtype, **blocks)
-    call = getattr(kernels_of(build, dtype), kernel)
+    call = getattr(kernels_of(build), kernel)
     call(*alone.values())
     result = "y" if kernel in FORWARD else "dw"
     for number in (2, 5):
@@ -725,7 +725,7 @@ def wrong_calls(kernel, right, dtype):
 @each_compiled
 @each_kernel
 def test_what_would_crash_is_refused(kernel, build, dtype):
-    run = getattr(kernels_of(build, dtype), kernel)
+    run = getattr(kernels_of(build), kernel)
     work = Fused(2, 19, 18, (9, 10))  # 18 tiles
     right = make(work, kernel, dtype)
     run(*right.values())
@@ -740,7 +740,7 @@ def test_what_would_crash_is_refused(kernel, build, dtype):
 @each_dtype
 @each_compiled
 def test_wrong_transformed_filters_are_refused(build, dtype):
-    run, work = kernels_of(build, dtype), Fused(2, 19, 18)
+    run, work = kernels_of(build), Fused(2, 19, 18)
     right = work.by_filters(dtype, filters=rows_of(18, (), 16), panel=16)
     run.winograd_by_filters(*right.values())
     wrong = [{"v": a} for a in wrong_panels(right["v"])] + [{"filters": rows_of(18)}]
@@ -763,7 +763,7 @@ def test_wrong_transformed_filters_are_refused(build, dtype):
 
 def check_nothing_outside(build, dtype):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
-    run = kernels_of(build, dtype)
+    run = kernels_of(build)
     sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
     volumes = (((3, 4, 9), 4, 7), ((1, 2, 1), 17, 1))
     ways = itertools.product(

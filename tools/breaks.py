@@ -32,6 +32,18 @@ WINOGRAD = "test_winograd.py portable"
 BLOCKS = "test_winograd_blocks.py portable"
 
 BREAKS = [
+    # What takes hold of arrays: types, axes and steps that are not checked, arrays that are not let go,
+    # or not held.
+    *breaks(
+        "kernels/arrays.pxi",
+        "test_kernel_arguments.py portable",
+        (" or buffer.format[1]", ""),
+        ("if buffer.ndim != axes:", "if buffer.ndim < axes:"),
+        ("if array.itemsize != held.itemsize:", "if array.itemsize < held.itemsize:"),
+        ("array.itemsize != itemsize:", "array.itemsize > itemsize:"),
+        ("range(held.count)", "range(held.count - 1)"),
+        ("if array.shape[0] != number:", "if array.shape[0] > number:"),
+    ),
     # A bound of what lies inside the image; a count that is one too many.
     *breaks("kernels/axes.pxi", LOWERING, ("(limit - start - 1) //", "(limit - start) //")),
     *breaks(
@@ -40,7 +52,7 @@ BREAKS = [
         ("first_inside(lines.first[line], 0, axis", "first_inside(lines.first[line], 1, axis"),
         ("* OH + h[j].out) * OW", "* OW + h[j].out) * OH"),
         ("row[start + j * stride] += line[j]", "row[start + j * stride] -= line[j]"),
-        ("0 <= h[h0].cell < axes[1, SIZE]", "0 < h[h0].cell < axes[1, SIZE]"),
+        ("0 <= h[h0].cell < at(axes, 1", "0 < h[h0].cell < at(axes, 1"),
     ),
     *breaks(
         "kernels/bands.pxi",
@@ -57,7 +69,7 @@ BREAKS = [
         ("sums[g.places[t]] += sums[t]", "sums[g.places[t]] = sums[t]"),
         ("            y += block * y_step", "            y += (block - 1) * y_step"),
         ("(f - task[2] * filters + 2) * g.taps", "(f + 2) * g.taps"),
-        ("                sums[2 * g.taps + t] = 0\n", ""),
+        ("            sums[2 * g.taps + t] = 0\n", ""),
         ("+ task[2] * filters * g.taps\n", "\n"),
         ("return shares.tasks + 4 * t if", "return shares.tasks + 4 if"),
     ),
@@ -91,7 +103,7 @@ BREAKS = [
         ("tiles * (part + 1) // parts)", "tiles * (part + 1) // parts - 1)"),
         ("outer // panels, outer % panels", "0, outer % panels"),
         ("not same_box(held, task, IMAGE)", "not same_box(held, task, GROUP)"),
-        ("- box[2 * a] * axes[a, STRIDE]", "+ box[2 * a] * axes[a, STRIDE]"),
+        ("- box[2 * a] * at(axes, a, STRIDE)", "+ box[2 * a] * at(axes, a, STRIDE)"),
     ),
     *breaks(
         "kernels/direct_grad.pxi",
@@ -99,7 +111,7 @@ BREAKS = [
         ("columns, i > first,", "columns, i > first + 1,"),
         ("turned + h * OW * columns", "turned + h * columns"),
         (
-            "if i == first or not same_box(&tasks[i - 1, 0], task, BOX):\n                count",
+            "if i == first or not same_box(row_of(tasks, i - 1), task, BOX):\n                count",
             "if i == first:\n                count",
         ),
     ),
@@ -129,7 +141,7 @@ BREAKS = [
         ("min(count, size - first))", "min(count, size - first - 1))"),
         ("zero(v + k * STEP + tiles, WIDE - tiles)", "zero(v + k * STEP + tiles, 0)"),
         ("count = min(4 * run, g.W - 4 * tw)", "count = 4 * run"),
-        ("&v[0], WIDE, lanes, &u[0", "&v[0], WIDE, lanes - 1, &u[0"),
+        ("&v[0], WIDE, lanes, to", "&v[0], WIDE, lanes - 1, to"),
         ("(4 if width > 4 else 0)", "(0 if width > 4 else 0)"),
     ),
     *breaks(
@@ -178,7 +190,7 @@ BREAKS = [
     *breaks(
         "kernels/grid.pxi",
         BLOCKS,
-        ("(1 - axes[axis, LOW]) & 1", "axes[axis, LOW] & 1"),
+        ("(1 - at(axes, axis, LOW)) & 1", "at(axes, axis, LOW) & 1"),
         ("5, g.low_h >> 1, g.low_w >> 1", "5, g.low_h >> 1, g.low_w"),
         ("g.pitch = 8\n    elif", "g.pitch = 4\n    elif"),
     ),
@@ -190,24 +202,24 @@ BREAKS = [
         ("max(<Py_ssize_t>0, -left), min(g.cells", "<Py_ssize_t>0, min(g.cells"),
         ("max(i // points, i % points) >= weights", "i // points >= weights"),
         ("            panel += panel_step\n", ""),
-        ("&v[0, f // v_step, k * C, f % v_step]", "&v[0, f // v_step, k * C, 0]"),
-        ("&w[f, first, k, 0, 0]", "&w[f, 0, k, 0, 0]"),
-        ("&u[0, k * CW + first]", "&u[0, k * CW]"),
+        ("k * C * v_step + f % v_step", "k * C * v_step"),
+        ("+ first * w.steps[1] ", ""),
+        ("u.cells + k * CW + first", "u.cells + k * CW"),
         ("count, k > 0 or first > 0", "count, k > 0"),
-        ("v_plane, KD * C * rows,", "v_plane, C * rows,"),
+        ("v.steps[0], KD * C * rows,", "v.steps[0], C * rows,"),
         ("g.pitch * (run - 1) + g.cells, &lines", "g.pitch * (run - 1) + 6, &lines"),
     ),
     *breaks(
         "kernels/layout.pxi",
         "test_direct.py portable and turn",
-        ("a.shape[0], a.shape[1], &to", "a.shape[0], a.shape[1] - 1, &to"),
-        ("to.shape[0] != a.shape[1] or ", ""),
+        ("a.shape[0], a.shape[1], <real*>", "a.shape[0], a.shape[1] - 1, <real*>"),
+        ("target.shape[0] != source.shape[1] or ", ""),
         ("    check_rows(", "    0 and check_rows("),
     ),
     *breaks(
         "kernels/winograd_grad.pxi",
         BLOCKS,
-        ("i > parts[t, 0],", "i > parts[t, 0] + 1,"),
+        ("i > at(parts, t, 0),", "i > at(parts, t, 0) + 1,"),
         ("range(1, parts.shape[0])", "range(2, parts.shape[0])"),
         ("count, add or i > 0", "count, i > 0"),
     ),
@@ -224,7 +236,7 @@ BREAKS = [
     *breaks(
         "kernels/direct.pxi",
         "test_threads.py ring",
-        ("        ring(rings)\n        direct_tasks(", "        direct_tasks("),
+        ("        ring(rings)\n", ""),
     ),
     # Tasks from the front and from the back.
     *breaks(

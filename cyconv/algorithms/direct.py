@@ -198,7 +198,7 @@ def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whol
         first += start * step * steps[3]
         by_axis.append(by * step * steps[3])
     tasks = _tasks(g, axes, itemsize)
-    needs = kernels.of[np.dtype(f"f{itemsize}")].direct_memory
+    needs = kernels.run.direct_memory
     return Part(
         out=None if whole else phase.out,
         axes=axes,
@@ -270,9 +270,7 @@ def _sum(g: Geometry, itemsize: int) -> Sum:
                 tasks.append((image, group, *box, block.start, block.stop))
     table = _table(tasks)
     band, band_last = (
-        kernels.of[np.dtype(f"f{itemsize}")].direct_memory(
-            axes, table, max(map(length, channels)), 0, itemsize, last
-        )
+        kernels.run.direct_memory(axes, table, max(map(length, channels)), 0, itemsize, last)
         for last in (False, True)
     )
     turned = columns * max(math.prod(b - a for a, b in zip(*box, strict=True)) for box in cut)
@@ -307,11 +305,10 @@ def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
         return None
     work = _own(work, g, itemsize, pass_)
     sizes = (g.batch, g.channels, g.filters)
-    of = kernels.of[np.dtype(f"f{itemsize}")]
     if isinstance(work, Sum):
         if not _is_small(work.tasks, work.memory * itemsize) or len(work.shares) > 1:
             return None
-        return of.WholeWeightGrad(
+        return kernels.run.WholeWeightGrad(
             work.axes,
             g.groups,
             work.tasks,
@@ -329,7 +326,7 @@ def whole(g: Geometry, itemsize: int, pass_: str, work: Any = None) -> Any:
     if pass_ == "input_grad":
         sizes = (g.batch, g.filters, g.channels)
     weights = math.prod(g.w_shape)
-    return of.Whole(part.axes, part.steps, g.groups, part.tasks, weights, *sizes, itemsize)
+    return kernels.run.Whole(part.axes, part.steps, g.groups, part.tasks, weights, *sizes, itemsize)
 
 
 def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:

@@ -12,17 +12,19 @@ import os
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 # From the plainest to the best, and what the processor must have (a level of cpu.h).
 BUILDS = {"portable": 0, "neon": 0, "avx2": 1, "avx512": 2}
 
 _NAMES = (
+    "Whole",
+    "WholeWeightGrad",
     "col2im",
     "depthwise_forward",
+    "depthwise_memory",
     "depthwise_pair",
     "depthwise_weight_grad",
     "direct",
+    "direct_memory",
     "direct_weight_grad",
     "im2col",
     "sum_middle",
@@ -78,22 +80,12 @@ def _cap() -> list[str]:
     return names[: names.index(wanted) + 1]
 
 
-def kernels_of(module: ModuleType) -> dict[np.dtype[Any], Any]:
-    """The kernels for each dtype: picked by name here, which costs nothing when they are called."""
+def kernels_of(module: Any) -> Any:
+    """The kernels of a build. What a vector build lacks is the same without vectors."""
     if not hasattr(module, "vector_level"):
-        return dict.fromkeys(map(np.dtype, ("float32", "float64")), module)
-    of = {}
-    for dtype, ctype in (("float32", "float"), ("float64", "double")):
-        # What a vector build lacks is the same without vectors.
-        found = {name: getattr(module, name, None) or getattr(_portable, name) for name in _NAMES}
-        of[np.dtype(dtype)] = SimpleNamespace(
-            depthwise_memory=module.depthwise_memory,
-            direct_memory=module.direct_memory,
-            Whole=module.Whole,
-            WholeWeightGrad=module.WholeWeightGrad,
-            **{name: kernel[ctype] for name, kernel in found.items()},
-        )
-    return of
+        return module
+    found = {name: getattr(module, name, None) or getattr(_portable, name) for name in _NAMES}
+    return SimpleNamespace(**found)
 
 
 WHY_FALLBACK = ""
@@ -122,4 +114,4 @@ float_to_half = _build.float_to_half
 half_to_float = _build.half_to_float
 hang_bell = _build.hang_bell
 wait_for_change = _build.wait_for_change
-of = kernels_of(_build)
+run = kernels_of(_build)

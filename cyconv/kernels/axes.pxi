@@ -26,15 +26,14 @@ cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t limit, Py_ssize
     return (limit - start - 1) // stride + 1 if limit > start else 0
 
 
-cdef int check_order(const real[:, :, :, :, :] x, name) except -1:
+cdef int check_order(const Array* x, name) except -1:
     """That columns follow each other, or channels do."""
-    cdef Py_ssize_t size = sizeof(real)
-    if (x.strides[4] != size and x.shape[4] > 1) and (x.strides[1] != size and x.shape[1] > 1):
+    if (x.steps[4] != 1 and x.shape[4] > 1) and (x.steps[1] != 1 and x.shape[1] > 1):
         raise ValueError(f"{name} must be contiguous along its last axis, or along channels")
     return 0
 
 
-cdef int check_axes(const Py_ssize_t[:, ::1] axes, bint signed_strides=False) except -1:
+cdef int check_axes(const Array* axes, bint signed_strides=False) except -1:
     """That no number which is computed from these is more than a Py_ssize_t can hold: cells are
     computed as output * stride - low + tap * dilation, and compared with size. Strides may be negative
     if `signed_strides` says so."""
@@ -43,21 +42,21 @@ cdef int check_axes(const Py_ssize_t[:, ::1] axes, bint signed_strides=False) ex
     cdef Py_ssize_t a, low, outputs, taps, stride
     cdef double positions = 1, kernel = 1
     for a in range(3):
-        stride = axes[a, STRIDE]
+        stride = at(axes, a, STRIDE)
         if signed_strides and stride < 0:
             stride = -max(stride, -PY_SSIZE_T_MAX)
-        if min(axes[a, SIZE], axes[a, KERNEL], stride, axes[a, DILATION], axes[a, OUTPUT]) < 1:
+        if min(at(axes, a, SIZE), at(axes, a, KERNEL), stride, at(axes, a, DILATION), at(axes, a, OUTPUT)) < 1:
             raise ValueError(f"size, kernel, stride, dilation and output must be at least 1 along axis {a}")
-        positions *= axes[a, OUTPUT]
-        kernel *= axes[a, KERNEL]
-        low, outputs, taps = axes[a, LOW], axes[a, OUTPUT] - 1, axes[a, KERNEL] - 1
+        positions *= at(axes, a, OUTPUT)
+        kernel *= at(axes, a, KERNEL)
+        low, outputs, taps = at(axes, a, LOW), at(axes, a, OUTPUT) - 1, at(axes, a, KERNEL) - 1
         if (
             outputs > 0 and stride > PY_SSIZE_T_MAX // outputs
-            or taps > 0 and axes[a, DILATION] > (PY_SSIZE_T_MAX - 1) // taps
-            or low < -PY_SSIZE_T_MAX or low > PY_SSIZE_T_MAX - axes[a, SIZE]
+            or taps > 0 and at(axes, a, DILATION) > (PY_SSIZE_T_MAX - 1) // taps
+            or low < -PY_SSIZE_T_MAX or low > PY_SSIZE_T_MAX - at(axes, a, SIZE)
         ):
             raise ValueError(f"numbers are too large to compute with along axis {a}")
-        outputs, taps = outputs * stride, taps * axes[a, DILATION]
+        outputs, taps = outputs * stride, taps * at(axes, a, DILATION)
         if (
             low < 0 and max(outputs, taps) > PY_SSIZE_T_MAX + low
             or outputs > low and taps > PY_SSIZE_T_MAX - (outputs - low)

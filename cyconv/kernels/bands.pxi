@@ -90,12 +90,8 @@ cdef struct Source:
     Py_ssize_t channel_step, depth_step, height_step, column_step
 
 
-cdef inline Source source_of(const real[:, :, :, :, :] x) noexcept:
-    cdef Py_ssize_t size = sizeof(real)
-    return Source(
-        x.strides[1] // size, x.strides[2] // size, x.strides[3] // size,
-        x.strides[4] // size if x.shape[4] > 1 else 1,
-    )
+cdef inline Source source_of(const Array* x) noexcept nogil:
+    return Source(x.steps[1], x.steps[2], x.steps[3], x.steps[4] if x.shape[4] > 1 else 1)
 
 
 cdef inline Py_ssize_t offset_of(const Axis* a, Py_ssize_t tap) noexcept nogil:
@@ -131,15 +127,15 @@ cdef inline void outputs_inside(const Axis* a, Py_ssize_t* lo, Py_ssize_t* hi) n
     hi[0] = max(lo[0], min(a.output, first_inside((a.kernel - 1) * a.dilation - a.low, a.size, a.stride)))
 
 
-cdef void read_axes(Axis* to, const Py_ssize_t[:, ::1] axes) noexcept nogil:
+cdef void read_axes(Axis* to, const Array* axes) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(3):
-        to[i].size, to[i].kernel, to[i].stride = axes[i, SIZE], axes[i, KERNEL], axes[i, STRIDE]
-        to[i].dilation, to[i].low, to[i].output = axes[i, DILATION], axes[i, LOW], axes[i, OUTPUT]
+        to[i].size, to[i].kernel, to[i].stride = at(axes, i, SIZE), at(axes, i, KERNEL), at(axes, i, STRIDE)
+        to[i].dilation, to[i].low, to[i].output = at(axes, i, DILATION), at(axes, i, LOW), at(axes, i, OUTPUT)
 
 
 cdef double shape_axes(
-    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t narrow
+    Layout* g, const Array* axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t narrow
 ) noexcept nogil:
     """Decide how the band cuts each axis; return how many cells of a channel it would have. So many
     `filters` read it, or 0 where that is no reason to cut by tap; planes narrower than `narrow` are."""
@@ -240,7 +236,7 @@ cdef void lay_narrow(Layout* g, Py_ssize_t lanes) noexcept nogil:
 
 
 cdef int lay_out(
-    Layout* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize
+    Layout* g, const Array* axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize
 ) except -1 nogil:
     """Decide how x is read; allocates the tables."""
     cdef Axis* a = &g.axes[2]

@@ -4,6 +4,7 @@ ctypedef fused real:
     float
     double
 
+include "arrays.pxi"
 include "axes.pxi"
 include "grid.pxi"
 include "transforms.pxi"

@@ -312,13 +312,13 @@ cdef inline void sum_plane(
 
 
 cdef int check_depthwise(
-    Py_ssize_t[5] x, Py_ssize_t[5] w, Py_ssize_t[5] y, const Py_ssize_t[:, ::1] axes
+    const Py_ssize_t* x, const Py_ssize_t* w, const Py_ssize_t* y, const Array* axes
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
     check_axes(axes)
     cdef Py_ssize_t a
     for a in range(3):
-        if x[2 + a] != axes[a, SIZE] or w[2 + a] != axes[a, KERNEL] or y[2 + a] != axes[a, OUTPUT]:
+        if x[2 + a] != at(axes, a, SIZE) or w[2 + a] != at(axes, a, KERNEL) or y[2 + a] != at(axes, a, OUTPUT):
             raise ValueError(f"x, w and y do not have the sizes of axes along spatial axis {a}")
     if x[0] != y[0] or w[0] != y[1]:
         raise ValueError(f"{x[0]} images and {w[0]} filters, but y is for {y[0]} and {y[1]}")
@@ -327,8 +327,8 @@ cdef int check_depthwise(
     return 0
 
 
-cdef int check_contiguous(const real[:, :, :, :, :] x, name) except -1:
-    if x.strides[4] != sizeof(real) and x.shape[4] > 1:
+cdef int check_contiguous(const Array* x, name) except -1:
+    if x.steps[4] != 1 and x.shape[4] > 1:
         raise ValueError(f"{name} must be contiguous along its last axis")
     return 0
 
@@ -343,21 +343,21 @@ cdef struct Shares:
 
 
 cdef int share(
-    Shares* shares, const Py_ssize_t[:, ::1] tasks, long long[::1] taken, bint rings, Py_ssize_t images,
+    Shares* shares, const Array* tasks, long long* taken, bint rings, Py_ssize_t images,
     Py_ssize_t groups
 ) except -1:
     """The tasks of a table, if there is one."""
     cdef Py_ssize_t t
-    if tasks is None:
+    if tasks == NULL:
         return 0
     if tasks.shape[0] == 0 or tasks.shape[1] != 4:
         raise ValueError("tasks must have rows of four numbers")
     for t in range(tasks.shape[0]):
-        if not (0 <= tasks[t, 0] <= tasks[t, 1] <= images and 0 <= tasks[t, 2] <= tasks[t, 3] <= groups):
+        if not (0 <= at(tasks, t, 0) <= at(tasks, t, 1) <= images and 0 <= at(tasks, t, 2) <= at(tasks, t, 3) <= groups):
             raise ValueError(f"task {t} reaches beyond {images} and {groups}")
-    if taken is None or taken.shape[0] != 1 or taken[0] < 0:
-        raise ValueError("taken must have one element, not negative")
-    shares.tasks, shares.number, shares.taken = &tasks[0, 0], tasks.shape[0], &taken[0]
+    if taken == NULL:
+        raise ValueError("tasks need a count of those that are taken")
+    shares.tasks, shares.number, shares.taken = row_of(tasks, 0), tasks.shape[0], taken
     shares.from_back = not rings
     return 0
 
@@ -368,11 +368,11 @@ cdef inline const Py_ssize_t* next_task(const Shares* shares) noexcept nogil:
     return shares.tasks + 4 * t if t < shares.number else NULL
 
 
-cdef bint dense(const real[:, :, :, :, :] x) noexcept:
+cdef bint dense(const Array* x) noexcept nogil:
     """Whether the cells of a channel follow each other."""
-    cdef Py_ssize_t step = sizeof(real), a
+    cdef Py_ssize_t step = 1, a
     for a in range(4, 1, -1):
-        if x.shape[a] > 1 and x.strides[a] != step:
+        if x.shape[a] > 1 and x.steps[a] != step:
             return False
         step *= x.shape[a]
     return True
@@ -381,15 +381,22 @@ cdef bint dense(const real[:, :, :, :, :] x) noexcept:
 include "lanes.pxi"
 
 
-def depthwise_memory(
-    const Py_ssize_t[:, ::1] axes not None, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
-    bint forward=True,
-    /,
-):
+def depthwise_memory(axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize, bint forward=True, /):
     """How many items of memory a call takes for groups of so many channels and filters; `forward` is
     depthwise_forward."""
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        return memory_of_groups(hold_table(&held, axes, "axes"), channels, filters, itemsize, forward)
+    finally:
+        let_go(&held)
+
+
+cdef Py_ssize_t memory_of_groups(
+    const Array* axes, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize, bint forward
+) except -1:
     check_axes(axes)
-    cdef double taps = channels * <double>axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    cdef double taps = channels * <double>at(axes, 0, KERNEL) * at(axes, 1, KERNEL) * at(axes, 2, KERNEL)
     if channels < 1 or filters < 1 or taps > MOST_ITEMS:
         raise ValueError(f"no group has {channels} channels, {filters} filters and {taps:.0f} taps")
     if itemsize not in (4, 8):
@@ -406,11 +413,11 @@ def depthwise_memory(
 cdef int sum_groups(
     const real* x, Py_ssize_t x_step, const Source* source, const real* w, const real* b,
     real* y, const Py_ssize_t* y_steps, const Shares* shares,
-    Py_ssize_t channels, Py_ssize_t filters, const Py_ssize_t[:, ::1] axes
+    Py_ssize_t channels, Py_ssize_t filters, const Array* axes
 ) except -1 nogil:
     """Fill y, whose steps along its five axes are y_steps."""
-    cdef Py_ssize_t OD = axes[0, OUTPUT], OH = axes[1, OUTPUT], OW = axes[2, OUTPUT]
-    cdef Py_ssize_t taps = channels * axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
+    cdef Py_ssize_t OD = at(axes, 0, OUTPUT), OH = at(axes, 1, OUTPUT), OW = at(axes, 2, OUTPUT)
+    cdef Py_ssize_t taps = channels * at(axes, 0, KERNEL) * at(axes, 1, KERNEL) * at(axes, 2, KERNEL)
     cdef Py_ssize_t n, group, f, od, oh, ow
     cdef bint scattered = y_steps[4] != 1 and OW > 1
     cdef const Py_ssize_t* task
@@ -452,204 +459,266 @@ cdef int sum_groups(
     return 0
 
 
+cdef int forward_groups(
+    const real* x, const Array* of, const Array* w, const Array* b, const Array* y,
+    const Array* axes, const Shares* shares
+) except -1 nogil:
+    """The tasks, by lanes where that pays."""
+    cdef const real* bias = <const real*>b.cells if b != NULL else NULL
+    cdef Py_ssize_t groups = of.shape[1] // w.shape[1], filters = w.shape[0] // groups
+    cdef Source source = source_of(of)
+    cdef Lanes lanes
+    if w.shape[1] == filters == 1 and dense(of) and dense(y) and lanes_pay(&lanes, axes, groups, sizeof(real)):
+        return sum_by_lanes(
+            &lanes, x, of.steps[0], source.channel_step, <const real*>w.cells, bias, <real*>y.cells, y.steps, shares,
+        )
+    return sum_groups(
+        x, of.steps[0], &source, <const real*>w.cells, bias, <real*>y.cells, y.steps, shares, w.shape[1], filters, axes,
+    )
+
+
 def depthwise_forward(
-    const real[:, :, :, :, :] x not None,
-    const real[:, :, :, :, ::1] w not None,
-    const real[::1] b,
-    real[:, :, :, :, :] y not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    const Py_ssize_t[:, ::1] tasks=None,
-    long long[::1] taken=None,
+    x,
+    w,
+    b,
+    y,
+    axes,
+    tasks=None,
+    taken=None,
     bint rings=False,
     /,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w (F, C/groups, kd, kh, kw) and b (F,) or
     None: all of it, or the tasks that are left to take, counted in `taken`."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
-    check_depthwise(x_shape, w_shape, y_shape, axes)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        depthwise_forward_held(
+            hold(&held, x, "x", 5, READ), hold(&held, w, "w", 5, READ | CONTIGUOUS),
+            hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
+            hold_table(&held, axes, "axes"), hold_table(&held, tasks, "tasks", READ | OR_NONE),
+            hold_counters(&held, taken, "taken", 1, FILL | OR_NONE), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int depthwise_forward_held(
+    const Array* x, const Array* w, const Array* b, const Array* y, const Array* axes,
+    const Array* tasks, long long* taken, bint rings
+) except -1:
+    check_depthwise(x.shape, w.shape, y.shape, axes)
     check_contiguous(x, "x")
-    if b is not None and b.shape[0] != w.shape[0]:
+    if b != NULL and b.shape[0] != w.shape[0]:
         raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
     if x.shape[0] == 0:
-        return
-    cdef Py_ssize_t size = sizeof(real), a
-    cdef Py_ssize_t groups = x.shape[1] // w.shape[1], filters = w.shape[0] // groups
-    cdef Source source = source_of(x)
-    cdef Py_ssize_t[5] y_steps
-    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
+        return 0
+    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, x.shape[1] // w.shape[1]]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
-    cdef Lanes lanes
-    share(&shares, tasks, taken, rings, x.shape[0], groups)
-    for a in range(5):
-        y_steps[a] = y.strides[a] // size
-    if w.shape[1] == filters == 1 and dense(x) and dense(y) and lanes_pay(&lanes, axes, groups, size):
-        with nogil:
-            ring(rings)
-            sum_by_lanes(
-                &lanes, &x[0, 0, 0, 0, 0], x.strides[0] // size, source.channel_step, &w[0, 0, 0, 0, 0],
-                &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps, &shares,
-            )
-        return
+    share(&shares, tasks, taken, rings, everything[1], everything[3])
     with nogil:
         ring(rings)
-        sum_groups(
-            &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0, 0, 0, 0, 0],
-            &b[0] if b is not None else NULL, &y[0, 0, 0, 0, 0], y_steps, &shares, w.shape[1], filters, axes,
-        )
+        if x.itemsize == sizeof(float):
+            forward_groups(<const float*>x.cells, x, w, b, y, axes, &shares)
+        else:
+            forward_groups(<const double*>x.cells, x, w, b, y, axes, &shares)
+    return 0
+
+
+cdef int join_groups(
+    const real* x, const Array* of, const Array* even_w, const Array* odd_w, const Array* y,
+    const Array* even_axes, const Array* odd_axes
+) except -1 nogil:
+    cdef Py_ssize_t OH = y.shape[3], EVEN = (y.shape[4] + 1) // 2, ODD = y.shape[4] // 2
+    cdef Py_ssize_t channels = even_w.shape[1], groups = of.shape[1] // channels, filters = even_w.shape[0] // groups
+    cdef Py_ssize_t n, group, f, od, oh
+    cdef Source source = source_of(of)
+    cdef Layout even, odd
+    cdef real* memory = NULL
+    cdef real* even_memory
+    cdef real* odd_memory
+    cdef const real* cells
+    cdef real* plane
+    cdef real* to
+    lay_out(&even, even_axes, channels, filters, sizeof(real))
+    odd.offsets = NULL
+    try:
+        lay_out(&odd, odd_axes, channels, filters, sizeof(real))
+        memory = <real*>calloc(workspace(&even) + workspace(&odd) + OH * y.shape[4], sizeof(real))
+        if memory == NULL:
+            with gil:
+                raise MemoryError("no memory for copies of the channels of a group")
+        even_memory = memory + OH * y.shape[4]
+        odd_memory = even_memory + workspace(&even)
+        for n in range(of.shape[0]):
+            for group in range(groups):
+                cells = x + n * of.steps[0] + group * channels * source.channel_step
+                if not even.in_place:
+                    fill(&even, cells, &source, even_memory)
+                if not odd.in_place:
+                    fill(&odd, cells, &source, odd_memory)
+                for f in range(group * filters, (group + 1) * filters):
+                    for od in range(y.shape[2]):
+                        sum_plane(
+                            &even, od, cells, &source, <const real*>even_w.cells + f * even.taps, <real>0,
+                            even_memory, memory, EVEN,
+                        )
+                        sum_plane(
+                            &odd, od, cells, &source, <const real*>odd_w.cells + f * odd.taps, <real>0,
+                            odd_memory, memory + OH * EVEN, ODD,
+                        )
+                        plane = <real*>y.cells + n * y.steps[0] + f * y.steps[1] + od * y.steps[2]
+                        for oh in range(OH):
+                            to = plane + oh * y.steps[3]
+                            join_row(memory + oh * EVEN, memory + OH * EVEN + oh * ODD, to, ODD)
+                            if EVEN > ODD:
+                                to[2 * ODD] = memory[oh * EVEN + ODD]
+    finally:
+        free(memory)
+        free(even.offsets)
+        free(odd.offsets)
+    return 0
 
 
 def depthwise_pair(
-    const real[:, :, :, :, :] x not None,
-    const real[:, :, :, :, ::1] even_w not None,
-    const real[:, :, :, :, ::1] odd_w not None,
-    real[:, :, :, :, :] y not None,
-    const Py_ssize_t[:, ::1] even_axes not None,
-    const Py_ssize_t[:, ::1] odd_axes not None,
+    x,
+    even_w,
+    odd_w,
+    y,
+    even_axes,
+    odd_axes,
     /,
 ):
     """Two convolutions of x (n, C, d, h, w), one into the even columns of y (n, F, od, oh, ow), one
     into the odd ones: the input gradient where the stride is 2, written row by row."""
-    cdef Py_ssize_t OH = y.shape[3], EVEN = (y.shape[4] + 1) // 2, ODD = y.shape[4] // 2
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] w_shape = [
-        even_w.shape[0], even_w.shape[1], even_w.shape[2], even_w.shape[3], even_w.shape[4]
-    ]
-    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], OH, EVEN]
-    check_depthwise(x_shape, w_shape, y_shape, even_axes)
-    w_shape = [odd_w.shape[0], odd_w.shape[1], odd_w.shape[2], odd_w.shape[3], odd_w.shape[4]]
-    y_shape[4] = ODD
-    check_depthwise(x_shape, w_shape, y_shape, odd_axes)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        depthwise_pair_held(
+            hold(&held, x, "x", 5, READ), hold(&held, even_w, "even_w", 5, READ | CONTIGUOUS),
+            hold(&held, odd_w, "odd_w", 5, READ | CONTIGUOUS), hold(&held, y, "y", 5, FILL),
+            hold_table(&held, even_axes, "even_axes"), hold_table(&held, odd_axes, "odd_axes"),
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int depthwise_pair_held(
+    const Array* x, const Array* even_w, const Array* odd_w, const Array* y,
+    const Array* even_axes, const Array* odd_axes
+) except -1:
+    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], (y.shape[4] + 1) // 2]
+    check_depthwise(x.shape, even_w.shape, y_shape, even_axes)
+    y_shape[4] = y.shape[4] // 2
+    check_depthwise(x.shape, odd_w.shape, y_shape, odd_axes)
     check_contiguous(x, "x")
     check_contiguous(y, "y")
     if even_w.shape[1] != odd_w.shape[1]:
         raise ValueError("both convolutions must have the same groups")
-    cdef Py_ssize_t size = sizeof(real), channels = even_w.shape[1]
-    cdef Py_ssize_t groups = x.shape[1] // channels, filters = even_w.shape[0] // groups
-    cdef Source source = source_of(x)
-    cdef Py_ssize_t n, group, f, od, oh
-    cdef Layout even, odd
-    cdef real* memory
-    cdef real* even_memory
-    cdef real* odd_memory
-    cdef const real* cells
-    cdef real* to
     with nogil:
-        lay_out(&even, even_axes, channels, filters, size)
-        odd.offsets = NULL
-        memory = NULL
-        try:
-            lay_out(&odd, odd_axes, channels, filters, size)
-            memory = <real*>calloc(workspace(&even) + workspace(&odd) + OH * y.shape[4], size)
-            if memory == NULL:
-                with gil:
-                    raise MemoryError
-            even_memory = memory + OH * y.shape[4]
-            odd_memory = even_memory + workspace(&even)
-            for n in range(x.shape[0]):
-                for group in range(groups):
-                    cells = &x[n, group * channels, 0, 0, 0]
-                    if not even.in_place:
-                        fill(&even, cells, &source, even_memory)
-                    if not odd.in_place:
-                        fill(&odd, cells, &source, odd_memory)
-                    for f in range(group * filters, (group + 1) * filters):
-                        for od in range(y.shape[2]):
-                            sum_plane(
-                                &even, od, cells, &source, &even_w[f, 0, 0, 0, 0], <real>0, even_memory,
-                                memory, EVEN,
-                            )
-                            sum_plane(
-                                &odd, od, cells, &source, &odd_w[f, 0, 0, 0, 0], <real>0, odd_memory,
-                                memory + OH * EVEN, ODD,
-                            )
-                            for oh in range(OH):
-                                to = &y[n, f, od, oh, 0]
-                                join_row(memory + oh * EVEN, memory + OH * EVEN + oh * ODD, to, ODD)
-                                if EVEN > ODD:
-                                    to[2 * ODD] = memory[oh * EVEN + ODD]
-        finally:
-            free(memory)
-            free(even.offsets)
-            free(odd.offsets)
+        if x.itemsize == sizeof(float):
+            join_groups(<const float*>x.cells, x, even_w, odd_w, y, even_axes, odd_axes)
+        else:
+            join_groups(<const double*>x.cells, x, even_w, odd_w, y, even_axes, odd_axes)
+    return 0
+
+
+cdef int dot_groups(
+    const real* dy, const Array* of, const Array* x, const Array* dw, const Array* axes,
+    const Shares* shares
+) except -1 nogil:
+    cdef Py_ssize_t channels = dw.shape[1], groups = x.shape[1] // channels, filters = dw.shape[0] // groups
+    cdef Py_ssize_t n, group, f, od, t, most = 0
+    cdef Source source = source_of(x)
+    cdef Layout g
+    cdef real* band = NULL
+    cdef double* sums  # of each tap, in place; then the totals of each filter of a task, and tap
+    cdef double* totals
+    cdef const real* cells
+    cdef const real* plane
+    cdef const Py_ssize_t* task
+    cdef real* to
+    for t in range(shares.number):
+        most = max(most, (shares.tasks[4 * t + 3] - shares.tasks[4 * t + 2]) * filters)
+    lay_out(&g, axes, channels, filters, sizeof(real))
+    sums = <double*>calloc((most + 2) * g.taps, sizeof(double))
+    if not g.in_place:
+        band = <real*>calloc(g.cells * channels, sizeof(real))
+    if sums == NULL or (band == NULL and not g.in_place):
+        free(sums)
+        free(band)
+        free(g.offsets)
+        with gil:
+            raise MemoryError("no memory for the sums of a task, or a copy of the channels of a group")
+    task = next_task(shares)
+    while task != NULL:
+        for n in range(task[0], task[1]):
+            for group in range(task[2], task[3]):
+                cells = <const real*>x.cells + n * x.steps[0] + group * channels * source.channel_step
+                if not g.in_place:
+                    fill(&g, cells, &source, band)
+                for f in range(group * filters, (group + 1) * filters):
+                    totals = sums + (f - task[2] * filters + 2) * g.taps
+                    for od in range(of.shape[2]):
+                        plane = dy + n * of.steps[0] + f * of.steps[1] + od * of.steps[2]
+                        if g.masked:
+                            dot_masked(&g, od, plane, of.steps[3], cells, &source, totals)
+                        elif g.in_place:
+                            dot_in_place(&g, od, plane, of.steps[3], cells, &source, sums, totals)
+                        else:
+                            dot_in_band(&g, plane, of.steps[3], band + od * g.axes[0].step, totals)
+        to = <real*>dw.cells + task[2] * filters * g.taps
+        for t in range((task[3] - task[2]) * filters * g.taps):
+            to[t] = <real>sums[2 * g.taps + t]
+            sums[2 * g.taps + t] = 0
+        task = next_task(shares)
+    free(sums)
+    free(band)
+    free(g.offsets)
+    return 0
 
 
 def depthwise_weight_grad(
-    const real[:, :, :, :, :] dy not None,
-    const real[:, :, :, :, :] x not None,
-    real[:, :, :, :, ::1] dw not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    const Py_ssize_t[:, ::1] tasks=None,
-    long long[::1] taken=None,
+    dy,
+    x,
+    dw,
+    axes,
+    tasks=None,
+    taken=None,
     bint rings=False,
     /,
 ):
     """Fill dw (F, C/groups, kd, kh, kw) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): all of it, or
     the tasks that are left to take. Products are summed in float64 across blocks, so that the error
     does not grow with the batch."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] w_shape = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    check_depthwise(x_shape, w_shape, y_shape, axes)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        depthwise_weight_grad_held(
+            hold(&held, dy, "dy", 5, READ), hold(&held, x, "x", 5, READ), hold(&held, dw, "dw", 5, FILL | CONTIGUOUS),
+            hold_table(&held, axes, "axes"), hold_table(&held, tasks, "tasks", READ | OR_NONE),
+            hold_counters(&held, taken, "taken", 1, FILL | OR_NONE), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int depthwise_weight_grad_held(
+    const Array* dy, const Array* x, const Array* dw, const Array* axes,
+    const Array* tasks, long long* taken, bint rings
+) except -1:
+    check_depthwise(x.shape, dw.shape, dy.shape, axes)
     check_contiguous(x, "x")
     check_contiguous(dy, "dy")
-    cdef Py_ssize_t size = sizeof(real), channels = dw.shape[1]
-    cdef Py_ssize_t groups = x.shape[1] // channels, filters = dw.shape[0] // groups
-    cdef Source source = source_of(x)
-    cdef Py_ssize_t dy_step = dy.strides[3] // size
-    cdef Py_ssize_t n, group, f, od, t, most = 0
-    cdef Layout g
-    cdef real* band = NULL
-    cdef double* sums  # of each tap, in place; then the totals of each filter of a task, and tap
-    cdef double* totals
-    cdef const real* cells
-    cdef const Py_ssize_t* task
-    cdef real* to
-    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, groups]
+    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, x.shape[1] // dw.shape[1]]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
-    share(&shares, tasks, taken, rings, x.shape[0], groups)
-    for t in range(shares.number):
-        most = max(most, (shares.tasks[4 * t + 3] - shares.tasks[4 * t + 2]) * filters)
+    share(&shares, tasks, taken, rings, everything[1], everything[3])
     with nogil:
         ring(rings)
-        lay_out(&g, axes, channels, filters, size)
-        sums = <double*>calloc((most + 2) * g.taps, sizeof(double))
-        if not g.in_place:
-            band = <real*>calloc(g.cells * channels, size)
-        if sums == NULL or (band == NULL and not g.in_place):
-            free(sums)
-            free(band)
-            free(g.offsets)
-            with gil:
-                raise MemoryError
-        task = next_task(&shares)
-        while task != NULL:
-            for n in range(task[0], task[1]):
-                for group in range(task[2], task[3]):
-                    cells = &x[n, group * channels, 0, 0, 0]
-                    if not g.in_place:
-                        fill(&g, cells, &source, band)
-                    for f in range(group * filters, (group + 1) * filters):
-                        totals = sums + (f - task[2] * filters + 2) * g.taps
-                        for od in range(dy.shape[2]):
-                            if g.masked:
-                                dot_masked(&g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, totals)
-                            elif g.in_place:
-                                dot_in_place(
-                                    &g, od, &dy[n, f, od, 0, 0], dy_step, cells, &source, sums, totals,
-                                )
-                            else:
-                                dot_in_band(
-                                    &g, &dy[n, f, od, 0, 0], dy_step, band + od * g.axes[0].step, totals
-                                )
-            to = &dw[0, 0, 0, 0, 0] + task[2] * filters * g.taps
-            for t in range((task[3] - task[2]) * filters * g.taps):
-                to[t] = <real>sums[2 * g.taps + t]
-                sums[2 * g.taps + t] = 0
-            task = next_task(&shares)
-        free(sums)
-        free(band)
-        free(g.offsets)
+        if dy.itemsize == sizeof(float):
+            dot_groups(<const float*>dy.cells, dy, x, dw, axes, &shares)
+        else:
+            dot_groups(<const double*>dy.cells, dy, x, dw, axes, &shares)
+    return 0

@@ -80,28 +80,28 @@ cdef struct Runs:
     Py_ssize_t per_plane, length, width, row_step, tiles
 
 
-cdef Py_ssize_t longest(const Py_ssize_t[:, ::1] tasks, Py_ssize_t axis, bint shortest) noexcept nogil:
+cdef Py_ssize_t longest(const Array* tasks, Py_ssize_t axis, bint shortest) noexcept nogil:
     """The largest, or the smallest, extent of the boxes along one axis."""
-    cdef Py_ssize_t t, extent, best = tasks[0, BOX + 2 * axis + 1] - tasks[0, BOX + 2 * axis]
+    cdef Py_ssize_t t, extent, best = at(tasks, 0, BOX + 2 * axis + 1) - at(tasks, 0, BOX + 2 * axis)
     for t in range(1, tasks.shape[0]):
-        extent = tasks[t, BOX + 2 * axis + 1] - tasks[t, BOX + 2 * axis]
+        extent = at(tasks, t, BOX + 2 * axis + 1) - at(tasks, t, BOX + 2 * axis)
         best = min(best, extent) if shortest else max(best, extent)
     return best
 
 
-cdef bint reads_inside(const Py_ssize_t[:, ::1] axes) noexcept nogil:
+cdef bint reads_inside(const Array* axes) noexcept nogil:
     """Whether no tap leaves x, and runs are runs of x."""
     cdef Py_ssize_t a
     for a in range(3):
-        if axes[a, STRIDE] != 1 or axes[a, LOW] > 0:
+        if at(axes, a, STRIDE) != 1 or at(axes, a, LOW) > 0:
             return False
-        if axes[a, OUTPUT] - 1 - axes[a, LOW] + (axes[a, KERNEL] - 1) * axes[a, DILATION] >= axes[a, SIZE]:
+        if at(axes, a, OUTPUT) - 1 - at(axes, a, LOW) + (at(axes, a, KERNEL) - 1) * at(axes, a, DILATION) >= at(axes, a, SIZE):
             return False
     return True
 
 
 cdef int lay_out_direct(
-    Direct* g, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[::1] steps,
+    Direct* g, const Array* axes, const Array* tasks, const Py_ssize_t* steps,
     Py_ssize_t channels, Py_ssize_t filters, const Source* source, Py_ssize_t itemsize
 ) except -1 nogil:
     """Decide how x is read, and list the taps; for the weight gradient, `filters` is 0."""
@@ -166,11 +166,11 @@ cdef int lay_out_direct(
     return 0
 
 
-cdef void place_box(Layout* band, const Py_ssize_t[:, ::1] axes, const Py_ssize_t* box) noexcept nogil:
+cdef void place_box(Layout* band, const Array* axes, const Py_ssize_t* box) noexcept nogil:
     """Find the runs of a box of the output."""
     cdef Py_ssize_t a
     for a in range(3):
-        band.axes[a].low = axes[a, LOW] - box[2 * a] * axes[a, STRIDE]
+        band.axes[a].low = at(axes, a, LOW) - box[2 * a] * at(axes, a, STRIDE)
     find_runs(band)
 
 
@@ -407,8 +407,8 @@ cdef bint same_box(const Py_ssize_t* a, const Py_ssize_t* b, Py_ssize_t first) n
 
 cdef void direct_tasks(
     Direct* g, const real* x, Py_ssize_t image_step, const Source* source, const real* w, const real* b,
-    real* y, const Py_ssize_t* y_steps, Py_ssize_t group_filters, const Py_ssize_t[:, ::1] axes,
-    Py_ssize_t group_step, const Py_ssize_t[:, ::1] tasks, long long* taken, bint from_back,
+    real* y, const Py_ssize_t* y_steps, Py_ssize_t group_filters, const Array* axes,
+    Py_ssize_t group_step, const Array* tasks, long long* taken, bint from_back,
     real* memory
 ) noexcept nogil:
     """Do tasks until there are none left to take."""
@@ -420,13 +420,13 @@ cdef void direct_tasks(
     cdef Py_ssize_t f, depth_step, row_step
     cdef long long t = cyconv_take(taken, tasks.shape[0], from_back)
     while t < tasks.shape[0]:
-        task = &tasks[t, 0]
+        task = row_of(tasks, t)
         cells = x + task[IMAGE] * image_step + task[GROUP] * band.channels * source.channel_step
         if g.in_place:
             depth_step, row_step = source.depth_step, source.height_step
             cells += (
-                (task[BOX] - axes[0, LOW]) * depth_step + (task[BOX + 2] - axes[1, LOW]) * row_step
-                + task[BOX + 4] - axes[2, LOW]
+                (task[BOX] - at(axes, 0, LOW)) * depth_step + (task[BOX + 2] - at(axes, 1, LOW)) * row_step
+                + task[BOX + 4] - at(axes, 2, LOW)
             )
         else:
             depth_step, row_step = band.axes[0].step, band.axes[1].step
@@ -451,7 +451,7 @@ cdef void direct_tasks(
         t = cyconv_take(taken, tasks.shape[0], from_back)
 
 
-cdef int check_numbers(const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks) except -1:
+cdef int check_numbers(const Array* axes, const Array* tasks) except -1:
     """That the band can be laid out."""
     check_axes(axes)
     if tasks.shape[1] != 10:
@@ -459,27 +459,25 @@ cdef int check_numbers(const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] t
     cdef Py_ssize_t a, t
     for t in range(tasks.shape[0]):
         for a in range(3):
-            if not 0 <= tasks[t, BOX + 2 * a] < tasks[t, BOX + 2 * a + 1] <= axes[a, OUTPUT]:
+            if not 0 <= at(tasks, t, BOX + 2 * a) < at(tasks, t, BOX + 2 * a + 1) <= at(axes, a, OUTPUT):
                 raise ValueError(f"task {t} is of positions that do not exist")
     return 0
 
 
 cdef int check_direct(
-    Py_ssize_t[5] x, Py_ssize_t weights, Py_ssize_t[5] y, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[::1] steps, const Py_ssize_t[:, ::1] tasks, Py_ssize_t groups
+    const Py_ssize_t* x, Py_ssize_t weights, const Py_ssize_t* y, const Array* axes,
+    const Py_ssize_t* steps, const Array* tasks, Py_ssize_t groups
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
     check_numbers(axes, tasks)
-    if steps.shape[0] != 7:
-        raise ValueError("steps must have shape (7,)")
     if groups < 1 or x[1] < 1 or x[1] % groups or y[1] % groups or x[0] != y[0]:
         raise ValueError(f"{x[1]} channels and {y[1]} filters do not make {groups} groups")
     cdef Py_ssize_t a, t
     cdef double low = steps[FIRST_TAP], high = steps[FIRST_TAP], reach
     for a in range(3):
-        if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
+        if x[2 + a] != at(axes, a, SIZE) or y[2 + a] != at(axes, a, OUTPUT):
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
-        reach = (axes[a, KERNEL] - 1) * <double>steps[TAP_STEPS + a]
+        reach = (at(axes, a, KERNEL) - 1) * <double>steps[TAP_STEPS + a]
         low, high = low + min(<double>0, reach), high + max(<double>0, reach)
     high += (
         (x[1] // groups - 1) * <double>steps[CHANNEL_STEP] + (y[1] // groups - 1) * <double>steps[ROW_STEP]
@@ -488,73 +486,116 @@ cdef int check_direct(
     if weights > MOST_ITEMS or low < 0 or high >= weights or min(steps[ROW_STEP], steps[CHANNEL_STEP], steps[GROUP_STEP]) < 0:
         raise ValueError("steps lead out of w")
     for t in range(tasks.shape[0]):
-        if not (0 <= tasks[t, IMAGE] < x[0] and 0 <= tasks[t, GROUP] < groups):
+        if not (0 <= at(tasks, t, IMAGE) < x[0] and 0 <= at(tasks, t, GROUP) < groups):
             raise ValueError(f"task {t} is of an image or group that does not exist")
-        if not 0 <= tasks[t, FILTERS] < tasks[t, FILTERS + 1] <= y[1] // groups:
+        if not 0 <= at(tasks, t, FILTERS) < at(tasks, t, FILTERS + 1) <= y[1] // groups:
             raise ValueError(f"task {t} is of filters that do not exist")
     return 0
 
 
+cdef const Py_ssize_t* hold_steps(Held* held, steps) except NULL:
+    cdef Array* array = hold_integers(held, steps, "steps", 1, READ, sizeof(Py_ssize_t))
+    if array.shape[0] != 7:
+        raise ValueError(f"steps must have 7 elements, got {array.shape[0]}")
+    return <const Py_ssize_t*>array.cells
+
+
+# For the weight gradient, which reads no weights.
+cdef Py_ssize_t[7] NO_STEPS
+
+
 def direct_memory(
-    const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t channels,
-    Py_ssize_t filters, Py_ssize_t itemsize, bint last=False,
-    /,
+    axes, tasks, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize, bint last=False, /
 ):
     """How many items of memory `direct` needs, for groups of so many channels and filters; `filters` is 0
     for `direct_weight_grad`. `last` says that x has its channels last."""
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        return memory_of_tasks(
+            hold_table(&held, axes, "axes"), hold_table(&held, tasks, "tasks"), channels, filters, itemsize, last
+        )
+    finally:
+        let_go(&held)
+
+
+cdef Py_ssize_t memory_of_tasks(
+    const Array* axes, const Array* tasks, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize, bint last
+) except -1:
     check_numbers(axes, tasks)
     if channels < 1 or filters < 0 or itemsize not in (4, 8):
         raise ValueError("channels must be at least 1, filters not negative, and items of 4 or 8 bytes")
     cdef Direct g
-    cdef Py_ssize_t[7] steps = [0, 0, 0, 0, 0, 0, 0]
     cdef Source source = [0, 0, 0, 0 if last else 1]
     if tasks.shape[0] == 0:
         return 0
-    lay_out_direct(&g, axes, tasks, <Py_ssize_t[:7]>&steps[0], channels, filters, &source, itemsize)
+    lay_out_direct(&g, axes, tasks, NO_STEPS, channels, filters, &source, itemsize)
     free(g.taps)
     return g.memory
 
 
 def direct(
-    const real[:, :, :, :, :] x not None,
-    const real[::1] w not None,
-    const real[::1] b,
-    real[:, :, :, :, :] y not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    const Py_ssize_t[::1] steps not None,
+    x,
+    w,
+    b,
+    y,
+    axes,
+    steps,
     Py_ssize_t groups,
-    const Py_ssize_t[:, ::1] tasks not None,
-    long long[::1] taken not None,
-    real[::1] memory not None,
+    tasks,
+    taken,
+    memory,
     bint rings=False,
     /,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
     tasks that are left to take, counted in `taken`, whoever else is taking some. Who rings takes them
     from the front, others from the back."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
-    check_direct(x_shape, w.shape[0], y_shape, axes, steps, tasks, groups)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        direct_held(
+            hold(&held, x, "x", 5, READ), hold(&held, w, "w", 1, READ | CONTIGUOUS),
+            hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
+            hold_table(&held, axes, "axes"), hold_steps(&held, steps), groups, hold_table(&held, tasks, "tasks"),
+            hold_counters(&held, taken, "taken", 1), hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int direct_held(
+    const Array* x, const Array* w, const Array* b, const Array* y, const Array* axes,
+    const Py_ssize_t* steps, Py_ssize_t groups, const Array* tasks, long long* taken,
+    const Array* memory, bint rings
+) except -1:
+    check_direct(x.shape, w.shape[0], y.shape, axes, steps, tasks, groups)
     check_order(x, "x")
-    if b is not None and b.shape[0] != y.shape[1]:
+    if b != NULL and b.shape[0] != y.shape[1]:
         raise ValueError(f"b must have shape ({y.shape[1]},), got ({b.shape[0]},)")
-    if taken.shape[0] != 1 or taken[0] < 0 or tasks.shape[0] == 0:
-        raise ValueError("taken must have one element, not negative, and there must be tasks")
-    cdef Py_ssize_t size = sizeof(real), a
+    if tasks.shape[0] == 0:
+        raise ValueError("there must be tasks")
     cdef Source source = source_of(x)
-    cdef Py_ssize_t[5] y_steps
+    cdef Py_ssize_t filters = y.shape[1] // groups
+    cdef void* bias = b.cells if b != NULL else NULL
     cdef Direct g
-    for a in range(5):
-        y_steps[a] = y.strides[a] // size
-    lay_out_direct(&g, axes, tasks, steps, x.shape[1] // groups, y.shape[1] // groups, &source, size)
+    lay_out_direct(&g, axes, tasks, steps, x.shape[1] // groups, filters, &source, x.itemsize)
     if g.memory > memory.shape[0]:
         free(g.taps)
         raise ValueError(f"memory must have {g.memory} items, got {memory.shape[0]}")
     with nogil:
         ring(rings)
-        direct_tasks(
-            &g, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &w[0], &b[0] if b is not None else NULL,
-            &y[0, 0, 0, 0, 0], y_steps, y.shape[1] // groups, axes, steps[GROUP_STEP], tasks, &taken[0],
-            not rings, &memory[0] if memory.shape[0] else NULL,
-        )
+        if x.itemsize == sizeof(float):
+            direct_tasks(
+                &g, <const float*>x.cells, x.steps[0], &source, <const float*>w.cells, <const float*>bias,
+                <float*>y.cells, y.steps, filters, axes, steps[GROUP_STEP], tasks, taken, not rings,
+                <float*>memory.cells,
+            )
+        else:
+            direct_tasks(
+                &g, <const double*>x.cells, x.steps[0], &source, <const double*>w.cells, <const double*>bias,
+                <double*>y.cells, y.steps, filters, axes, steps[GROUP_STEP], tasks, taken, not rings,
+                <double*>memory.cells,
+            )
     free(g.taps)
+    return 0

@@ -92,7 +92,7 @@ cdef void add_products(
 cdef void sum_shares(
     Direct* g, const real* dy, const Step* step, const real* x, Py_ssize_t image_step, const Source* source,
     real* sums, Py_ssize_t parts_step, Py_ssize_t columns, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[:, ::1] shares,
+    const Array* axes, const Array* tasks, const Array* shares,
     long long* progress, Tap* positions, real* memory
 ) noexcept nogil:
     """Do shares until there are none left to take. `channels` and `taps` are those of a group."""
@@ -104,9 +104,9 @@ cdef void sum_shares(
     cdef bint steady = False
     cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
     while t < shares.shape[0]:
-        first = shares[t, TASKS]
-        for i in range(first, shares[t, TASKS + 1]):
-            task = &tasks[i, 0]
+        first = at(shares, t, TASKS)
+        for i in range(first, at(shares, t, TASKS + 1)):
+            task = row_of(tasks, i)
             band.channels = task[FILTERS + 1] - task[FILTERS]
             cells = (
                 x + task[IMAGE] * image_step
@@ -115,18 +115,18 @@ cdef void sum_shares(
             if g.in_place:
                 depth_step, row_step = source.depth_step, source.height_step
                 cells += (
-                    (task[BOX] - axes[0, LOW]) * depth_step + (task[BOX + 2] - axes[1, LOW]) * row_step
-                    + task[BOX + 4] - axes[2, LOW]
+                    (task[BOX] - at(axes, 0, LOW)) * depth_step + (task[BOX + 2] - at(axes, 1, LOW)) * row_step
+                    + task[BOX + 4] - at(axes, 2, LOW)
                 )
             else:
                 depth_step, row_step = band.axes[0].step, band.axes[1].step
-                if i == first or not same_box(&tasks[i - 1, 0], task, BOX):
+                if i == first or not same_box(row_of(tasks, i - 1), task, BOX):
                     if not g.placed:
                         place_box(band, axes, task + BOX)
                     clear_margins(band, memory)
                 fill(band, cells, source, memory)
                 cells = memory
-            if i == first or not same_box(&tasks[i - 1, 0], task, BOX):
+            if i == first or not same_box(row_of(tasks, i - 1), task, BOX):
                 count = list_positions(task + BOX, depth_step, row_step, columns, positions)
                 steady = are_steady(positions, count)
             transpose_box(
@@ -137,7 +137,7 @@ cdef void sum_shares(
             add_products(
                 g.taps, band.channels * taps, cells, positions, count, steady,
                 turned, columns, i > first,
-                sums + shares[t, PART] * parts_step + rows * columns,
+                sums + at(shares, t, PART) * parts_step + rows * columns,
             )
         cyconv_count(&progress[FIRST_DONE])
         t = cyconv_count(&progress[FIRST_TAKEN])
@@ -146,11 +146,11 @@ cdef void sum_shares(
 cdef void weight_grad(
     Direct* g, const real* dy, const Step* step, const real* x, Py_ssize_t image_step, const Source* source,
     real* sums, Py_ssize_t parts, Py_ssize_t columns, Py_ssize_t groups, Py_ssize_t filters, Py_ssize_t channels,
-    real* dw, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[:, ::1] shares,
-    const Py_ssize_t[:, ::1] blocks, long long* progress, Tap* listed, real* memory, Py_ssize_t positions
+    real* dw, const Array* axes, const Array* tasks, const Array* shares,
+    const Array* blocks, long long* progress, Tap* listed, real* memory, Py_ssize_t positions
 ) noexcept nogil:
     """Both phases, as far as there is something left to take. `positions` is the most of a box."""
-    cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], i, k, part, rows
+    cdef Py_ssize_t taps = at(axes, 0, KERNEL) * at(axes, 1, KERNEL) * at(axes, 2, KERNEL), i, k, part, rows
     cdef Py_ssize_t part_step = groups * channels * taps * columns
     cdef real* total
     cdef long long t
@@ -163,79 +163,94 @@ cdef void weight_grad(
     cyconv_wait_until(&progress[FIRST_DONE], shares.shape[0])
     t = cyconv_count(&progress[SECOND_TAKEN])
     while t < blocks.shape[0]:
-        k = blocks[t, 0] * channels * taps + blocks[t, 1]
-        rows = blocks[t, 2] - blocks[t, 1]
+        k = at(blocks, t, 0) * channels * taps + at(blocks, t, 1)
+        rows = at(blocks, t, 2) - at(blocks, t, 1)
         total = sums + k * columns
         for part in range(1, parts):
             for i in range(rows * columns):
                 total[i] += total[part * part_step + i]
         transpose(
-            total, columns, rows, filters, dw + blocks[t, 0] * filters * channels * taps + blocks[t, 1],
+            total, columns, rows, filters, dw + at(blocks, t, 0) * filters * channels * taps + at(blocks, t, 1),
             channels * taps,
         )
         t = cyconv_count(&progress[SECOND_TAKEN])
 
 
-cdef Py_ssize_t most_positions(const Py_ssize_t[:, ::1] tasks) noexcept nogil:
+cdef Py_ssize_t most_positions(const Array* tasks) noexcept nogil:
     """The positions of the largest box."""
     cdef Py_ssize_t i, most = 0
     for i in range(tasks.shape[0]):
         most = max(
             most,
-            (tasks[i, BOX + 1] - tasks[i, BOX]) * (tasks[i, BOX + 3] - tasks[i, BOX + 2])
-            * (tasks[i, BOX + 5] - tasks[i, BOX + 4]),
+            (at(tasks, i, BOX + 1) - at(tasks, i, BOX)) * (at(tasks, i, BOX + 3) - at(tasks, i, BOX + 2))
+            * (at(tasks, i, BOX + 5) - at(tasks, i, BOX + 4)),
         )
     return most
 
 
 cdef int check_shares(
-    const Py_ssize_t[:, ::1] tasks, const Py_ssize_t[:, ::1] shares, const Py_ssize_t[:, ::1] blocks,
+    const Array* tasks, const Array* shares, const Array* blocks,
     Py_ssize_t parts, Py_ssize_t groups, Py_ssize_t rows
 ) except -1:
     cdef Py_ssize_t i
     if shares.shape[1] != 3 or blocks.shape[1] != 3 or tasks.shape[0] == 0 or parts < 1:
         raise ValueError("shares and blocks must have three columns, and there must be tasks and a part")
     for i in range(shares.shape[0]):
-        if not 0 <= shares[i, PART] < parts or not 0 <= shares[i, TASKS] < shares[i, TASKS + 1] <= tasks.shape[0]:
+        if not 0 <= at(shares, i, PART) < parts or not 0 <= at(shares, i, TASKS) < at(shares, i, TASKS + 1) <= tasks.shape[0]:
             raise ValueError(f"share {i} is of a part or of tasks that do not exist")
     for i in range(blocks.shape[0]):
-        if not 0 <= blocks[i, 0] < groups or not 0 <= blocks[i, 1] < blocks[i, 2] <= rows:
+        if not 0 <= at(blocks, i, 0) < groups or not 0 <= at(blocks, i, 1) < at(blocks, i, 2) <= rows:
             raise ValueError(f"block {i} is of rows that do not exist")
     return 0
 
 
 def direct_weight_grad(
-    const real[:, :, :, :, :] dy not None,
-    const real[:, :, :, :, :] x not None,
-    real[:, :, ::1] sums not None,
-    real[::1] dw not None,
-    const Py_ssize_t[:, ::1] axes not None,
+    dy,
+    x,
+    sums,
+    dw,
+    axes,
     Py_ssize_t groups,
-    const Py_ssize_t[:, ::1] tasks not None,
-    const Py_ssize_t[:, ::1] shares not None,
-    const Py_ssize_t[:, ::1] blocks not None,
-    long long[::1] progress not None,
-    real[::1] memory not None,
+    tasks,
+    shares,
+    blocks,
+    progress,
+    memory,
     bint rings=False,
     /,
 ):
     """Fill dw (F, C/groups * taps) from dy (n, F, od, oh, ow) and x (n, C, d, h, w): first shares are
     summed in sums (parts, C * taps, F/groups in whole vectors), then these added up and transposed,
     by blocks: group, and start and stop of its rows."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        direct_weight_grad_held(
+            hold(&held, dy, "dy", 5, READ), hold(&held, x, "x", 5, READ),
+            hold(&held, sums, "sums", 3, FILL | CONTIGUOUS), hold(&held, dw, "dw", 1, FILL | CONTIGUOUS),
+            hold_table(&held, axes, "axes"), groups, hold_table(&held, tasks, "tasks"),
+            hold_table(&held, shares, "shares"), hold_table(&held, blocks, "blocks"),
+            hold_counters(&held, progress, "progress", 3), hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int direct_weight_grad_held(
+    const Array* dy, const Array* x, const Array* sums, const Array* dw, const Array* axes,
+    Py_ssize_t groups, const Array* tasks, const Array* shares,
+    const Array* blocks, long long* progress, const Array* memory, bint rings
+) except -1:
     # As for a forward pass into an array that has channels where this one has filters.
     cdef Py_ssize_t[5] turned_shape = [x.shape[0], x.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t[7] no_steps = [0, 0, 0, 0, 0, 0, 0]
-    cdef const Py_ssize_t[::1] steps = <Py_ssize_t[:7]>&no_steps[0]
     if dy.shape[0] != x.shape[0] or groups < 1 or dy.shape[1] < 1 or dy.shape[1] % groups:
         raise ValueError(f"dy and x do not fit, or {dy.shape[1]} filters do not make {groups} groups")
-    check_direct(x_shape, 1, turned_shape, axes, steps, tasks, groups)
+    check_direct(x.shape, 1, turned_shape, axes, NO_STEPS, tasks, groups)
     check_order(x, "x")
     check_order(dy, "dy")
-    cdef Py_ssize_t size = sizeof(real), lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t size = x.itemsize, lanes = VECTOR_BYTES // size
     cdef Py_ssize_t channels = x.shape[1] // groups, filters = dy.shape[1] // groups, columns = sums.shape[2]
-    cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL], most = 0, i
+    cdef Py_ssize_t taps = at(axes, 0, KERNEL) * at(axes, 1, KERNEL) * at(axes, 2, KERNEL), most = 0, i
     cdef Py_ssize_t positions = most_positions(tasks)
     cdef double rows = x.shape[1] * <double>taps, weights = dy.shape[1] * <double>channels * taps
     if max(rows, weights) > MOST_ITEMS or sums.shape[1] != rows or columns < filters or columns % lanes:
@@ -243,16 +258,15 @@ def direct_weight_grad(
     if dw.shape[0] != weights:
         raise ValueError(f"dw must have {weights:.0f} items, got {dw.shape[0]}")
     check_shares(tasks, shares, blocks, sums.shape[0], groups, channels * taps)
-    check_progress(progress)
     for i in range(tasks.shape[0]):
-        most = max(most, tasks[i, FILTERS + 1] - tasks[i, FILTERS])
+        most = max(most, at(tasks, i, FILTERS + 1) - at(tasks, i, FILTERS))
     cdef Source source = source_of(x)
     cdef Source from_dy = source_of(dy)
     cdef Step step = [
-        dy.strides[0] // size, from_dy.channel_step, from_dy.depth_step, from_dy.height_step, from_dy.column_step
+        dy.steps[0], from_dy.channel_step, from_dy.depth_step, from_dy.height_step, from_dy.column_step
     ]
     cdef Direct g
-    lay_out_direct(&g, axes, tasks, steps, most, 0, &source, size)
+    lay_out_direct(&g, axes, tasks, NO_STEPS, most, 0, &source, size)
     cdef double items = g.memory + positions * <double>columns
     if memory.shape[0] < items:
         free(g.taps)
@@ -263,10 +277,18 @@ def direct_weight_grad(
         raise MemoryError("no memory for a list of positions")
     with nogil:
         ring(rings)
-        weight_grad(
-            &g, &dy[0, 0, 0, 0, 0], &step, &x[0, 0, 0, 0, 0], x.strides[0] // size, &source, &sums[0, 0, 0],
-            sums.shape[0], columns, groups, filters, channels, &dw[0], axes, tasks, shares, blocks,
-            &progress[0], listed, &memory[0], positions,
-        )
+        if size == sizeof(float):
+            weight_grad(
+                &g, <const float*>dy.cells, &step, <const float*>x.cells, x.steps[0], &source, <float*>sums.cells,
+                sums.shape[0], columns, groups, filters, channels, <float*>dw.cells, axes, tasks, shares, blocks,
+                progress, listed, <float*>memory.cells, positions,
+            )
+        else:
+            weight_grad(
+                &g, <const double*>dy.cells, &step, <const double*>x.cells, x.steps[0], &source, <double*>sums.cells,
+                sums.shape[0], columns, groups, filters, channels, <double*>dw.cells, axes, tasks, shares, blocks,
+                progress, listed, <double*>memory.cells, positions,
+            )
     free(g.taps)
     free(listed)
+    return 0

@@ -41,24 +41,23 @@ cdef inline int weights_of(int kind) noexcept nogil:
     return SEVEN if kind == SEVEN else SIX
 
 
-cdef inline Py_ssize_t first_tile(const Py_ssize_t[:, ::1] axes, int axis) noexcept:
+cdef inline Py_ssize_t first_tile(const Array* axes, int axis) noexcept:
     """How many cells before the first output its first tile begins."""
-    return (1 - axes[axis, LOW]) & 1 if axes[axis, STRIDE] < 0 else 0
+    return (1 - at(axes, axis, LOW)) & 1 if at(axes, axis, STRIDE) < 0 else 0
 
 
-cdef inline Py_ssize_t count_along(const Py_ssize_t[:, ::1] axes, int axis) noexcept:
+cdef inline Py_ssize_t count_along(const Array* axes, int axis) noexcept:
     """How many tiles there are in a row, or in a column."""
-    cdef Py_ssize_t size = 8 if axes[axis, STRIDE] < 0 else 4
-    return (axes[axis, OUTPUT] + first_tile(axes, axis) + size - 1) // size
+    cdef Py_ssize_t size = 8 if at(axes, axis, STRIDE) < 0 else 4
+    return (at(axes, axis, OUTPUT) + first_tile(axes, axis) + size - 1) // size
 
 
-cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes, bint output) noexcept:
+cdef inline Grid grid_of(const Array* x, const Array* axes, bint output) noexcept:
     """Where tiles stand in x or, if `output`, in y."""
-    cdef Py_ssize_t size = sizeof(real)
     cdef Grid g
     g.D, g.H, g.W = x.shape[2], x.shape[3], x.shape[4]
-    g.kind = kind_of(axes[1, KERNEL], axes[1, STRIDE])
-    g.low_d, g.low_h, g.low_w = axes[0, LOW], axes[1, LOW], axes[2, LOW]
+    g.kind = kind_of(at(axes, 1, KERNEL), at(axes, 1, STRIDE))
+    g.low_d, g.low_h, g.low_w = at(axes, 0, LOW), at(axes, 1, LOW), at(axes, 2, LOW)
     g.cells, g.pitch = points_of(g.kind), 4
     if g.kind == STRIDED:
         g.pitch = 8
@@ -67,11 +66,10 @@ cdef inline Grid grid_of(const real[:, :, :, :, :] x, const Py_ssize_t[:, ::1] a
     if output:
         g.cells, g.pitch = (8, 8) if g.kind == STRIDED_BACK else (4, 4)
         g.low_d, g.low_h, g.low_w = 0, first_tile(axes, 1), first_tile(axes, 2)
-    g.planes, g.dilation = axes[0, OUTPUT], axes[0, DILATION]
+    g.planes, g.dilation = at(axes, 0, OUTPUT), at(axes, 0, DILATION)
     g.TH, g.TW = count_along(axes, 1), count_along(axes, 2)
-    g.image_step, g.channel_step = x.strides[0] // size, x.strides[1] // size
-    g.plane_step, g.row_step = x.strides[2] // size, x.strides[3] // size
-    g.column_step = x.strides[4] // size if g.W > 1 else 1
+    g.image_step, g.channel_step, g.plane_step, g.row_step = x.steps[0], x.steps[1], x.steps[2], x.steps[3]
+    g.column_step = x.steps[4] if g.W > 1 else 1
     return g
 
 
@@ -81,11 +79,10 @@ cdef struct Filters:
     int kind
 
 
-cdef inline Filters filters_of(const real[:, :, :, :] w, Py_ssize_t stride) noexcept:
-    cdef Py_ssize_t size = sizeof(real)
+cdef inline Filters filters_of(const Array* w, int rows, Py_ssize_t stride) noexcept nogil:
+    """`rows` is the axis of those of the taps; between channels and them there may be one of the depth."""
     return Filters(
-        w.shape[2], w.strides[0] // size, w.strides[1] // size, w.strides[2] // size, w.strides[3] // size,
-        kind_of(w.shape[2], stride),
+        w.shape[rows], w.steps[0], w.steps[1], w.steps[rows], w.steps[rows + 1], kind_of(w.shape[rows], stride)
     )
 
 
@@ -102,15 +99,13 @@ cdef int check_items(Py_ssize_t number, double wanted, name) except -1:
     return 0
 
 
-cdef int check_lanes(Py_ssize_t row_step, Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) except -1:
-    if row_step != columns * itemsize and rows > 1:
+cdef int check_lanes(Py_ssize_t row_step, Py_ssize_t columns, Py_ssize_t rows) except -1:
+    if row_step != columns and rows > 1:
         raise ValueError("the rows of transformed tiles must follow each other")
     return 0
 
 
-cdef int check_rows(
-    Py_ssize_t step, Py_ssize_t size, Py_ssize_t u_step, Py_ssize_t u_size, Py_ssize_t itemsize
-) except -1:
-    if (step != itemsize and size > 1) or (u_step != itemsize and u_size > 1):
+cdef int check_rows(Py_ssize_t step, Py_ssize_t size, Py_ssize_t u_step, Py_ssize_t u_size) except -1:
+    if (step != 1 and size > 1) or (u_step != 1 and u_size > 1):
         raise ValueError("arrays must be contiguous along their last axis")
     return 0

@@ -47,7 +47,7 @@ cdef struct Lanes:
     Py_ssize_t* places  # of each cell
 
 
-cdef bint shape_lanes(Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t itemsize) noexcept nogil:
+cdef bint shape_lanes(Lanes* g, const Array* axes, Py_ssize_t itemsize) noexcept nogil:
     """Find the sizes, unless they are too large, or most cells are not read (as where a box is but a
     part of the output)."""
     cdef Py_ssize_t i
@@ -75,7 +75,7 @@ cdef bint shape_lanes(Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t itemsi
 
 
 cdef bint lanes_pay(
-    Lanes* g, const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, Py_ssize_t itemsize
+    Lanes* g, const Array* axes, Py_ssize_t groups, Py_ssize_t itemsize
 ) noexcept nogil:
     """Whether to go by lanes; the sizes then are known. Of a plane of float32 a kernel took (nanoseconds,
     for those it took row by row, a channel at a time)

@@ -1,11 +1,24 @@
 # Matrices turned round.
 
-def turn(const real[:, :] a not None, real[:, :] to not None, /):
+cdef void turn_matrix(const real* cells, const Array* a, const Array* to) noexcept nogil:
+    transpose(cells, a.steps[0], a.shape[0], a.shape[1], <real*>to.cells, to.steps[0])
+
+
+def turn(a, to, /):
     """to (columns, rows) = a (rows, columns); rows of both are contiguous."""
-    cdef Py_ssize_t size = sizeof(real)
-    if to.shape[0] != a.shape[1] or to.shape[1] != a.shape[0]:
-        raise ValueError(f"to must have shape ({a.shape[1]}, {a.shape[0]})")
-    check_rows(a.strides[1], a.shape[1], to.strides[1], to.shape[1], size)
-    if a.shape[0] and a.shape[1]:
+    cdef Held held
+    cdef const Array* source
+    cdef const Array* target
+    hold_nothing(&held)
+    try:
+        source, target = hold(&held, a, "a", 2, READ), hold(&held, to, "to", 2, FILL)
+        if target.shape[0] != source.shape[1] or target.shape[1] != source.shape[0]:
+            raise ValueError(f"to must have shape ({source.shape[1]}, {source.shape[0]})")
+        check_rows(source.steps[1], source.shape[1], target.steps[1], target.shape[1])
         with nogil:
-            transpose(&a[0, 0], a.strides[0] // size, a.shape[0], a.shape[1], &to[0, 0], to.strides[0] // size)
+            if source.itemsize == sizeof(float):
+                turn_matrix(<const float*>source.cells, source, target)
+            else:
+                turn_matrix(<const double*>source.cells, source, target)
+    finally:
+        let_go(&held)

@@ -131,62 +131,68 @@ cdef inline void clear_run(real* run, Py_ssize_t count) noexcept nogil:
 
 
 cdef int check_lowering(
-    Py_ssize_t[5] x, Py_ssize_t[2] cols, const Py_ssize_t[:, ::1] axes
+    const Py_ssize_t* x, const Py_ssize_t* cols, const Array* axes
 ) except -1:
     """The cheap part of what the public face has checked, for those who call the kernels."""
     check_axes(axes)
     cdef Py_ssize_t a
     cdef double rows = x[1], columns = x[0]
     for a in range(3):
-        if x[2 + a] != axes[a, SIZE]:
-            raise ValueError(f"x must have size {axes[a, SIZE]} along spatial axis {a}, got {x[2 + a]}")
-        rows *= axes[a, KERNEL]
-        columns *= axes[a, OUTPUT]
+        if x[2 + a] != at(axes, a, SIZE):
+            raise ValueError(f"x must have size {at(axes, a, SIZE)} along spatial axis {a}, got {x[2 + a]}")
+        rows *= at(axes, a, KERNEL)
+        columns *= at(axes, a, OUTPUT)
     if cols[0] != rows or cols[1] != columns or max(rows, columns) > MOST_ITEMS:
         raise ValueError(f"cols must have shape ({rows:.0f}, {columns:.0f}), got ({cols[0]}, {cols[1]})")
     return 0
 
 
-def im2col(
-    const real[:, :, :, :, :] x not None,
-    real[:, ::1] cols not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    /,
-):
+def im2col(x, cols, axes, /):
     """Write the columns of x (n, c, d, h, w) into cols (c * taps, n * positions)."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[2] cols_shape = [cols.shape[0], cols.shape[1]]
-    check_lowering(x_shape, cols_shape, axes)
-    if x.strides[4] != sizeof(real) and x.shape[4] > 1:
-        raise ValueError("x must be contiguous along its last axis")
-    lower(<char*>&x[0, 0, 0, 0, 0], x_shape, x.strides, &cols[0, 0], axes, False)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        lower_held(
+            hold(&held, x, "x", 5, READ), hold(&held, cols, "cols", 2, FILL | CONTIGUOUS),
+            hold_table(&held, axes, "axes"), False
+        )
+    finally:
+        let_go(&held)
 
 
-def col2im(
-    const real[:, ::1] cols not None,
-    real[:, :, :, :, :] x not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    /,
-):
+def col2im(cols, x, axes, /):
     """Add each cell of cols (c * taps, n * positions) to the cell of x (n, c, d, h, w) that it
     came from: the adjoint of im2col."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[2] cols_shape = [cols.shape[0], cols.shape[1]]
-    check_lowering(x_shape, cols_shape, axes)
-    if x.strides[4] != sizeof(real) and x.shape[4] > 1:
-        raise ValueError("x must be contiguous along its last axis")
-    lower(<char*>&x[0, 0, 0, 0, 0], x_shape, x.strides, <real*>&cols[0, 0], axes, True)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        lower_held(
+            hold(&held, x, "x", 5, FILL), hold(&held, cols, "cols", 2, READ | CONTIGUOUS),
+            hold_table(&held, axes, "axes"), True
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int lower_held(const Array* x, const Array* cols, const Array* axes, bint back) except -1:
+    check_lowering(x.shape, cols.shape, axes)
+    check_contiguous(x, "x")
+    if x.itemsize == sizeof(float):
+        lower(<float*>x.cells, x, <float*>cols.cells, axes, back)
+    else:
+        lower(<double*>x.cells, x, <double*>cols.cells, axes, back)
+    return 0
 
 
 cdef int lower(
-    char* x, Py_ssize_t[5] shape, Py_ssize_t* steps, real* cols, const Py_ssize_t[:, ::1] axes, bint back
+    real* x, const Array* of, real* cols, const Array* axes, bint back
 ) except -1:
     """im2col from x into cols or, going `back`, col2im from cols into x."""
-    if shape[0] == 0 or shape[1] == 0:
+    if of.shape[0] == 0 or of.shape[1] == 0:
         return 0
-    cdef Py_ssize_t KD = axes[0, KERNEL], KH = axes[1, KERNEL], KW = axes[2, KERNEL]
-    cdef Py_ssize_t OD = axes[0, OUTPUT], OH = axes[1, OUTPUT], OW = axes[2, OUTPUT]
-    cdef Py_ssize_t columns = shape[0] * OD * OH * OW
+    cdef Py_ssize_t KD = at(axes, 0, KERNEL), KH = at(axes, 1, KERNEL), KW = at(axes, 2, KERNEL)
+    cdef Py_ssize_t OD = at(axes, 0, OUTPUT), OH = at(axes, 1, OUTPUT), OW = at(axes, 2, OUTPUT)
+    cdef Py_ssize_t columns = of.shape[0] * OD * OH * OW
     cdef Lines lines
     cdef Read* d = <Read*>malloc((KD * OD + KH * OH) * sizeof(Read) + 4 * KW * sizeof(Py_ssize_t))
     if d == NULL:
@@ -196,7 +202,7 @@ cdef int lower(
     lines.lo = lines.first + KW
     lines.hi = lines.lo + KW
     lines.run = lines.hi + KW
-    lay_lines(&axes[2, 0], &lines)
+    lay_lines(row_of(axes, 2), &lines)
     cdef real* line = <real*>malloc(lines.number * lines.length * sizeof(real))
     if line == NULL:
         free(d)
@@ -206,10 +212,10 @@ cdef int lower(
     cdef real* row
     cdef bint inside
     with nogil:
-        list_reads(&axes[0, 0], d)
-        list_reads(&axes[1, 0], h)
-        for c in range(shape[1]):
-            for n in range(shape[0]):
+        list_reads(row_of(axes, 0), d)
+        list_reads(row_of(axes, 1), h)
+        for c in range(of.shape[1]):
+            for n in range(of.shape[0]):
                 d0 = 0
                 while d0 < KD * OD:  # reads d0 to d1 are of the same plane, h0 to h1 of the same row
                     d1 = d0 + 1
@@ -220,10 +226,10 @@ cdef int lower(
                         h1 = h0 + 1
                         while h1 < KH * OH and h[h1].cell == h[h0].cell:
                             h1 += 1
-                        inside = 0 <= d[d0].cell < axes[0, SIZE] and 0 <= h[h0].cell < axes[1, SIZE]
+                        inside = 0 <= d[d0].cell < at(axes, 0, SIZE) and 0 <= h[h0].cell < at(axes, 1, SIZE)
                         row = NULL
                         if inside:
-                            row = <real*>(x + n * steps[0] + c * steps[1] + d[d0].cell * steps[2] + h[h0].cell * steps[3])
+                            row = x + n * of.steps[0] + c * of.steps[1] + d[d0].cell * of.steps[2] + h[h0].cell * of.steps[3]
                             if back:
                                 clear_run(line, lines.number * lines.length)
                             else:

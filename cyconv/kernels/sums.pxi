@@ -33,29 +33,50 @@ cdef void sum_box(
                 )
 
 
+cdef void sum_boxes(const real* x, const Array* shape, double* sums, const Shares* shares) noexcept nogil:
+    cdef const Py_ssize_t* task = next_task(shares)
+    while task != NULL:
+        sum_box(x, task, shape.shape[1], shape.shape[2], sums)
+        task = next_task(shares)
+
+
 def sum_middle(
-    const real[:, :, ::1] x not None,
-    double[:, ::1] sums not None,
-    const Py_ssize_t[:, ::1] tasks=None,
-    long long[::1] taken=None,
+    x,
+    sums,
+    tasks=None,
+    taken=None,
     bint rings=False,
     /,
 ):
     """Fill sums (a, c) with those of x (a, b, c) over b: all of them, or the tasks that are left to take,
     rows of (first a, last a, first c, last c)."""
-    cdef Py_ssize_t rows = x.shape[1], columns = x.shape[2]
-    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, columns]
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        sum_middle_held(
+            hold(&held, x, "x", 3, READ | CONTIGUOUS), hold_some(&held, sums, "sums", 2, FILL | CONTIGUOUS, b"d", "float64"),
+            hold_table(&held, tasks, "tasks", READ | OR_NONE), hold_counters(&held, taken, "taken", 1, FILL | OR_NONE),
+            rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int sum_middle_held(
+    const Array* x, const Array* sums, const Array* tasks, long long* taken, bint rings
+) except -1:
+    if sums.shape[0] != x.shape[0] or sums.shape[1] != x.shape[2]:
+        raise ValueError(f"sums must be ({x.shape[0]}, {x.shape[2]}), got ({sums.shape[0]}, {sums.shape[1]})")
+    cdef Py_ssize_t[4] everything = [0, sums.shape[0], 0, sums.shape[1]]
     cdef long long none = 0
     cdef Shares shares = [&everything[0], 1, &none, False]
-    cdef const Py_ssize_t* task
-    if sums.shape[0] != x.shape[0] or sums.shape[1] != columns:
-        raise ValueError(f"sums must be ({x.shape[0]}, {columns}), got ({sums.shape[0]}, {sums.shape[1]})")
-    share(&shares, tasks, taken, rings, x.shape[0], columns)
-    if sums.shape[0] == 0 or columns == 0:
-        return
+    share(&shares, tasks, taken, rings, sums.shape[0], sums.shape[1])
+    if sums.shape[0] == 0 or sums.shape[1] == 0:
+        return 0
     with nogil:
         ring(rings)
-        task = next_task(&shares)
-        while task != NULL:
-            sum_box(&x[0, 0, 0] if rows else NULL, task, rows, columns, &sums[0, 0])
-            task = next_task(&shares)
+        if x.itemsize == sizeof(float):
+            sum_boxes(<const float*>x.cells, x, <double*>sums.cells, &shares)
+        else:
+            sum_boxes(<const double*>x.cells, x, <double*>sums.cells, &shares)
+    return 0

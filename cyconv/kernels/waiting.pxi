@@ -30,22 +30,29 @@ def current_core():
 
 
 def wait_for_change(
-    const long long[::1] word not None, long long seen, long long nanoseconds, long long after,
-    const long long[::1] bell=None, long long heard=0, long long[::1] sign=None,
-    /,
+    word, long long seen, long long nanoseconds, long long after, bell=None, long long heard=0, sign=None, /
 ):
     """Wait until word[0] is no longer `seen`, and then `after` more; or until bell[0], if there is one,
     is no longer `heard`; at most about `nanoseconds`. Return whether one of them changed. First of all,
     without the GIL, add one to sign[0], for another thread that waits."""
-    if word.shape[0] != 1 or not 0 <= nanoseconds <= SECOND or not 0 <= after <= SECOND:
-        raise ValueError("word must have one element, and waits be of a second at most")
-    cdef const long long* heeded = word_of(bell)
-    cdef long long* told = word_of(sign)
+    if not 0 <= nanoseconds <= SECOND or not 0 <= after <= SECOND:
+        raise ValueError("waits must be of a second at most")
+    cdef Held held
+    hold_nothing(&held)
+    cdef long long* watched
+    cdef long long* heeded
+    cdef long long* told
     cdef bint changed
-    with nogil:
-        if told != NULL:
-            cyconv_count(told)
-        changed = cyconv_wait_for_change(&word[0], seen, nanoseconds, after, heeded, heard)
+    try:
+        watched = hold_word(&held, word, "word", READ)
+        heeded = hold_word(&held, bell, "bell", READ | OR_NONE)
+        told = hold_word(&held, sign, "sign", FILL | OR_NONE)
+        with nogil:
+            if told != NULL:
+                cyconv_count(told)
+            changed = cyconv_wait_for_change(watched, seen, nanoseconds, after, heeded, heard)
+    finally:
+        let_go(&held)
     return changed
 
 
@@ -58,17 +65,22 @@ cdef object hung = None
 def hang_bell(word, /):
     """From now on word[0] is the bell."""
     global the_bell, hung
-    cdef long long* place = word_of(word)
-    the_bell, hung = place, word
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        the_bell, hung = hold_word(&held, word, "word", FILL | OR_NONE), word
+    finally:
+        let_go(&held)
 
 
-cdef long long* word_of(const long long[::1] word) except? NULL:
-    """Where it is, or NULL where there is none."""
-    if word is None:
+cdef long long* hold_word(Held* held, owner, name, int wanted) except? NULL:
+    """One long long, of any sign."""
+    cdef Array* array = hold_integers(held, owner, name, 1, wanted, sizeof(long long))
+    if array == NULL:
         return NULL
-    if word.shape[0] != 1:
-        raise ValueError("a word must have one element")
-    return <long long*>&word[0]
+    if array.shape[0] != 1:
+        raise ValueError(f"{name} must have one element, got {array.shape[0]}")
+    return <long long*>array.cells
 
 
 cdef inline void ring(bint rings) noexcept nogil:
@@ -83,9 +95,3 @@ cdef enum:
     FIRST_TAKEN = 0
     FIRST_DONE = 1
     SECOND_TAKEN = 2
-
-
-cdef int check_progress(const long long[::1] progress) except -1:
-    if progress.shape[0] != 3 or min(progress[0], progress[1], progress[2]) < 0:
-        raise ValueError("progress must have three elements, none of them negative")
-    return 0

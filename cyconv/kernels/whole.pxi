@@ -1,21 +1,16 @@
 # Small convolutions in one call. They are most of all calls, and take as long to begin as to
 # compute, so what is the same each time is done once, when the plan is made.
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE
 
 
-cdef struct Held:
-    Py_buffer[4] buffers
-    int count
-
-
-cdef bint hold(tuple arrays, out, const Py_ssize_t* sizes, Py_ssize_t itemsize, Held* held) noexcept:
+cdef bint hold_whole(tuple arrays, out, const Py_ssize_t* sizes, Py_ssize_t itemsize, Held* held) noexcept:
     """Take hold of the memory of two or three arrays and of `out`, of so many items each. False, and
     nothing held, where one is not C-contiguous and aligned, or has another size. The third array may be
     None, which is no memory."""
     cdef Py_ssize_t i, number = len(arrays)
     cdef Py_buffer* buffer
-    held.count = 0
+    hold_nothing(held)
     try:
         for i in range(number + 1):
             buffer = &held.buffers[i]
@@ -36,12 +31,6 @@ cdef bint hold(tuple arrays, out, const Py_ssize_t* sizes, Py_ssize_t itemsize, 
     return True
 
 
-cdef void let_go(Held* held) noexcept:
-    cdef int i
-    for i in range(held.count):
-        PyBuffer_Release(&held.buffers[i])
-
-
 cdef class Whole:
     """A forward pass or an input gradient of `direct` whose tasks have one box, in one call:
     whole((x, w, b), y), or without b, fills y and returns True. Where an array is not C-contiguous
@@ -49,72 +38,82 @@ cdef class Whole:
 
     cdef Direct g
     cdef Source source
-    cdef const Py_ssize_t[:, ::1] axes, tasks
+    cdef Held held  # the tables, for as long as this lives
+    cdef const Array* axes
+    cdef const Array* tasks
     cdef Py_ssize_t[4] sizes
-    cdef Py_ssize_t[5] y_steps
+    cdef Py_ssize_t[5] x, y, y_steps
     cdef Py_ssize_t itemsize, filters, group_step, image_step
 
     def __cinit__(self):
         self.g.taps = NULL
+        hold_nothing(&self.held)
 
     def __init__(
-        self, const Py_ssize_t[:, ::1] axes not None, const Py_ssize_t[::1] steps not None, Py_ssize_t groups,
-        const Py_ssize_t[:, ::1] tasks not None, Py_ssize_t weights, Py_ssize_t images, Py_ssize_t channels,
+        self, axes, steps, Py_ssize_t groups, tasks, Py_ssize_t weights, Py_ssize_t images, Py_ssize_t channels,
         Py_ssize_t filters, Py_ssize_t itemsize,
     ):
         self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
-        cdef Py_ssize_t[5] x = [images, channels, axes[0, SIZE], axes[1, SIZE], axes[2, SIZE]]
-        cdef Py_ssize_t[5] y = [images, filters, axes[0, OUTPUT], axes[1, OUTPUT], axes[2, OUTPUT]]
-        check_direct(x, weights, y, axes, steps, tasks, groups)
+        cdef const Py_ssize_t* from_one = hold_steps(&self.held, steps)
+        check_direct(self.x, weights, self.y, self.axes, from_one, self.tasks, groups)
         self.sizes = [self.sizes[0], weights, filters, images * self.y_steps[0]]
-        self.group_step = steps[GROUP_STEP]
-        lay_out_direct(&self.g, axes, tasks, steps, channels // groups, self.filters, &self.source, itemsize)
+        self.group_step = from_one[GROUP_STEP]
+        lay_out_direct(
+            &self.g, self.axes, self.tasks, from_one, channels // groups, self.filters, &self.source, itemsize
+        )
         self.place()
 
     cdef int lay_out(
-        self, const Py_ssize_t[:, ::1] axes, Py_ssize_t groups, const Py_ssize_t[:, ::1] tasks, Py_ssize_t images,
-        Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
+        self, axes_array, Py_ssize_t groups, tasks_array, Py_ssize_t images, Py_ssize_t channels, Py_ssize_t filters,
+        Py_ssize_t itemsize,
     ) except -1:
         """Note where C-contiguous arrays x (images, channels, ...) and y (images, filters, ...) have
         what."""
-        if self.g.taps != NULL or tasks.shape[0] == 0 or groups < 1 or channels % groups or filters % groups:
-            raise ValueError("made twice, without tasks, or with groups that are not whole")
+        if self.held.count:
+            raise ValueError("made twice")
+        cdef const Array* axes = hold_table(&self.held, axes_array, "axes")
+        cdef const Array* tasks = hold_table(&self.held, tasks_array, "tasks")
+        if tasks.shape[0] == 0 or groups < 1 or channels % groups or filters % groups:
+            raise ValueError("without tasks, or with groups that are not whole")
         if itemsize not in (4, 8):
             raise ValueError(f"items must be float32 or float64, not of {itemsize} bytes")
         check_numbers(axes, tasks)
-        cdef double image = axes[0, SIZE] * <double>axes[1, SIZE] * axes[2, SIZE]
-        image = max(image, axes[0, OUTPUT] * <double>axes[1, OUTPUT] * axes[2, OUTPUT])
+        cdef double image = at(axes, 0, SIZE) * <double>at(axes, 1, SIZE) * at(axes, 2, SIZE)
+        image = max(image, at(axes, 0, OUTPUT) * <double>at(axes, 1, OUTPUT) * at(axes, 2, OUTPUT))
         if min(images, channels, filters) < 1 or images * <double>max(channels, filters) * image > MOST_ITEMS:
             raise ValueError(f"no array has {images} images, {channels} channels and {filters} filters of this size")
         cdef Py_ssize_t i
         for i in range(tasks.shape[0]):
-            if not same_box(&tasks[0, 0], &tasks[i, 0], BOX):
+            if not same_box(row_of(tasks, 0), row_of(tasks, i), BOX):
                 raise ValueError("all tasks must have the same box")
         self.axes, self.tasks, self.itemsize, self.filters = axes, tasks, itemsize, filters // groups
-        cdef Py_ssize_t row = axes[2, SIZE], plane = axes[1, SIZE] * row, volume = axes[0, SIZE] * plane
+        self.x = [images, channels, at(axes, 0, SIZE), at(axes, 1, SIZE), at(axes, 2, SIZE)]
+        self.y = [images, filters, at(axes, 0, OUTPUT), at(axes, 1, OUTPUT), at(axes, 2, OUTPUT)]
+        cdef Py_ssize_t row = self.x[4], plane = self.x[3] * row, volume = self.x[2] * plane
         self.source = Source(volume, plane, row, 1)
         self.image_step = channels * volume
         self.sizes = [images * self.image_step, 0, 0, 0]
-        row = axes[2, OUTPUT]
-        plane = axes[1, OUTPUT] * row
-        volume = axes[0, OUTPUT] * plane
+        row = self.y[4]
+        plane = self.y[3] * row
+        volume = self.y[2] * plane
         self.y_steps = [filters * volume, volume, plane, row, 1]
         return 0
 
     cdef int place(self) except -1:
         """Lay out the only box, for all calls."""
         if not self.g.in_place:
-            place_box(&self.g.band, self.axes, &self.tasks[0, BOX])
+            place_box(&self.g.band, self.axes, row_of(self.tasks, 0) + BOX)
         self.g.placed = True
         return 0
 
     def __dealloc__(self):
         free(self.g.taps)
+        let_go(&self.held)
 
     def __call__(self, tuple arrays not None, out):
         cdef Held held
         cdef bint done
-        if self.g.taps == NULL or not 2 <= len(arrays) <= 3 or not hold(arrays, out, self.sizes, self.itemsize, &held):
+        if self.g.taps == NULL or not 2 <= len(arrays) <= 3 or not hold_whole(arrays, out, self.sizes, self.itemsize, &held):
             return False
         cdef void* b = held.buffers[2].buf if len(arrays) == 3 else NULL
         cdef void* y = held.buffers[len(arrays)].buf
@@ -145,23 +144,22 @@ cdef class Whole:
 cdef class WholeWeightGrad(Whole):
     """The weight gradient in one call, of one share: whole((dy, x), dw)."""
 
-    cdef const Py_ssize_t[:, ::1] shares, blocks
+    cdef const Array* shares
+    cdef const Array* blocks
     cdef Py_ssize_t columns, positions, channels, groups
     cdef Step step
 
     def __init__(
-        self, const Py_ssize_t[:, ::1] axes not None, Py_ssize_t groups, const Py_ssize_t[:, ::1] tasks not None,
-        const Py_ssize_t[:, ::1] shares not None, const Py_ssize_t[:, ::1] blocks not None, Py_ssize_t columns,
-        Py_ssize_t images, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
+        self, axes, Py_ssize_t groups, tasks, shares, blocks, Py_ssize_t columns, Py_ssize_t images,
+        Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
     ):
         self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
-        cdef Py_ssize_t taps = axes[0, KERNEL] * axes[1, KERNEL] * axes[2, KERNEL]
-        cdef Py_ssize_t[5] x = [images, channels, axes[0, SIZE], axes[1, SIZE], axes[2, SIZE]]
-        cdef Py_ssize_t[5] turned = [images, channels, axes[0, OUTPUT], axes[1, OUTPUT], axes[2, OUTPUT]]
-        cdef Py_ssize_t[7] no_steps = [0, 0, 0, 0, 0, 0, 0]
-        cdef const Py_ssize_t[::1] steps = <Py_ssize_t[:7]>&no_steps[0]
-        check_direct(x, 1, turned, axes, steps, tasks, groups)
-        check_shares(tasks, shares, blocks, 1, groups, channels // groups * taps)
+        self.shares, self.blocks = hold_table(&self.held, shares, "shares"), hold_table(&self.held, blocks, "blocks")
+        cdef Py_ssize_t taps = at(self.axes, 0, KERNEL) * at(self.axes, 1, KERNEL) * at(self.axes, 2, KERNEL)
+        # As for a forward pass into an array that has channels where this one has filters.
+        cdef Py_ssize_t[5] turned = [images, channels, self.y[2], self.y[3], self.y[4]]
+        check_direct(self.x, 1, turned, self.axes, NO_STEPS, self.tasks, groups)
+        check_shares(self.tasks, self.shares, self.blocks, 1, groups, channels // groups * taps)
         cdef double sums = columns * <double>channels * taps
         if columns < self.filters or columns % (VECTOR_BYTES // itemsize) or sums > MOST_ITEMS:
             raise ValueError(f"columns must be {self.filters} or more, in whole vectors; got {columns}")
@@ -170,15 +168,15 @@ cdef class WholeWeightGrad(Whole):
             images * self.y_steps[0], images * self.image_step, 0, filters * (channels // groups) * taps
         ]
         self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3], 1)
-        self.shares, self.blocks, self.columns, self.channels = shares, blocks, columns, channels // groups
-        self.positions, self.groups = most_positions(tasks), groups
-        lay_out_direct(&self.g, axes, tasks, steps, self.channels, 0, &self.source, itemsize)
+        self.columns, self.channels = columns, channels // groups
+        self.positions, self.groups = most_positions(self.tasks), groups
+        lay_out_direct(&self.g, self.axes, self.tasks, NO_STEPS, self.channels, 0, &self.source, itemsize)
         self.place()
 
     def __call__(self, tuple arrays not None, out):
         cdef Held held
         cdef bint done
-        if self.g.taps == NULL or len(arrays) != 2 or not hold(arrays, out, self.sizes, self.itemsize, &held):
+        if self.g.taps == NULL or len(arrays) != 2 or not hold_whole(arrays, out, self.sizes, self.itemsize, &held):
             return False
         try:
             with nogil:

@@ -267,20 +267,20 @@ cdef inline Py_ssize_t in_wides(Py_ssize_t size) noexcept nogil:
 
 
 cdef int check_blocks(
-    const Py_ssize_t[:, ::1] blocks, Py_ssize_t size, Py_ssize_t most, Py_ssize_t unit, name
+    const Array* blocks, Py_ssize_t size, Py_ssize_t most, Py_ssize_t unit, name
 ) except -1:
     cdef Py_ssize_t i
     if blocks.shape[1] != 2:
         raise ValueError(f"{name} must have shape (number, 2)")
     for i in range(blocks.shape[0]):
-        if not 0 <= blocks[i, 0] < blocks[i, 1] <= size or blocks[i, 1] - blocks[i, 0] > most:
+        if not 0 <= at(blocks, i, 0) < at(blocks, i, 1) <= size or at(blocks, i, 1) - at(blocks, i, 0) > most:
             raise ValueError(f"{name} {i} is not within {size}, or longer than {most}")
-        if blocks[i, 0] % unit or (blocks[i, 1] % unit and blocks[i, 1] < size):
+        if at(blocks, i, 0) % unit or (at(blocks, i, 1) % unit and at(blocks, i, 1) < size):
             raise ValueError(f"{name} {i} is not in steps of {unit}")
     return 0
 
 
-cdef int check_room(Py_ssize_t size, const real[::1] memory) except -1:
+cdef int check_room(Py_ssize_t size, const Array* memory) except -1:
     """That of so many rows or columns there are not so many items that they cannot be counted."""
     if not 1 <= size <= memory.shape[0]:
         raise ValueError(f"there must be at least one row, column and tile, and memory for them, not {size}")
@@ -288,26 +288,26 @@ cdef int check_room(Py_ssize_t size, const real[::1] memory) except -1:
 
 
 cdef int check_arrays(
-    Py_ssize_t[5] x, Py_ssize_t[5] y, Py_ssize_t[5] w, const Py_ssize_t[:, ::1] axes, Py_ssize_t b
+    const Py_ssize_t* x, const Py_ssize_t* y, const Py_ssize_t* w, const Array* axes, Py_ssize_t b
 ) except -1:
     check_axes(axes, True)
     cdef Py_ssize_t a
     cdef double tiles
     for a in range(3):
-        if x[2 + a] != axes[a, SIZE] or y[2 + a] != axes[a, OUTPUT]:
+        if x[2 + a] != at(axes, a, SIZE) or y[2 + a] != at(axes, a, OUTPUT):
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
-        if axes[a, STRIDE] != (1 if a == 0 else axes[1, STRIDE]):
+        if at(axes, a, STRIDE) != (1 if a == 0 else at(axes, 1, STRIDE)):
             raise ValueError("Winograd needs stride 1 along the depth, and the same along both other axes")
-        if a and axes[a, DILATION] != 1:
+        if a and at(axes, a, DILATION) != 1:
             raise ValueError("Winograd needs dilation 1 along the planes of the kernel")
-        if w[2 + a] != axes[a, KERNEL]:
-            raise ValueError(f"the filters must have size {axes[a, KERNEL]} along spatial axis {a}")
-    if not is_served(w[3], w[4], axes[1, STRIDE]):
+        if w[2 + a] != at(axes, a, KERNEL):
+            raise ValueError(f"the filters must have size {at(axes, a, KERNEL)} along spatial axis {a}")
+    if not is_served(w[3], w[4], at(axes, 1, STRIDE)):
         raise ValueError(
             "Winograd needs 3x3 or 4x4 planes of the kernel and stride 1, or 3x3 and 2, or -2 for the input "
             "gradient of 2"
         )
-    tiles = x[0] * <double>axes[0, OUTPUT] * count_along(axes, 1) * count_along(axes, 2)
+    tiles = x[0] * <double>at(axes, 0, OUTPUT) * count_along(axes, 1) * count_along(axes, 2)
     if tiles > MOST_ITEMS:
         raise ValueError("there are more tiles than an array has items")
     if x[0] != y[0] or x[1] < 1 or y[1] < 1 or b != y[1]:
@@ -320,27 +320,45 @@ cdef int check_arrays(
 
 
 cdef int check_panels(
-    const real[:, :, :, :] v, Py_ssize_t planes, Py_ssize_t filters, double channels, name
+    const Array* v, Py_ssize_t planes, Py_ssize_t filters, double channels, name
 ) except -1:
     """That v (planes, panels, channels, rows) has room for so many filters, in panels that lie together; or
     d, with tiles for channels."""
-    cdef Py_ssize_t size = sizeof(real), panels = v.shape[1], rows = v.shape[3]
+    cdef Py_ssize_t panels = v.shape[1], rows = v.shape[3]
     if (
         v.shape[0] != planes or v.shape[2] != channels or rows < 1 or rows % WIDE
         or panels != (filters + rows - 1) // rows
     ):
         raise ValueError(f"{name} must have shape ({planes}, panels, {channels:.0f}, rows), and room for all filters")
-    check_lanes(v.strides[3], 1, rows, size)
-    check_lanes(v.strides[2], rows, v.shape[2], size)
-    check_lanes(v.strides[1], v.shape[2] * rows, panels, size)
+    check_lanes(v.steps[3], 1, rows)
+    check_lanes(v.steps[2], rows, v.shape[2])
+    check_lanes(v.steps[1], v.shape[2] * rows, panels)
     return 0
 
 
-def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not None, Py_ssize_t stride=1, /):
+cdef void turn_filters(const real* w, const Array* of, const Array* v, const Filters* steps) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(of.shape[2]):
+        turn_weight(
+            w + k * of.steps[2], steps, of.shape[0], of.shape[1], <real*>v.cells + k * of.shape[1] * v.steps[1],
+            v.steps[0], v.steps[1],
+        )
+
+
+def winograd_filters(w, v, Py_ssize_t stride=1, /):
     """v (36, KD * C, F or more in steps of WIDE), a panel, = G w G^T for w (F, C, KD, 3, 3), or v (49, ...)
     for w (F, C, KD, 4, 4), of any strides; zero past the last filter, to a whole WIDE. `stride` is that of
     the convolution, 2 or -2 too for 3x3 kernels."""
-    cdef Py_ssize_t size = sizeof(real), C = w.shape[1], k
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        winograd_filters_held(hold(&held, w, "w", 5, READ), hold(&held, v, "v", 3, FILL), stride)
+    finally:
+        let_go(&held)
+
+
+cdef int winograd_filters_held(const Array* w, const Array* v, Py_ssize_t stride) except -1:
+    cdef Py_ssize_t C = w.shape[1]
     if (
         not is_served(w.shape[3], w.shape[4], stride) or v.shape[0] != weights_of(kind_of(w.shape[3], stride)) ** 2
         or v.shape[2] < in_wides(w.shape[0]) or w.shape[2] * <double>C > MOST_ITEMS or v.shape[1] != w.shape[2] * C
@@ -349,31 +367,79 @@ def winograd_filters(const real[:, :, :, :, :] w not None, real[:, :, :] v not N
             f"filters must be 3x3 or 4x4, and transformed (36 or 49, {w.shape[2] * C}, {in_wides(w.shape[0])}); "
             f"with stride 2 or -2, not {stride}, 3x3"
         )
-    check_rows(0, 1, v.strides[2], v.shape[2], size)
+    check_rows(0, 1, v.steps[2], v.shape[2])
     if w.shape[0] == 0 or C == 0 or w.shape[2] == 0:
-        return
-    cdef Filters steps = filters_of(w[:, :, 0], stride)
+        return 0
+    cdef Filters steps = filters_of(w, 3, stride)
     with nogil:
-        for k in range(w.shape[2]):
-            turn_weight(
-                &w[0, 0, k, 0, 0], &steps, w.shape[0], C, &v[0, k * C, 0], v.strides[0] // size,
-                v.strides[1] // size,
+        if w.itemsize == sizeof(float):
+            turn_filters(<const float*>w.cells, w, v, &steps)
+        else:
+            turn_filters(<const double*>w.cells, w, v, &steps)
+    return 0
+
+
+cdef void blocks_by_tiles(
+    real* u, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
+    const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* filters,
+    const Array* tiles, Py_ssize_t columns, Py_ssize_t together, long long* progress
+) noexcept nogil:
+    """Both phases, in memory from u on."""
+    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], KD = w.shape[2], CW = in_wides(C), row = KD * CW, rows = v.shape[3]
+    cdef Py_ssize_t u_plane = columns * row + WIDE, m_plane = columns * together + WIDE, first, count, f, number, k
+    cdef real* m = u + points_of(grid_in.kind) ** 2 * u_plane
+    cdef real* panel
+    cdef const real* bias = <const real*>b.cells if b != NULL else NULL
+    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    while t < filters.shape[0]:
+        f = at(filters, t, 0)
+        while f < at(filters, t, 1):
+            number = min(<Py_ssize_t>WIDE, at(filters, t, 1) - f)
+            panel = <real*>v.cells + f // rows * v.steps[1] + f % rows
+            for k in range(KD):
+                turn_weight(
+                    <const real*>w.cells + f * w.steps[0] + k * w.steps[2], steps, number, C, panel + k * C * rows,
+                    v.steps[0], rows,
+                )
+            f += WIDE
+        cyconv_count(&progress[FIRST_DONE])
+        t = cyconv_count(&progress[FIRST_TAKEN])
+    cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
+    t = cyconv_count(&progress[SECOND_TAKEN])
+    while t < tiles.shape[0]:
+        first, count = at(tiles, t, 0), at(tiles, t, 1) - at(tiles, t, 0)
+        for k in range(KD):
+            turn_input(<const real*>x.cells, grid_in, C, k, first, count, u + k * CW, u_plane, row)
+        f = 0
+        while f < F:
+            number = min(together, F - f)
+            panel = <real*>v.cells + f // rows * v.steps[1]
+            for k in range(KD):
+                multiply_planes(
+                    grid_in.kind, u + k * CW, u_plane, row, 1, panel + k * C * rows, v.steps[0], KD * C * rows,
+                    rows, m, m_plane, together, count, in_wides(number), C, k > 0,
+                )
+            turn_output(
+                m, m_plane, together, bias + f if bias != NULL else NULL, <real*>y.cells + f * y.steps[1], grid_out,
+                number, first, count,
             )
+            f += number
+        t = cyconv_count(&progress[SECOND_TAKEN])
 
 
 def winograd_by_tiles(
-    const real[:, :, :, :, :] x not None,
-    const real[:, :, :, :, :] w not None,
-    real[:, :, :, :] v not None,
-    const real[::1] b,
-    real[:, :, :, :, :] y not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    const Py_ssize_t[:, ::1] filters not None,
-    const Py_ssize_t[:, ::1] tiles not None,
+    x,
+    w,
+    v,
+    b,
+    y,
+    axes,
+    filters,
+    tiles,
     Py_ssize_t columns,
     Py_ssize_t together,
-    long long[::1] progress not None,
-    real[::1] memory not None,
+    progress,
+    memory,
     bint rings=False,
     /,
 ):
@@ -381,94 +447,151 @@ def winograd_by_tiles(
     or None: first blocks of filters are transformed into v (36, panels, KD * C, rows) (none, if they
     are in v already; 49 for w (F, C, KD, 4, 4), here and below), then blocks of at most
     `columns` tiles: they are multiplied by so many panels of filters `together`, and transformed back."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
-    cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
-    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), KD = w.shape[2], k
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
-    check_progress(progress)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        winograd_by_tiles_held(
+            hold(&held, x, "x", 5, READ), hold(&held, w, "w", 5, READ), hold(&held, v, "v", 4, FILL),
+            hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
+            hold_table(&held, axes, "axes"), hold_table(&held, filters, "filters"), hold_table(&held, tiles, "tiles"),
+            columns, together, hold_counters(&held, progress, "progress", 3),
+            hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int winograd_by_tiles_held(
+    const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
+    const Array* axes, const Array* filters, const Array* tiles,
+    Py_ssize_t columns, Py_ssize_t together, long long* progress, const Array* memory, bint rings
+) except -1:
+    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], KD = w.shape[2], rows = v.shape[3]
+    check_arrays(x.shape, y.shape, w.shape, axes, b.shape[0] if b != NULL else F)
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
-    cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(tiles, x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, columns, 1, "block of tiles")
     check_room(columns, memory)
-    cdef Py_ssize_t rows = v.shape[3]
     check_room(rows, memory)
-    check_panels(v, weight_planes, F, KD * <double>C, "v")
+    check_panels(v, weights_of(grid_in.kind) ** 2, F, KD * <double>C, "v")
     if together < 1:
         raise ValueError(f"there must be at least one panel together, not {together}")
     together = min(together, v.shape[1]) * rows
-    check_items(memory.shape[0], planes * (columns * (KD * <double>CW + together) + 2 * WIDE), "memory")
-    cdef Py_ssize_t row = KD * CW, u_plane = columns * row + WIDE, m_plane = columns * together + WIDE
-    cdef Filters steps = filters_of(w[:, :, 0], axes[1, STRIDE])
-    cdef real* u = &memory[0]
-    cdef real* m = u + planes * u_plane
-    cdef Py_ssize_t v_plane = v.strides[0] // size, first, count, f, number
-    cdef long long t
+    check_items(
+        memory.shape[0],
+        points_of(grid_in.kind) ** 2 * (columns * (KD * <double>in_wides(C) + together) + 2 * WIDE), "memory",
+    )
+    cdef Filters steps = filters_of(w, 3, at(axes, 1, STRIDE))
     with nogil:
         ring(rings)
+        if x.itemsize == sizeof(float):
+            blocks_by_tiles(
+                <float*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, tiles, columns, together,
+                progress,
+            )
+        else:
+            blocks_by_tiles(
+                <double*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, tiles, columns, together,
+                progress,
+            )
+    return 0
+
+
+cdef void blocks_by_filters(
+    real* own, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y, const Array* u,
+    const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* channels,
+    const Array* filters, Py_ssize_t span, Py_ssize_t rows, long long* progress
+) noexcept nogil:
+    """Both phases, in memory from `own` on: filters, unless they are in v, and products."""
+    cdef Py_ssize_t C = x.shape[1], KD = w.shape[2], CW = in_wides(C), row = KD * CW
+    cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, m_plane = total * rows + WIDE
+    cdef Py_ssize_t v_plane = v.steps[0] if v != NULL else span * rows + WIDE
+    cdef Py_ssize_t v_step = v.shape[3] if v != NULL else rows
+    cdef real* m = own + (0 if v != NULL else weights_of(grid_in.kind) ** 2 * v_plane)
+    cdef real* from_v
+    cdef const real* bias = <const real*>b.cells if b != NULL else NULL
+    cdef Py_ssize_t first, count, f, number, k
+    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    while t < channels.shape[0]:
+        f = at(channels, t, 0)
+        for k in range(KD):
+            turn_input(
+                <const real*>x.cells + f * x.steps[1], grid_in, at(channels, t, 1) - f, k, 0, total,
+                <real*>u.cells + k * CW + f, u.steps[0], row,
+            )
+        cyconv_count(&progress[FIRST_DONE])
         t = cyconv_count(&progress[FIRST_TAKEN])
-        while t < filters.shape[0]:
-            f = filters[t, 0]
-            while f < filters[t, 1]:
-                number = min(<Py_ssize_t>WIDE, filters[t, 1] - f)
-                for k in range(KD):
+    cyconv_wait_until(&progress[FIRST_DONE], channels.shape[0])
+    t = cyconv_count(&progress[SECOND_TAKEN])
+    while t < filters.shape[0]:
+        f, number = at(filters, t, 0), at(filters, t, 1) - at(filters, t, 0)
+        for k in range(KD):
+            first = 0
+            while first < C:
+                count = C - first
+                if v != NULL:
+                    from_v = <real*>v.cells + f // v_step * v.steps[1] + k * C * v_step + f % v_step
+                else:
+                    from_v, count = own, min(span, count)
                     turn_weight(
-                        &w[f, 0, k, 0, 0], &steps, number, C, &v[0, f // rows, k * C, f % rows], v_plane, rows
+                        <const real*>w.cells + f * w.steps[0] + first * w.steps[1] + k * w.steps[2], steps, number, count,
+                        own, v_plane, rows,
                     )
-                f += WIDE
-            cyconv_count(&progress[FIRST_DONE])
-            t = cyconv_count(&progress[FIRST_TAKEN])
-        cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
-        t = cyconv_count(&progress[SECOND_TAKEN])
-        while t < tiles.shape[0]:
-            first, count = tiles[t, 0], tiles[t, 1] - tiles[t, 0]
-            for k in range(KD):
-                turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u + k * CW, u_plane, row)
-            f = 0
-            while f < F:
-                number = min(together, F - f)
-                for k in range(KD):
-                    multiply_planes(
-                        grid_in.kind, u + k * CW, u_plane, row, 1, &v[0, f // rows, k * C, 0], v_plane, KD * C * rows,
-                        rows, m, m_plane, together, count, in_wides(number), C, k > 0,
-                    )
-                turn_output(
-                    m, m_plane, together, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number,
-                    first, count,
+                multiply_planes(
+                    grid_in.kind, <const real*>u.cells + k * CW + first, u.steps[0], row, 1, from_v, v_plane, 0, v_step, m,
+                    m_plane, rows, total, in_wides(number), count, k > 0 or first > 0,
                 )
-                f += number
-            t = cyconv_count(&progress[SECOND_TAKEN])
+                first += count
+        turn_output(
+            m, m_plane, rows, bias + f if bias != NULL else NULL, <real*>y.cells + f * y.steps[1], grid_out, number, 0,
+            total,
+        )
+        t = cyconv_count(&progress[SECOND_TAKEN])
 
 
 def winograd_by_filters(
-    const real[:, :, :, :, :] x not None,
-    const real[:, :, :, :, :] w not None,
-    real[:, :, :, :] v,
-    const real[::1] b,
-    real[:, :, :, :, :] y not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    real[:, ::1] u not None,
-    const Py_ssize_t[:, ::1] channels not None,
-    const Py_ssize_t[:, ::1] filters not None,
+    x,
+    w,
+    v,
+    b,
+    y,
+    axes,
+    u,
+    channels,
+    filters,
     Py_ssize_t span,
-    long long[::1] progress not None,
-    real[::1] memory not None,
+    progress,
+    memory,
     bint rings=False,
     /,
 ):
     """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
     in steps of WIDE), by blocks of channels, then blocks of filters. These are transformed in memory, at most
     `span` channels at a time or, with v (36, panels, KD * C, rows), are in that, each block in one panel."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [y.shape[0], y.shape[1], y.shape[2], y.shape[3], y.shape[4]]
-    cdef Py_ssize_t[5] w_shape = [w.shape[0], w.shape[1], w.shape[2], w.shape[3], w.shape[4]]
-    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], size = sizeof(real), CW = in_wides(x.shape[1]), i, rows = 0
-    cdef Py_ssize_t KD = w.shape[2], k, row
-    check_arrays(x_shape, y_shape, w_shape, axes, b.shape[0] if b is not None else F)
-    check_progress(progress)
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        winograd_by_filters_held(
+            hold(&held, x, "x", 5, READ), hold(&held, w, "w", 5, READ), hold(&held, v, "v", 4, FILL | OR_NONE),
+            hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
+            hold_table(&held, axes, "axes"), hold(&held, u, "u", 2, FILL | CONTIGUOUS),
+            hold_table(&held, channels, "channels"), hold_table(&held, filters, "filters"), span,
+            hold_counters(&held, progress, "progress", 3),
+            hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int winograd_by_filters_held(
+    const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
+    const Array* axes, const Array* u, const Array* channels,
+    const Array* filters, Py_ssize_t span, long long* progress, const Array* memory, bint rings
+) except -1:
+    cdef Py_ssize_t F = y.shape[1], C = x.shape[1], KD = w.shape[2], i, rows = 0
+    check_arrays(x.shape, y.shape, w.shape, axes, b.shape[0] if b != NULL else F)
     check_order(x, "x")
     check_order(y, "y")
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
@@ -478,62 +601,33 @@ def winograd_by_filters(
     check_blocks(filters, F, F, WIDE, "block of filters")
     if u.shape[0] != planes:
         raise ValueError(f"u must have {planes} rows")
-    check_items(u.shape[1], total * (KD * <double>CW), "a row of u")
-    row = KD * CW
+    check_items(u.shape[1], total * (KD * <double>in_wides(C)), "a row of u")
     for i in range(filters.shape[0]):
-        rows = max(rows, in_wides(filters[i, 1] - filters[i, 0]))
-    if v is not None:
+        rows = max(rows, in_wides(at(filters, i, 1) - at(filters, i, 0)))
+    if v != NULL:
         check_panels(v, weight_planes, F, KD * <double>C, "v")
         for i in range(filters.shape[0]):
-            if filters[i, 0] // v.shape[3] != (filters[i, 1] - 1) // v.shape[3]:
+            if at(filters, i, 0) // v.shape[3] != (at(filters, i, 1) - 1) // v.shape[3]:
                 raise ValueError("each block of filters must be in one panel")
     if span < 1:
         raise ValueError(f"span must be at least 1, got {span}")
     span = min(span, C)
     check_items(
         memory.shape[0],
-        (0 if v is not None else weight_planes * (span * <double>rows + WIDE))
+        (0 if v != NULL else weight_planes * (span * <double>rows + WIDE))
         + planes * (total * <double>rows + WIDE), "memory"
     )
-    cdef Py_ssize_t own_plane = 0 if v is not None else span * rows + WIDE, m_plane = total * rows + WIDE
-    cdef Filters steps = filters_of(w[:, :, 0], axes[1, STRIDE])
-    cdef real* own = &memory[0]
-    cdef real* m = own + weight_planes * own_plane
-    cdef real* from_v
-    cdef Py_ssize_t v_plane = v.strides[0] // size if v is not None else own_plane, u_plane = u.strides[0] // size
-    cdef Py_ssize_t v_step = v.shape[3] if v is not None else rows
-    cdef Py_ssize_t first, count, f, number
-    cdef long long t
+    cdef Filters steps = filters_of(w, 3, at(axes, 1, STRIDE))
     with nogil:
         ring(rings)
-        t = cyconv_count(&progress[FIRST_TAKEN])
-        while t < channels.shape[0]:
-            f = channels[t, 0]
-            for k in range(KD):
-                turn_input(
-                    &x[0, f, 0, 0, 0], &grid_in, channels[t, 1] - f, k, 0, total, &u[0, k * CW + f], u_plane, row
-                )
-            cyconv_count(&progress[FIRST_DONE])
-            t = cyconv_count(&progress[FIRST_TAKEN])
-        cyconv_wait_until(&progress[FIRST_DONE], channels.shape[0])
-        t = cyconv_count(&progress[SECOND_TAKEN])
-        while t < filters.shape[0]:
-            f, number = filters[t, 0], filters[t, 1] - filters[t, 0]
-            for k in range(KD):
-                first = 0
-                while first < C:
-                    count = C - first
-                    if v is not None:
-                        from_v = &v[0, f // v_step, k * C, f % v_step]
-                    else:
-                        from_v, count = own, min(span, count)
-                        turn_weight(&w[f, first, k, 0, 0], &steps, number, count, own, own_plane, rows)
-                    multiply_planes(
-                        grid_in.kind, &u[0, k * CW + first], u_plane, row, 1, from_v, v_plane, 0, v_step, m, m_plane,
-                        rows, total, in_wides(number), count, k > 0 or first > 0,
-                    )
-                    first += count
-            turn_output(
-                m, m_plane, rows, &b[f] if b is not None else NULL, &y[0, f, 0, 0, 0], &grid_out, number, 0, total
+        if x.itemsize == sizeof(float):
+            blocks_by_filters(
+                <float*>memory.cells, x, w, v, b, y, u, &grid_in, &grid_out, &steps, channels, filters, span, rows,
+                progress,
             )
-            t = cyconv_count(&progress[SECOND_TAKEN])
+        else:
+            blocks_by_filters(
+                <double*>memory.cells, x, w, v, b, y, u, &grid_in, &grid_out, &steps, channels, filters, span, rows,
+                progress,
+            )
+    return 0

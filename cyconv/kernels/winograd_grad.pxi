@@ -51,35 +51,76 @@ cdef void turn_sums(
 
 
 cdef int check_sums(
-    Py_ssize_t[5] x, Py_ssize_t[5] dy, const real[:, :, :, :, :] dw, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] tiles, Py_ssize_t width, const long long[::1] progress,
-    const real[::1] memory
+    const Array* x, const Array* dy, const Array* dw, const Array* axes,
+    const Array* tiles, Py_ssize_t width, const Array* memory
 ) except -1:
-    cdef Py_ssize_t[5] w = [dw.shape[0], dw.shape[1], dw.shape[2], dw.shape[3], dw.shape[4]]
-    check_arrays(x, dy, w, axes, dy[1])
-    if axes[1, STRIDE] < 0:
+    check_arrays(x.shape, dy.shape, dw.shape, axes, dy.shape[1])
+    if at(axes, 1, STRIDE) < 0:
         raise ValueError("the stride must be that of the forward pass")
-    check_progress(progress)
+    check_order(x, "x")
+    check_order(dy, "dy")
     check_room(width, memory)
     check_blocks(
-        tiles, x[0] * axes[0, OUTPUT] * count_along(axes, 1) * count_along(axes, 2), width, 1, "block of tiles",
+        tiles, x.shape[0] * at(axes, 0, OUTPUT) * count_along(axes, 1) * count_along(axes, 2), width, 1, "block of tiles",
     )
     return 0
 
 
+cdef void sums_by_tiles(
+    real* u, const Array* dy, const Array* x, const Array* sums, const Array* dw, const Grid* grid_in,
+    const Grid* grid_out, const Filters* steps, const Array* tiles, const Array* parts,
+    const Array* channels, Py_ssize_t width, Py_ssize_t rows, long long* progress
+) noexcept nogil:
+    """Both phases, in memory from u on."""
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], KD = dw.shape[2], CW = in_wides(C), columns = in_wides(F)
+    cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * ((F + rows - 1) // rows) * rows + WIDE
+    cdef Py_ssize_t plane = KD * C * columns, part_step = sums.steps[0], i, j, k, part, first, count, c, items
+    cdef real* d = u + points_of(grid_in.kind) ** 2 * u_plane
+    cdef real* of = <real*>sums.cells
+    cdef real* total
+    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    while t < parts.shape[0]:
+        for i in range(at(parts, t, 0), at(parts, t, 1)):
+            first, count = at(tiles, i, 0), at(tiles, i, 1) - at(tiles, i, 0)
+            turn_output_grad(<const real*>dy.cells, grid_out, 0, F, first, count, d, d_plane, rows)
+            for k in range(KD):
+                turn_input(<const real*>x.cells, grid_in, C, k, first, count, u, u_plane, CW)
+                multiply_planes(
+                    grid_in.kind, u, u_plane, 1, CW, d, d_plane, count * rows, rows,
+                    of + t * part_step + k * C * columns, plane, columns, C, columns, count, i > at(parts, t, 0), True,
+                )
+        cyconv_count(&progress[FIRST_DONE])
+        t = cyconv_count(&progress[FIRST_TAKEN])
+    cyconv_wait_until(&progress[FIRST_DONE], parts.shape[0])
+    t = cyconv_count(&progress[SECOND_TAKEN])
+    while t < channels.shape[0]:
+        c, items = at(channels, t, 0), (at(channels, t, 1) - at(channels, t, 0)) * columns
+        for k in range(KD):
+            for i in range(weights_of(grid_in.kind) ** 2):
+                total = of + i * plane + (k * C + c) * columns
+                for part in range(1, parts.shape[0]):
+                    for j in range(items):
+                        total[j] += total[part * part_step + j]
+            turn_sums(
+                of + (k * C + c) * columns, plane, columns, F, at(channels, t, 1) - c,
+                <real*>dw.cells + c * dw.steps[1] + k * dw.steps[2], steps,
+            )
+        t = cyconv_count(&progress[SECOND_TAKEN])
+
+
 def winograd_sum_by_tiles(
-    const real[:, :, :, :, :] dy not None,
-    const real[:, :, :, :, :] x not None,
-    real[:, :, :, ::1] sums not None,
-    real[:, :, :, :, :] dw not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    const Py_ssize_t[:, ::1] tiles not None,
-    const Py_ssize_t[:, ::1] parts not None,
-    const Py_ssize_t[:, ::1] channels not None,
+    dy,
+    x,
+    sums,
+    dw,
+    axes,
+    tiles,
+    parts,
+    channels,
     Py_ssize_t width,
     Py_ssize_t rows,
-    long long[::1] progress not None,
-    real[::1] memory not None,
+    progress,
+    memory,
     bint rings=False,
     /,
 ):
@@ -88,15 +129,29 @@ def winograd_sum_by_tiles(
     blocks of at most `width` tiles (start and stop in `tiles`), each in sums of its own, (36, KD * C, F
     in steps of WIDE), with D in panels of `rows` filters; then, by blocks of channels, the parts are added in
     order and transformed back."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), CW = in_wides(x.shape[1])
-    cdef Py_ssize_t KD = dw.shape[2], k, columns = in_wides(dy.shape[1]), panels
-    check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
-    check_order(x, "x")
-    check_order(dy, "dy")
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        winograd_sum_by_tiles_held(
+            hold(&held, dy, "dy", 5, READ), hold(&held, x, "x", 5, READ),
+            hold(&held, sums, "sums", 4, FILL | CONTIGUOUS), hold(&held, dw, "dw", 5, FILL),
+            hold_table(&held, axes, "axes"), hold_table(&held, tiles, "tiles"), hold_table(&held, parts, "parts"),
+            hold_table(&held, channels, "channels"), width, rows, hold_counters(&held, progress, "progress", 3),
+            hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int winograd_sum_by_tiles_held(
+    const Array* dy, const Array* x, const Array* sums, const Array* dw, const Array* axes,
+    const Array* tiles, const Array* parts, const Array* channels,
+    Py_ssize_t width, Py_ssize_t rows, long long* progress, const Array* memory, bint rings
+) except -1:
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], KD = dw.shape[2], columns = in_wides(F)
+    check_sums(x, dy, dw, axes, tiles, width, memory)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
-    cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
+    cdef Py_ssize_t weight_planes = weights_of(grid_in.kind) ** 2
     check_blocks(parts, tiles.shape[0], tiles.shape[0], 1, "part")
     check_blocks(channels, C, C, 1, "block of channels")
     if (
@@ -107,61 +162,84 @@ def winograd_sum_by_tiles(
     check_room(rows, memory)
     if rows % WIDE:
         raise ValueError(f"panels must have rows in steps of {WIDE}, got {rows}")
-    panels = (F + rows - 1) // rows
-    check_items(memory.shape[0], planes * (width * (CW + panels * <double>rows) + 2 * WIDE), "memory")
-    cdef Py_ssize_t u_plane = width * CW + WIDE, d_plane = width * panels * rows + WIDE
-    cdef Filters steps = filters_of(dw[:, :, 0], axes[1, STRIDE])
-    cdef real* u = &memory[0]
-    cdef real* d = u + planes * u_plane
-    cdef real* total
-    cdef Py_ssize_t plane = KD * C * columns, part_step = sums.strides[0] // size, i, j, part, first, count, c, items
-    cdef long long t
+    check_items(
+        memory.shape[0],
+        points_of(grid_in.kind) ** 2 * (width * (in_wides(C) + (F + rows - 1) // rows * <double>rows) + 2 * WIDE), "memory",
+    )
+    cdef Filters steps = filters_of(dw, 3, at(axes, 1, STRIDE))
     with nogil:
         ring(rings)
+        if x.itemsize == sizeof(float):
+            sums_by_tiles(
+                <float*>memory.cells, dy, x, sums, dw, &grid_in, &grid_out, &steps, tiles, parts, channels, width, rows,
+                progress,
+            )
+        else:
+            sums_by_tiles(
+                <double*>memory.cells, dy, x, sums, dw, &grid_in, &grid_out, &steps, tiles, parts, channels, width, rows,
+                progress,
+            )
+    return 0
+
+
+cdef void sums_by_channels(
+    real* u, const Array* dy, const Array* x, const Array* d, const Array* sums, const Array* dw,
+    const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* filters,
+    const Array* tiles, const Array* channels, Py_ssize_t width, Py_ssize_t most,
+    bint add, bint last, long long* progress
+) noexcept nogil:
+    """Both phases, in memory from u on: tiles of at most `most` channels, and sums that are not shared."""
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], KD = dw.shape[2], columns = in_wides(F), rows = d.shape[3]
+    cdef bint shared = sums.shape[1] > 0
+    cdef Py_ssize_t CW = in_wides(most), u_plane = width * CW + WIDE, d_plane = d.steps[0]
+    cdef Py_ssize_t m_plane = sums.steps[0] if shared else KD * most * columns + WIDE
+    cdef Py_ssize_t begin = at(tiles, 0, 0), total = at(tiles, tiles.shape[0] - 1, 1) - begin, i, k, c, first, count, number
+    cdef real* own = u + points_of(grid_in.kind) ** 2 * u_plane
+    cdef real* m
+    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    while t < filters.shape[0]:
+        turn_output_grad(
+            <const real*>dy.cells, grid_out, at(filters, t, 0), at(filters, t, 1), begin, total, <real*>d.cells, d_plane, rows
+        )
+        cyconv_count(&progress[FIRST_DONE])
         t = cyconv_count(&progress[FIRST_TAKEN])
-        while t < parts.shape[0]:
-            for i in range(parts[t, 0], parts[t, 1]):
-                first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
-                turn_output_grad(&dy[0, 0, 0, 0, 0], &grid_out, 0, F, first, count, d, d_plane, rows)
-                for k in range(KD):
-                    turn_input(&x[0, 0, 0, 0, 0], &grid_in, C, k, first, count, u, u_plane, CW)
-                    multiply_planes(
-                        grid_in.kind, u, u_plane, 1, CW, d, d_plane, count * rows, rows, &sums[t, 0, k * C, 0], plane,
-                        columns, C, columns, count, i > parts[t, 0], True,
-                    )
-            cyconv_count(&progress[FIRST_DONE])
-            t = cyconv_count(&progress[FIRST_TAKEN])
-        cyconv_wait_until(&progress[FIRST_DONE], parts.shape[0])
-        t = cyconv_count(&progress[SECOND_TAKEN])
-        while t < channels.shape[0]:
-            c, items = channels[t, 0], (channels[t, 1] - channels[t, 0]) * columns
-            for k in range(KD):
-                for i in range(weight_planes):
-                    total = &sums[0, i, k * C + c, 0]
-                    for part in range(1, parts.shape[0]):
-                        for j in range(items):
-                            total[j] += total[part * part_step + j]
-                turn_sums(
-                    &sums[0, 0, k * C + c, 0], plane, columns, F, channels[t, 1] - c, &dw[0, c, k, 0, 0], &steps
+    cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
+    t = cyconv_count(&progress[SECOND_TAKEN])
+    while t < channels.shape[0]:
+        c, number = at(channels, t, 0), at(channels, t, 1) - at(channels, t, 0)
+        for k in range(KD):
+            m = <real*>sums.cells + (k * C + c) * columns if shared else own + k * most * columns
+            for i in range(tiles.shape[0]):
+                first, count = at(tiles, i, 0), at(tiles, i, 1) - at(tiles, i, 0)
+                turn_input(<const real*>x.cells + c * x.steps[1], grid_in, number, k, first, count, u, u_plane, CW)
+                # d was transformed long ago, and by others too: fetched ahead, sums take 0.7 to 0.95
+                # times as long. (What this thread has just transformed is near enough.)
+                multiply_planes(
+                    grid_in.kind, u, u_plane, 1, CW, <const real*>d.cells + (first - begin) * rows, d_plane, total * rows,
+                    rows, m, m_plane, columns, number, columns, count, add or i > 0, True, True,
                 )
-            t = cyconv_count(&progress[SECOND_TAKEN])
+            if last:
+                turn_sums(
+                    m, m_plane, columns, F, number, <real*>dw.cells + c * dw.steps[1] + k * dw.steps[2], steps
+                )
+        t = cyconv_count(&progress[SECOND_TAKEN])
 
 
 def winograd_sum_by_channels(
-    const real[:, :, :, :, :] dy not None,
-    const real[:, :, :, :, :] x not None,
-    real[:, :, :, :] d not None,
-    real[:, ::1] sums not None,
-    real[:, :, :, :, :] dw not None,
-    const Py_ssize_t[:, ::1] axes not None,
-    const Py_ssize_t[:, ::1] filters not None,
-    const Py_ssize_t[:, ::1] tiles not None,
-    const Py_ssize_t[:, ::1] channels not None,
+    dy,
+    x,
+    d,
+    sums,
+    dw,
+    axes,
+    filters,
+    tiles,
+    channels,
     Py_ssize_t width,
     bint add,
     bint last,
-    long long[::1] progress not None,
-    real[::1] memory not None,
+    progress,
+    memory,
     bint rings=False,
     /,
 ):
@@ -169,70 +247,64 @@ def winograd_sum_by_channels(
     panels, tiles, rows), by blocks of filters, then blocks of channels of x are transformed, multiplied and
     added to sums (36, KD * C * F in steps of WIDE); or, if that has no columns, summed in memory. `add` says
     that there were tiles before these, `last` that there are none after them."""
-    cdef Py_ssize_t[5] x_shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]]
-    cdef Py_ssize_t[5] y_shape = [dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dy.shape[4]]
-    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], size = sizeof(real), i, most = 0, KD = dw.shape[2], k
-    cdef Py_ssize_t columns = in_wides(dy.shape[1]), rows = d.shape[3]
+    cdef Held held
+    hold_nothing(&held)
+    try:
+        winograd_sum_by_channels_held(
+            hold(&held, dy, "dy", 5, READ), hold(&held, x, "x", 5, READ), hold(&held, d, "d", 4, FILL),
+            hold(&held, sums, "sums", 2, FILL | CONTIGUOUS), hold(&held, dw, "dw", 5, FILL),
+            hold_table(&held, axes, "axes"), hold_table(&held, filters, "filters"), hold_table(&held, tiles, "tiles"),
+            hold_table(&held, channels, "channels"), width, add, last, hold_counters(&held, progress, "progress", 3),
+            hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+        )
+    finally:
+        let_go(&held)
+
+
+cdef int winograd_sum_by_channels_held(
+    const Array* dy, const Array* x, const Array* d, const Array* sums, const Array* dw,
+    const Array* axes, const Array* filters, const Array* tiles,
+    const Array* channels, Py_ssize_t width, bint add, bint last, long long* progress,
+    const Array* memory, bint rings
+) except -1:
+    cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], KD = dw.shape[2], columns = in_wides(F), i, most = 0
     cdef bint shared = sums.shape[1] > 0
-    check_sums(x_shape, y_shape, dw, axes, tiles, width, progress, memory)
-    check_order(x, "x")
-    check_order(dy, "dy")
+    check_sums(x, dy, dw, axes, tiles, width, memory)
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(dy, axes, True)
     cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     check_blocks(filters, F, F, WIDE, "block of filters")
     check_blocks(channels, C, C, 1, "block of channels")
     for i in range(channels.shape[0]):
-        most = max(most, channels[i, 1] - channels[i, 0])
+        most = max(most, at(channels, i, 1) - at(channels, i, 0))
     if tiles.shape[0] == 0:
         raise ValueError("there must be tiles")
-    cdef Py_ssize_t begin = tiles[0, 0], total = tiles[tiles.shape[0] - 1, 1] - begin, CW = in_wides(most)
+    cdef Py_ssize_t begin = at(tiles, 0, 0), total = at(tiles, tiles.shape[0] - 1, 1) - begin
     check_panels(d, planes, F, total, "d")
     if sums.shape[0] != weight_planes:
         raise ValueError(f"sums must have {weight_planes} rows")
     if shared:
         check_items(sums.shape[1], KD * C * <double>columns, "a row of sums")
     for i in range(tiles.shape[0]):
-        if tiles[i, 0] < begin or tiles[i, 1] > begin + total:
+        if at(tiles, i, 0) < begin or at(tiles, i, 1) > begin + total:
             raise ValueError("tiles must be consecutive")
     if not shared and (add or not last):
         raise ValueError("sums of several calls must be shared")
     check_items(
         memory.shape[0],
-        planes * (width * <double>CW + WIDE)
+        planes * (width * <double>in_wides(most) + WIDE)
         + (0 if shared else weight_planes * (KD * most * <double>columns + WIDE)), "memory",
     )
-    cdef Py_ssize_t u_plane = width * CW + WIDE, own_plane = 0 if shared else KD * most * columns + WIDE
-    cdef Filters steps = filters_of(dw[:, :, 0], axes[1, STRIDE])
-    cdef real* u = &memory[0]
-    cdef real* m
-    cdef Py_ssize_t d_plane = d.strides[0] // size, m_plane = sums.strides[0] // size if shared else own_plane
-    cdef Py_ssize_t c, first, count, number
-    cdef long long t
+    cdef Filters steps = filters_of(dw, 3, at(axes, 1, STRIDE))
     with nogil:
         ring(rings)
-        t = cyconv_count(&progress[FIRST_TAKEN])
-        while t < filters.shape[0]:
-            turn_output_grad(
-                &dy[0, 0, 0, 0, 0], &grid_out, filters[t, 0], filters[t, 1], begin, total, &d[0, 0, 0, 0], d_plane,
-                rows,
+        if x.itemsize == sizeof(float):
+            sums_by_channels(
+                <float*>memory.cells, dy, x, d, sums, dw, &grid_in, &grid_out, &steps, filters, tiles, channels, width,
+                most, add, last, progress,
             )
-            cyconv_count(&progress[FIRST_DONE])
-            t = cyconv_count(&progress[FIRST_TAKEN])
-        cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
-        t = cyconv_count(&progress[SECOND_TAKEN])
-        while t < channels.shape[0]:
-            c, number = channels[t, 0], channels[t, 1] - channels[t, 0]
-            for k in range(KD):
-                m = &sums[0, (k * C + c) * columns] if shared else u + planes * u_plane + k * most * columns
-                for i in range(tiles.shape[0]):
-                    first, count = tiles[i, 0], tiles[i, 1] - tiles[i, 0]
-                    turn_input(&x[0, c, 0, 0, 0], &grid_in, number, k, first, count, u, u_plane, CW)
-                    # d was transformed long ago, and by others too: fetched ahead, sums take 0.7 to 0.95
-                    # times as long. (What this thread has just transformed is near enough.)
-                    multiply_planes(
-                        grid_in.kind, u, u_plane, 1, CW, &d[0, 0, first - begin, 0], d_plane, total * rows, rows, m,
-                        m_plane, columns, number, columns, count, add or i > 0, True, True,
-                    )
-                if last:
-                    turn_sums(m, m_plane, columns, F, number, &dw[0, c, k, 0, 0], &steps)
-            t = cyconv_count(&progress[SECOND_TAKEN])
+        else:
+            sums_by_channels(
+                <double*>memory.cells, dy, x, d, sums, dw, &grid_in, &grid_out, &steps, filters, tiles, channels, width,
+                most, add, last, progress,
+            )
+    return 0
