@@ -74,7 +74,6 @@ soak: .venv/test
 # The tests, on kernels that check themselves; takes long, and needs gcc, and valgrind.
 sanitize: .venv/checks
 	$(BIN)/python tools/checks.py sanitize
-	$(BIN)/python tools/checks.py bounds
 
 valgrind: .venv/checks
 	$(BIN)/python tools/checks.py valgrind

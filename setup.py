@@ -12,7 +12,7 @@ Two variables that an installed cyconv knows as well mean here:
 And for those who work on the kernels:
 
     CYCONV_BUILDS=portable,avx2  compile these builds alone
-    CYCONV_CHECKS=sanitize, bounds or valgrind: kernels that check themselves (`make sanitize` and
+    CYCONV_CHECKS=sanitize or valgrind: kernels that check themselves (`make sanitize` and
         `make valgrind`); or trace: each line of Cython says that it ran (`make coverage`)
 """
 
@@ -81,19 +81,18 @@ LINK_FLAGS = (
 )
 CHECKS = os.environ.get("CYCONV_CHECKS", "")
 TRACE = CHECKS == "trace"
-TRACE_MACROS = []
+CHECK_MACROS = []
 if TRACE:
     DIRECTIVES["linetrace"] = True
     FLAGS = ["-O1"]
     # Python 3.13's monitoring does not know of lines that run without the GIL.
-    TRACE_MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+    CHECK_MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 elif CHECKS:  # with all that a report needs to name the line
     SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     FLAGS = ["-O2", *VECTORISE, "-g", "-fno-omit-frame-pointer"]
     LINK_FLAGS = SANITIZERS if CHECKS == "sanitize" else []
     FLAGS += LINK_FLAGS
-    DIRECTIVES["boundscheck"] = CHECKS == "bounds"
-    DIRECTIVES["initializedcheck"] = CHECKS == "bounds"
+    CHECK_MACROS = [("CYCONV_CHECKS", None)]
 AVX2 = ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"]
 AVX512 = (
     ["/arch:AVX512"]
@@ -116,10 +115,10 @@ BUILDS = {
     "other": {"portable": []},
 }
 
-# One wheel serves all Pythons from 3.11 on, the first whose limited API has the buffers that typed
-# memoryviews need. It costs a small call about 3% (docs/platforms.md). Not for free-threaded
-# Pythons, which have no limited API, nor in WebAssembly, where each Python has an ABI of its own;
-# nor where lines are traced, for which the limited API has nothing.
+# One wheel serves all Pythons from 3.11 on, the first whose limited API has buffers. It
+# costs a small call about 3% (docs/platforms.md). Not for free-threaded Pythons, which have no
+# limited API, nor in WebAssembly, where each Python has an ABI of its own; nor where lines are
+# traced, for which the limited API has nothing.
 LIMITED = not (sysconfig.get_config_var("Py_GIL_DISABLED") or WASM or TRACE)
 LIMITED_API = [("Py_LIMITED_API", "0x030B0000")] if LIMITED else []
 
@@ -151,7 +150,7 @@ extensions = [
         [f"cyconv/kernels/_{name}.pyx"],
         depends=SOURCES,
         include_dirs=["cyconv/kernels"],
-        define_macros=[(f"CYCONV_{name.upper()}", None), *LIMITED_API, *TRACE_MACROS],
+        define_macros=[(f"CYCONV_{name.upper()}", None), *LIMITED_API, *CHECK_MACROS],
         extra_compile_args=FLAGS + flags,
         extra_link_args=LINK_FLAGS,
         py_limited_api=LIMITED,
