@@ -95,7 +95,9 @@ def microkernel_task(threads: int) -> tuple[Task, list[Any]]:
     def task(index: int) -> None:
         x, w, y = operands[index]
         taken, memory = np.zeros(1, np.longlong), np.empty(max(1, part.memory), np.float32)
-        made.kernels.direct(x, w, None, y, part.axes, part.steps, 1, part.tasks, taken, memory)
+        made.kernels.direct(
+            x, w, None, y, part.axes, part.steps, 1, part.together, part.tasks, taken, memory
+        )
 
     return task, operands
 

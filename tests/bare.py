@@ -57,7 +57,7 @@ def check(kernels, code):
     memory = kernels.direct_memory(axes, tasks, C, F, image.itemsize)
     y, taken, scratch = array(code, [N, F, 1, H, W]), array("q", [1]), array(code, [memory])
     filters, bias = array(code, [len(w)], w), array(code, [F], b)
-    kernels.direct(image, filters, bias, y, axes, steps, 1, tasks, taken, scratch)
+    kernels.direct(image, filters, bias, y, axes, steps, 1, C, tasks, taken, scratch)
     assert items(y) == [
         b[f] + sum(w[f * len(TAPS) + k] * columns[k][p] for k in range(len(TAPS)))
         for n in range(N)

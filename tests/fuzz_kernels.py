@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["cyconv"]):
     import cyconv
     from cyconv import bias, kernels, prepare, threads, tiling
-    from cyconv.algorithms import depthwise, fused, winograd
+    from cyconv.algorithms import depthwise, direct, fused, winograd
     from cyconv.plan import plan
 
 import numpy as np
@@ -203,6 +203,8 @@ SETTINGS = [
         (tiling, "PIECE_WORK"),
         (threads, "SMALL"),
         (depthwise, "TASK_SECONDS"),
+        (direct, "MANY_WEIGHTS"),
+        (direct, "TOGETHER"),
         (winograd, "SHARE_SECONDS"),
         (fused, "SHARE_SECONDS"),
         (fused, "FEW_TILES"),

@@ -104,7 +104,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         "direct": (
             {
                 "x": x, "w": w.reshape(-1), "b": b, "y": y, "axes": AXES, "steps": steps,
-                "groups": 2, "tasks": tasks, "taken": np.zeros(1, np.longlong),
+                "groups": 2, "together": 1, "tasks": tasks, "taken": np.zeros(1, np.longlong),
                 "memory": unfilled(memory), "rings": False,
             },
             ("y",),
@@ -173,7 +173,8 @@ def whole_calls(run, itemsize, some, unfilled):
         return run.WholeWeightGrad(*described)((dy, x), dw)
 
     steps = np.array([12, 6, 36, 0, 6, 2, 1], np.intp)
-    described = {"axes": axes, "steps": steps, "groups": 2, "tasks": tasks, "weights": w.size}
+    described = {"axes": axes, "steps": steps, "groups": 2, "together": 1}
+    described |= {"tasks": tasks, "weights": w.size}
     summed = {
         "axes": axes, "groups": 2, "tasks": by_group, "shares": shares, "blocks": blocks,
         "columns": 16,

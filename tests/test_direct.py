@@ -116,15 +116,18 @@ class Work:
         b=True,
         taken=None,
         rings=True,
+        together=None,
         **out,
     ):
         """Compute into a guarded array, and return it."""
+        together = self.channels if together is None else together
         tasks = self.tasks() if tasks is None else tasks
         weights, steps = w(self.w)
         y = output(self.y.shape, dtype, **out)
         itemsize = np.dtype(dtype).itemsize
+        at_once = min(together, self.channels)
         size = run.direct_memory(
-            self.axes, tasks, self.channels, self.filters, itemsize, x is channels_last
+            self.axes, tasks, at_once, self.filters, itemsize, x is channels_last
         )
         memory = output(size, dtype)
         image, weights = x(self.x, dtype), packed(weights, dtype)
@@ -133,8 +136,8 @@ class Work:
             array.flags.writeable = False
         taken = np.zeros(1, np.longlong) if taken is None else taken
         run.direct(
-            image, weights, bias, y, self.axes, np.array(steps, np.intp), self.groups, tasks, taken,
-            memory, rings,
+            image, weights, bias, y, self.axes, np.array(steps, np.intp), self.groups, together,
+            tasks, taken, memory, rings,
         )  # fmt: skip
         assert_untouched(y)
         assert_untouched(memory)
@@ -194,6 +197,20 @@ def test_widths(build, dtype, kind):
 
 @each_dtype
 @each_build
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_some_at_a_time(build, dtype, kind):
+    """What the next give is added once to each output, and the bias with the first alone."""
+    run = kernels_of(build)
+    for i, width in enumerate(WIDTHS):
+        work = Work(KINDS[kind](width), 2, 1 + i % 2, 5, FILTERS[i % 8], i)
+        for j, out in enumerate(OUTPUTS):
+            tasks = work.tasks(((), (1,), (7,)), (3,)) if j % 2 else None
+            ways = {"x": INPUTS[(i + j) % 4], "w": WEIGHTS[i % 3], "b": j != 1}
+            work.check(run, dtype, tasks=tasks, together=1 + (i + j) % 4, **ways, **out)
+
+
+@each_dtype
+@each_build
 @pytest.mark.parametrize("filters", FILTERS)
 def test_filters(build, dtype, filters):
     """Every number of filters, on planes of several tiles and with what is left of them."""
@@ -212,6 +229,7 @@ def test_more_weights_than_cache(build, dtype):
         work = Work(axes, channels=700, filters=25)
         assert 25 * 700 * 9 * np.dtype(dtype).itemsize > 524288
         work.check(kernels_of(build), dtype)
+        work.check(kernels_of(build), dtype, together=57)
 
 
 @each_dtype
@@ -260,6 +278,7 @@ def works(draw):
         "x": draw(st.sampled_from(INPUTS)),
         "w": draw(st.sampled_from(WEIGHTS)),
         "b": draw(st.booleans()),
+        "together": draw(small),
         **draw(st.sampled_from(OUTPUTS)),
     }
 
@@ -309,7 +328,7 @@ def test_huge_steps(build, dtype):
             size = run.direct_memory(axes, tasks, 1, 1, x.itemsize)
             assert size < 1000
             run.direct(
-                x, np.array([10, 1], dtype), None, y, axes, steps, 1, tasks,
+                x, np.array([10, 1], dtype), None, y, axes, steps, 1, 1, tasks,
                 np.zeros(1, np.longlong), np.empty(size, dtype),
             )  # fmt: skip
             np.testing.assert_array_equal(y.ravel(), wanted)
@@ -379,7 +398,8 @@ def test_threads_share_a_counter(build, dtype):
         def help_out(rings, y=y, taken=taken, start=start):
             start.wait(PATIENCE)
             memory = np.full(size, np.nan, dtype)
-            run.direct(x, w, b, y, axes, np.array(steps, np.intp), 2, tasks, taken, memory, rings)
+            at = np.array(steps, np.intp)
+            run.direct(x, w, b, y, axes, at, 2, work.channels, tasks, taken, memory, rings)
 
         helpers = [
             threading.Thread(target=help_out, args=(i == 0,), daemon=True) for i in range(number)
@@ -407,8 +427,8 @@ def test_arguments_are_checked(build, dtype):
     size = run.direct_memory(axes, tasks, 2, 3, x.itemsize)
     memory, taken = np.zeros(size, dtype), np.zeros(1, np.longlong)
     right = {
-        "x": x, "w": w, "b": b, "y": y, "axes": axes, "steps": steps, "groups": 2, "tasks": tasks,
-        "taken": taken, "memory": memory,
+        "x": x, "w": w, "b": b, "y": y, "axes": axes, "steps": steps, "groups": 2,
+        "together": 2, "tasks": tasks, "taken": taken, "memory": memory,
     }  # fmt: skip
 
     def changed(array, index, value):
@@ -432,6 +452,7 @@ def test_arguments_are_checked(build, dtype):
         *({"steps": changed(steps, i, -1)} for i in (0, 1, 2, 3, 5, 6)),
         *({"steps": changed(steps, i, 50)} for i in (0, 1, 2, 3, 5, 6)),
         *({"groups": n} for n in (0, -1, 3, 4)),
+        *({"together": n} for n in (0, -1)),
         {"tasks": tasks[:, :9].copy()},
         {"tasks": tasks[:0]},
         *({"tasks": changed(tasks, (-1, i), -1)} for i in range(10)),
@@ -478,13 +499,16 @@ def check_nothing_outside(build, dtype):
         tasks = work.tasks(((), (1,), columns))
         weights, steps = as_stored(work.w)
         itemsize = np.dtype(dtype).itemsize
-        size = run.direct_memory(work.axes, tasks, 2, 5, itemsize, lay is protected_last)
+        together = 1 if start else 2
+        last = lay is protected_last
+        size = run.direct_memory(work.axes, tasks, together, 5, itemsize, last)
         w, b, memory = (
             protected(array, dtype, start) for array in (weights, work.b, np.zeros(size))
         )
         x, y = (lay(array, dtype, start) for array in (work.x, np.full(work.y.shape, np.nan)))
         taken = np.zeros(1, np.longlong)
-        run.direct(x, w, b, y, work.axes, np.array(steps, np.intp), 2, tasks, taken, memory)
+        at = np.array(steps, np.intp)
+        run.direct(x, w, b, y, work.axes, at, 2, together, tasks, taken, memory)
         np.testing.assert_array_equal(y, work.y)
 
 
@@ -537,9 +561,9 @@ def forget_plans():
 
 @pytest.fixture(params=["as it is", "alone", "cut small"])
 def way(request, monkeypatch):
-    """With depthwise, which takes what has few channels a group; without; and in many tasks, input
-    gradients an image at a time, weights of one tap turned first, weight gradients with longer rows
-    of dy."""
+    """With depthwise, which takes what has few channels a group; without; and in many tasks, some
+    channels at a time, input gradients an image at a time, weights of one tap turned first, weight
+    gradients with longer rows of dy."""
     forget_plans()
     if request.param != "as it is":
         monkeypatch.setitem(TABLE, "direct", TABLE["direct"][1:])
@@ -547,6 +571,8 @@ def way(request, monkeypatch):
         monkeypatch.setattr(direct, "BAND_BYTES", 512)
         monkeypatch.setattr(tiling, "PIECE_WORK", 100)
         monkeypatch.setattr(threads, "SMALL", 0)
+        monkeypatch.setattr(direct, "MANY_WEIGHTS", 0)
+        monkeypatch.setattr(direct, "TOGETHER", 20)
         monkeypatch.setattr(direct, "BLOCK_BYTES", 1)
         monkeypatch.setattr(direct, "CROWDED_BYTES", 64)
         monkeypatch.setattr(direct, "TURNED_WEIGHTS", 1)
@@ -654,6 +680,7 @@ LONG = {
     "first layer": Case((2, 3, 112, 112), (64, 3, 7, 7), 2, 3),
     "stride 2": Case((2, 128, 28, 28), (128, 128, 3, 3), 2, 1),
     "pointwise": Case((1, 2048, 7, 7), (512, 2048, 1, 1)),
+    "dilated": Case((1, 1024, 15, 15), (128, 1024, 3, 3), 1, 5, 5),
     "4096 taps": Case((8, 256, 14, 14), (64, 256, 4, 4), 2, 1),
     "25600 taps": Case((1, 1024, 8, 12), (32, 1024, 5, 5), padding=2),
     "many positions": Case((8, 4, 112, 112), (16, 4, 3, 3), padding=1),

@@ -196,7 +196,8 @@ def test_arguments_are_checked(patch, build):
     (part,) = work.plan.tiles.parts
     axes, steps, tasks = part.axes, part.steps, part.tasks
     right = {
-        "axes": axes, "steps": steps, "groups": 2, "tasks": tasks, "weights": 12 * 4 * 6,
+        "axes": axes, "steps": steps, "groups": 2, "together": 4, "tasks": tasks,
+        "weights": 12 * 4 * 6,
         "images": 3, "channels": 8, "filters": 12, "itemsize": 4,
     }  # fmt: skip
 
@@ -219,6 +220,7 @@ def test_arguments_are_checked(patch, build):
         *({"tasks": changed(tasks, (0, i), 99)} for i in (0, 1, 9)),
     ]
     forward = [
+        *({"together": n} for n in (0, -1)),
         {"steps": steps[:6]},
         {"steps": changed(steps, 3, -1)},
         {"steps": changed(steps, 2, 999)},

@@ -96,11 +96,18 @@ BREAKS = [
         ("width.length - wide.hi)", "width.length - wide.hi - 1)"),
         ("kh * steps[TAP_STEPS + 1] + kw *", "kw * steps[TAP_STEPS + 1] + kh *"),
         (
-            "if done == 0 else NULL,\n            done > 0, y",
-            "if done == 0 else NULL,\n            done < 0, y",
+            "if done == 0 else NULL,\n            add or done > 0, y",
+            "if done == 0 else NULL,\n            add or done < 0, y",
         ),
         ("tiles * (part + 1) // parts)", "tiles * (part + 1) // parts - 1)"),
         ("outer // panels, outer % panels", "0, outer % panels"),
+        (" and not (add and again)", ""),
+        ("&buffer[again]", "&buffer[0]"),
+        ("and part == 0 else NULL", "else NULL"),
+        ("+ first * steps[CHANNEL_STEP]", ""),
+        ("parts > 1 or not", "not"),
+        ("band.channels = most\n", "band.channels = 1\n"),
+        ("&turned[j * rows]", "&turned[0]"),
         ("not same_box(held, task, IMAGE)", "not same_box(held, task, GROUP)"),
         ("- box[2 * a] * at(axes, a, STRIDE)", "+ box[2 * a] * at(axes, a, STRIDE)"),
     ),
@@ -251,6 +258,11 @@ BREAKS = [
             "for (ptrdiff_t j = n - n % LANES; j < n; j++) ",
             "for (ptrdiff_t j = n - n % LANES + 1; j < n; j++) ",
         ),
+    ),
+    *breaks(
+        "kernels/rows.h",
+        DIRECT,
+        ("for (; j < n; j++) row[j] += cells[j];", ""),
     ),
     # The fallback.
     *breaks(

@@ -14,6 +14,8 @@
 cdef extern from "rows.h" nogil:
     void copy_row_float(const float* cells, float* row, Py_ssize_t n)
     void copy_row_double(const double* cells, double* row, Py_ssize_t n)
+    void add_row_float(const float* cells, float* row, Py_ssize_t n)
+    void add_row_double(const double* cells, double* row, Py_ssize_t n)
     void copy_rows_float(
         const float* cells, Py_ssize_t cell_step, float* to, Py_ssize_t to_step, Py_ssize_t rows,
         Py_ssize_t n, Py_ssize_t stride)

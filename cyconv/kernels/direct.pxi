@@ -9,6 +9,9 @@
 # A run is a row of the output, or a whole plane where its rows follow each other in the band with
 # little or nothing in between: sums of the cells in between are computed too, and dropped.
 #
+# Channels may be gone through some at a time (`together`), what the next ones give added to y: then a band
+# is small however many there are, and their weights and the table stay in cache.
+#
 # An input gradient is the same over dy, its rows the channels of x; with a stride, once for each
 # remainder of the positions of dx by the stride, by the taps that reach it. All that differs is
 # where weights are found: `steps`.
@@ -224,7 +227,7 @@ cdef inline Runs runs_of(
     cdef Runs runs
     runs.row_step = row_step
     if row_step == OW and y_steps[3] == OW and y_steps[4] == 1:
-        runs.per_plane, runs.length, runs.width = 1, plane, plane
+        runs.per_plane, runs.length, runs.width, runs.row_step = 1, plane, plane, plane
     elif row_step >= OW and OH * run_cost(OW, lanes, limit) > run_cost(plane, lanes, limit) + scattered:
         runs.per_plane, runs.length, runs.width = 1, plane, OW
     else:
@@ -247,19 +250,36 @@ cdef inline void transpose(
         transpose_double(a, a_step, rows, columns, to, to_step)
 
 
+cdef inline void put_row(const real* cells, real* to, Py_ssize_t n, bint add) noexcept nogil:
+    """to = or += cells."""
+    if real is float:
+        if add:
+            add_row_float(cells, to, n)
+        else:
+            copy_row_float(cells, to, n)
+    else:
+        if add:
+            add_row_double(cells, to, n)
+        else:
+            copy_row_double(cells, to, n)
+
+
 cdef inline void scatter(
     const real* tile, Py_ssize_t tile_step, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t n,
-    const Runs* runs, real* y, const Py_ssize_t* y_steps
+    const Runs* runs, bint add, real* y, const Py_ssize_t* y_steps
 ) noexcept nogil:
-    """Write positions `start` to `start + n` of a run to their rows of y."""
+    """Write, or add, positions `start` to `start + n` of a run to their rows of y."""
     cdef Py_ssize_t row = start // runs.row_step, col = start % runs.row_step, i, j, count
     cdef const real* cells
     cdef real* to
-    if runs.length == runs.width:
-        row, col = 0, start
+    cdef real[TILE_ITEMS] turned
     while n > 0:
         count = min(n, runs.width - col)
-        if count > 0 and y_steps[1] == 1:  # channels last
+        if count > 0 and y_steps[1] == 1 and add:  # channels last
+            transpose(tile, tile_step, rows, count, &turned[0], rows)
+            for j in range(count):
+                put_row(&turned[j * rows], y + row * y_steps[3] + (col + j) * y_steps[4], rows, True)
+        elif count > 0 and y_steps[1] == 1:
             transpose(
                 tile, tile_step, rows, count, y + row * y_steps[3] + col * y_steps[4], y_steps[4]
             )
@@ -268,13 +288,10 @@ cdef inline void scatter(
                 cells = tile + i * tile_step
                 to = y + i * y_steps[1] + row * y_steps[3] + col * y_steps[4]
                 if y_steps[4] == 1:
-                    if real is float:
-                        copy_row_float(cells, to, count)
-                    else:
-                        copy_row_double(cells, to, count)
+                    put_row(cells, to, count, add)
                 else:
                     for j in range(count):
-                        to[j * y_steps[4]] = cells[j]
+                        to[j * y_steps[4]] = cells[j] + (to[j * y_steps[4]] if add else 0)
         tile += runs.row_step - col
         n -= runs.row_step - col
         col = 0
@@ -332,24 +349,25 @@ cdef inline void equal_steps(Py_ssize_t step, Py_ssize_t* row_at) noexcept nogil
 
 cdef inline void multiply_taps(
     const Direct* g, int rows, int vectors, const real* x, const real* weights, const Py_ssize_t* row_at,
-    const real* bias, real* y, Py_ssize_t y_step
+    const real* bias, bint add, real* y, Py_ssize_t y_step
 ) noexcept nogil:
-    """A tile over all taps, some at a time."""
+    """A tile over all taps, some at a time; y, or what is added to it, where `add` is set."""
     cdef Py_ssize_t done = 0, count
     while done < g.band.taps:
         count = min(<Py_ssize_t>LONG_SUM, g.band.taps - done)
         multiply_tile(
             rows, vectors, x, g.taps + done, g.steady, count, weights, row_at, bias if done == 0 else NULL,
-            done > 0, y, y_step,
+            add or done > 0, y, y_step,
         )
         done += count
 
 
 cdef void multiply_box(
     const Direct* g, const Py_ssize_t* box, const real* cells, Py_ssize_t depth_step, Py_ssize_t row_step,
-    const real* w, const real* b, Py_ssize_t filters, real* y, const Py_ssize_t* y_steps
+    const real* w, const real* b, Py_ssize_t filters, bint add, real* y, const Py_ssize_t* y_steps
 ) noexcept nogil:
-    """Fill a box of y, for some filters, from where its first position reads."""
+    """Fill a box of y, or add to it, for some filters and channels, from where its first position
+    reads."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t panels = (filters + MOST_ROWS - 1) // MOST_ROWS
     cdef Py_ssize_t most = (filters + panels - 1) // panels
@@ -358,7 +376,7 @@ cdef void multiply_box(
     )
     cdef Py_ssize_t tiles = (box[1] - box[0]) * runs.per_plane * runs.tiles
     cdef Py_ssize_t vectors = (runs.length + lanes - 1) // lanes
-    cdef Py_ssize_t parts = 1, part, outer, tile, panel, f, rows, first, count, start, d, h, run, col
+    cdef Py_ssize_t parts = 1, part, outer, tile, panel, f, rows, first, count, start, d, h, run, col, again
     cdef const real* x
     cdef const real* weights
     cdef const real* bias
@@ -378,22 +396,23 @@ cdef void multiply_box(
             first = vectors * (tile % runs.tiles) // runs.tiles
             count = vectors * (tile % runs.tiles + 1) // runs.tiles - first
             start = max(<Py_ssize_t>0, min(first * lanes, runs.length - count * lanes))
+            again = first * lanes - start  # so many of the tile before: written again, but not added again
             x = cells + d * depth_step + h * row_step + start
             weights = w + f * g.w_step
             bias = b + f if b != NULL else NULL
             to = y + f * y_steps[1] + d * y_steps[2] + h * y_steps[3]
-            col = start if runs.length == runs.width else start % row_step
-            if y_steps[4] == 1 and col + count * lanes <= runs.width:
-                to += col if col == start else start // row_step * y_steps[3] + col
+            col = start % runs.row_step
+            if y_steps[4] == 1 and col + count * lanes <= runs.width and not (add and again):
+                to += start // runs.row_step * y_steps[3] + col
                 fetch_tile(to, y_steps[1], <int>rows, <int>count)
-                multiply_taps(g, <int>rows, <int>count, x, weights, &row_at[0], bias, to, y_steps[1])
+                multiply_taps(g, <int>rows, <int>count, x, weights, &row_at[0], bias, add, to, y_steps[1])
             else:
                 multiply_taps(
-                    g, <int>rows, <int>count, x, weights, &row_at[0], bias, &buffer[0], count * lanes
+                    g, <int>rows, <int>count, x, weights, &row_at[0], bias, False, &buffer[0], count * lanes
                 )
                 scatter(
-                    &buffer[0], count * lanes, rows, start, min(count * lanes, runs.length - start), &runs,
-                    to, y_steps,
+                    &buffer[again], count * lanes, rows, start + again,
+                    min(count * lanes, runs.length - start) - again, &runs, add, to, y_steps,
                 )
 
 
@@ -407,47 +426,51 @@ cdef bint same_box(const Py_ssize_t* a, const Py_ssize_t* b, Py_ssize_t first) n
 
 cdef void direct_tasks(
     Direct* g, const real* x, Py_ssize_t image_step, const Source* source, const real* w, const real* b,
-    real* y, const Py_ssize_t* y_steps, Py_ssize_t group_filters, const Array* axes,
-    Py_ssize_t group_step, const Array* tasks, long long* taken, bint from_back,
-    real* memory
+    real* y, const Py_ssize_t* y_steps, Py_ssize_t channels, Py_ssize_t filters, const Array* axes,
+    const Py_ssize_t* steps, const Array* tasks, long long* taken, bint from_back, real* memory
 ) noexcept nogil:
-    """Do tasks until there are none left to take."""
+    """Do tasks until there are none left to take. `channels` and `filters` are those of a group."""
     cdef Layout* band = &g.band
     cdef const Py_ssize_t* task
     cdef const Py_ssize_t* held = NULL
     cdef const real* cells
-    cdef const real* bias
-    cdef Py_ssize_t f, depth_step, row_step
+    cdef Py_ssize_t most = band.channels, taps = band.taps // most, f, part, first, depth_step, row_step
+    cdef Py_ssize_t parts = (channels + most - 1) // most
     cdef long long t = cyconv_take(taken, tasks.shape[0], from_back)
     while t < tasks.shape[0]:
         task = row_of(tasks, t)
-        cells = x + task[IMAGE] * image_step + task[GROUP] * band.channels * source.channel_step
-        if g.in_place:
-            depth_step, row_step = source.depth_step, source.height_step
-            cells += (
-                (task[BOX] - at(axes, 0, LOW)) * depth_step + (task[BOX + 2] - at(axes, 1, LOW)) * row_step
-                + task[BOX + 4] - at(axes, 2, LOW)
+        f = task[GROUP] * filters + task[FILTERS]
+        if not g.in_place and (held == NULL or not same_box(held, task, BOX)):
+            if not g.placed:
+                place_box(band, axes, task + BOX)
+            band.channels = most
+            clear_margins(band, memory)
+            zero(memory + most * band.cells, VECTOR_BYTES // sizeof(real))
+        for part in range(parts):
+            first = channels * part // parts
+            band.channels = channels * (part + 1) // parts - first
+            band.taps = band.channels * taps
+            cells = x + task[IMAGE] * image_step + (task[GROUP] * channels + first) * source.channel_step
+            if g.in_place:
+                depth_step, row_step = source.depth_step, source.height_step
+                cells += (
+                    (task[BOX] - at(axes, 0, LOW)) * depth_step + (task[BOX + 2] - at(axes, 1, LOW)) * row_step
+                    + task[BOX + 4] - at(axes, 2, LOW)
+                )
+            else:
+                depth_step, row_step = band.axes[0].step, band.axes[1].step
+                if held == NULL or parts > 1 or not same_box(held, task, IMAGE):
+                    fill(band, cells, source, memory)
+                cells = memory
+            multiply_box(
+                g, task + BOX, cells, depth_step, row_step,
+                w + task[GROUP] * steps[GROUP_STEP] + task[FILTERS] * g.w_step + first * steps[CHANNEL_STEP],
+                b + f if b != NULL and part == 0 else NULL, task[FILTERS + 1] - task[FILTERS], part > 0,
+                y + task[IMAGE] * y_steps[0] + f * y_steps[1] + task[BOX] * y_steps[2]
+                + task[BOX + 2] * y_steps[3] + task[BOX + 4] * y_steps[4],
+                y_steps,
             )
-        else:
-            depth_step, row_step = band.axes[0].step, band.axes[1].step
-            if held == NULL or not same_box(held, task, BOX):
-                if not g.placed:
-                    place_box(band, axes, task + BOX)
-                clear_margins(band, memory)
-                zero(memory + band.channels * band.cells, VECTOR_BYTES // sizeof(real))
-            if held == NULL or not same_box(held, task, IMAGE):
-                fill(band, cells, source, memory)
-            cells = memory
         held = task
-        f = task[GROUP] * group_filters + task[FILTERS]
-        bias = b + f if b != NULL else NULL
-        multiply_box(
-            g, task + BOX, cells, depth_step, row_step,
-            w + task[GROUP] * group_step + task[FILTERS] * g.w_step, bias, task[FILTERS + 1] - task[FILTERS],
-            y + task[IMAGE] * y_steps[0] + f * y_steps[1] + task[BOX] * y_steps[2]
-            + task[BOX + 2] * y_steps[3] + task[BOX + 4] * y_steps[4],
-            y_steps,
-        )
         t = cyconv_take(taken, tasks.shape[0], from_back)
 
 
@@ -507,8 +530,8 @@ cdef Py_ssize_t[7] NO_STEPS
 def direct_memory(
     axes, tasks, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize, bint last=False, /
 ):
-    """How many items of memory `direct` needs, for groups of so many channels and filters; `filters` is 0
-    for `direct_weight_grad`. `last` says that x has its channels last."""
+    """How many items of memory `direct` needs, for so many channels together and groups of so many filters;
+    these are 0 for `direct_weight_grad`. `last` says that x has its channels last."""
     cdef Held held
     hold_nothing(&held)
     try:
@@ -542,6 +565,7 @@ def direct(
     axes,
     steps,
     Py_ssize_t groups,
+    Py_ssize_t together,
     tasks,
     taken,
     memory,
@@ -549,15 +573,16 @@ def direct(
     /,
 ):
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
-    tasks that are left to take, counted in `taken`, whoever else is taking some. Who rings takes them
-    from the front, others from the back."""
+    tasks that are left to take, counted in `taken`, whoever else is taking some; so many channels of a
+    group `together`, at most. Who rings takes them from the front, others from the back."""
     cdef Held held
     hold_nothing(&held)
     try:
         direct_held(
             hold(&held, x, "x", 5, READ), hold(&held, w, "w", 1, READ | CONTIGUOUS),
             hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
-            hold_table(&held, axes, "axes"), hold_steps(&held, steps), groups, hold_table(&held, tasks, "tasks"),
+            hold_table(&held, axes, "axes"), hold_steps(&held, steps), groups, together,
+            hold_table(&held, tasks, "tasks"),
             hold_counters(&held, taken, "taken", 1), hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
         )
     finally:
@@ -566,20 +591,20 @@ def direct(
 
 cdef int direct_held(
     const Array* x, const Array* w, const Array* b, const Array* y, const Array* axes,
-    const Py_ssize_t* steps, Py_ssize_t groups, const Array* tasks, long long* taken,
+    const Py_ssize_t* steps, Py_ssize_t groups, Py_ssize_t together, const Array* tasks, long long* taken,
     const Array* memory, bint rings
 ) except -1:
     check_direct(x.shape, w.shape[0], y.shape, axes, steps, tasks, groups)
     check_order(x, "x")
     if b != NULL and b.shape[0] != y.shape[1]:
         raise ValueError(f"b must have shape ({y.shape[1]},), got ({b.shape[0]},)")
-    if tasks.shape[0] == 0:
-        raise ValueError("there must be tasks")
+    if tasks.shape[0] == 0 or together < 1:
+        raise ValueError(f"there must be tasks, and a channel together, not {together}")
     cdef Source source = source_of(x)
-    cdef Py_ssize_t filters = y.shape[1] // groups
+    cdef Py_ssize_t channels = x.shape[1] // groups, filters = y.shape[1] // groups
     cdef void* bias = b.cells if b != NULL else NULL
     cdef Direct g
-    lay_out_direct(&g, axes, tasks, steps, x.shape[1] // groups, filters, &source, x.itemsize)
+    lay_out_direct(&g, axes, tasks, steps, min(together, channels), filters, &source, x.itemsize)
     if g.memory > memory.shape[0]:
         free(g.taps)
         raise ValueError(f"memory must have {g.memory} items, got {memory.shape[0]}")
@@ -588,13 +613,13 @@ cdef int direct_held(
         if x.itemsize == sizeof(float):
             direct_tasks(
                 &g, <const float*>x.cells, x.steps[0], &source, <const float*>w.cells, <const float*>bias,
-                <float*>y.cells, y.steps, filters, axes, steps[GROUP_STEP], tasks, taken, not rings,
+                <float*>y.cells, y.steps, channels, filters, axes, steps, tasks, taken, not rings,
                 <float*>memory.cells,
             )
         else:
             direct_tasks(
                 &g, <const double*>x.cells, x.steps[0], &source, <const double*>w.cells, <const double*>bias,
-                <double*>y.cells, y.steps, filters, axes, steps[GROUP_STEP], tasks, taken, not rings,
+                <double*>y.cells, y.steps, channels, filters, axes, steps, tasks, taken, not rings,
                 <double*>memory.cells,
             )
     free(g.taps)

@@ -264,6 +264,21 @@ ALWAYS_INLINE void NAME(copy_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
     NAME(store)(row + n - LANES, NAME(load)(cells + n - LANES));
 }
 
+/* row[j] += cells[j], and no cell more. */
+static void NAME(add_row)(const REAL *cells, REAL *row, ptrdiff_t n) {
+    ptrdiff_t j = 0;
+    for (; j + (ptrdiff_t)LANES <= n; j += LANES)
+        NAME(store)(row + j, NAME(add)(NAME(load)(row + j), NAME(load)(cells + j)));
+#if defined(MASKS)
+    if (j < n)
+        NAME(store_some)(
+            row + j, NAME(add)(NAME(load_some)(row + j, n - j), NAME(load_some)(cells + j, n - j)),
+            n - j);
+#else
+    for (; j < n; j++) row[j] += cells[j];
+#endif
+}
+
 /* The same for every stride-th cell: row[j] = cells[j * stride]. Of strides other than the usual ones,
    one by one. */
 ALWAYS_INLINE void NAME(pick_row)(

@@ -43,23 +43,26 @@ cdef class Whole:
     cdef const Array* tasks
     cdef Py_ssize_t[4] sizes
     cdef Py_ssize_t[5] x, y, y_steps
-    cdef Py_ssize_t itemsize, filters, group_step, image_step
+    cdef const Py_ssize_t* steps
+    cdef Py_ssize_t itemsize, channels, filters, image_step
 
     def __cinit__(self):
         self.g.taps = NULL
         hold_nothing(&self.held)
 
     def __init__(
-        self, axes, steps, Py_ssize_t groups, tasks, Py_ssize_t weights, Py_ssize_t images, Py_ssize_t channels,
+        self, axes, steps, Py_ssize_t groups, Py_ssize_t together, tasks, Py_ssize_t weights, Py_ssize_t images, Py_ssize_t channels,
         Py_ssize_t filters, Py_ssize_t itemsize,
     ):
         self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
-        cdef const Py_ssize_t* from_one = hold_steps(&self.held, steps)
-        check_direct(self.x, weights, self.y, self.axes, from_one, self.tasks, groups)
+        self.steps = hold_steps(&self.held, steps)
+        check_direct(self.x, weights, self.y, self.axes, self.steps, self.tasks, groups)
+        if together < 1:
+            raise ValueError(f"there must be a channel together, not {together}")
         self.sizes = [self.sizes[0], weights, filters, images * self.y_steps[0]]
-        self.group_step = from_one[GROUP_STEP]
         lay_out_direct(
-            &self.g, self.axes, self.tasks, from_one, channels // groups, self.filters, &self.source, itemsize
+            &self.g, self.axes, self.tasks, self.steps, min(together, self.channels), self.filters, &self.source,
+            itemsize,
         )
         self.place()
 
@@ -86,7 +89,8 @@ cdef class Whole:
         for i in range(tasks.shape[0]):
             if not same_box(row_of(tasks, 0), row_of(tasks, i), BOX):
                 raise ValueError("all tasks must have the same box")
-        self.axes, self.tasks, self.itemsize, self.filters = axes, tasks, itemsize, filters // groups
+        self.axes, self.tasks, self.itemsize = axes, tasks, itemsize
+        self.channels, self.filters = channels // groups, filters // groups
         self.x = [images, channels, at(axes, 0, SIZE), at(axes, 1, SIZE), at(axes, 2, SIZE)]
         self.y = [images, filters, at(axes, 0, OUTPUT), at(axes, 1, OUTPUT), at(axes, 2, OUTPUT)]
         cdef Py_ssize_t row = self.x[4], plane = self.x[3] * row, volume = self.x[2] * plane
@@ -134,8 +138,8 @@ cdef class Whole:
         if memory == NULL:
             return False
         direct_tasks(
-            &g, x, self.image_step, &self.source, w, b, y, self.y_steps, self.filters, self.axes, self.group_step,
-            self.tasks, &taken, False, memory,
+            &g, x, self.image_step, &self.source, w, b, y, self.y_steps, self.channels, self.filters, self.axes,
+            self.steps, self.tasks, &taken, False, memory,
         )
         free(memory)
         return True
@@ -146,7 +150,7 @@ cdef class WholeWeightGrad(Whole):
 
     cdef const Array* shares
     cdef const Array* blocks
-    cdef Py_ssize_t columns, positions, channels, groups
+    cdef Py_ssize_t columns, positions, groups
     cdef Step step
 
     def __init__(
@@ -168,8 +172,7 @@ cdef class WholeWeightGrad(Whole):
             images * self.y_steps[0], images * self.image_step, 0, filters * (channels // groups) * taps
         ]
         self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3], 1)
-        self.columns, self.channels = columns, channels // groups
-        self.positions, self.groups = most_positions(self.tasks), groups
+        self.columns, self.positions, self.groups = columns, most_positions(self.tasks), groups
         lay_out_direct(&self.g, self.axes, self.tasks, NO_STEPS, self.channels, 0, &self.source, itemsize)
         self.place()
 

@@ -37,6 +37,7 @@ def direct(
     axes: Integers,
     steps: Integers,
     groups: int,
+    together: int,
     tasks: Integers,
     taken: Counters,
     memory: Array,
@@ -44,7 +45,7 @@ def direct(
     /,
 ) -> None:
     """Fill y (n, F, od, oh, ow) from x (n, C, d, h, w), w in memory order and b (F,) or None: the
-    tasks that are left to take, counted in `taken`."""
+    tasks that are left to take, counted in `taken`. (Here all channels go together.)"""
     channels, filters = x.shape[1] // groups, y.shape[1] // groups
     ring(rings)
     for t in all_tasks(taken, len(tasks), from_back=not rings):
