@@ -212,9 +212,9 @@ def _part(g: Geometry, phase: Phase, steps: tuple[int, ...], itemsize: int, whol
         start, _, by = taps.indices(kernel)
         first += start * step * steps[3]
         by_axis.append(by * step * steps[3])
-    taps = int(axes[:, 1].prod())
-    few = g.group_filters * g.group_channels * taps <= MANY_WEIGHTS
-    together = g.group_channels if few else min(g.group_channels, max(1, TOGETHER // taps))
+    number = int(axes[:, 1].prod())
+    few = g.group_filters * g.group_channels * number <= MANY_WEIGHTS
+    together = g.group_channels if few else min(g.group_channels, max(1, TOGETHER // number))
     tasks = _tasks(g, axes, together, itemsize)
     needs = kernels.run.direct_memory
     return Part(
