@@ -132,6 +132,27 @@ def test_arrays_are_of_one_type(build):
             kernels_of(build).turn(np.zeros((6, 8), a), np.zeros((8, 6), to))
 
 
+@each_compiled
+def test_arrays_have_as_many_axes_as_they_should(build):
+    to = np.zeros((8, 6), np.float32)
+    for a in (np.zeros(48, np.float32), np.zeros((6, 8, 1), np.float32)):
+        with pytest.raises(ValueError, match=f"^a must have 2 axes, got {a.ndim}$"):
+            kernels_of(build).turn(a, to)
+
+
+@each_compiled
+def test_tables_are_of_intp(build):
+    axes = np.ones((3, 6), np.intp)
+    assert kernels_of(build).depthwise_memory(axes, 1, 1, 4) >= 0
+    size, other = axes.itemsize, np.int32 if axes.itemsize == 8 else np.int64
+    for dtype, said in (
+        (other, f"have items of {size} bytes"),
+        (np.uintp, "be of signed integers"),
+    ):
+        with pytest.raises(ValueError, match=f"^axes must {said}"):
+            kernels_of(build).depthwise_memory(axes.astype(dtype), 1, 1, 4)
+
+
 @each_dtype
 @each_compiled
 def test_arrays_are_let_go(build, dtype):

@@ -36,11 +36,15 @@ BREAKS = [
     *breaks(
         "kernels/arrays.pxi",
         "test_kernel_arguments.py portable",
-        (" or buffer.format[1]", ""),
+        ('b"ilqn"', 'b"ilqnLQ"'),
         ("if buffer.ndim != axes:", "if buffer.ndim < axes:"),
         ("if array.itemsize != held.itemsize:", "if array.itemsize < held.itemsize:"),
         ("array.itemsize != itemsize:", "array.itemsize > itemsize:"),
         ("range(held.count)", "range(held.count - 1)"),
+    ),
+    *breaks(
+        "kernels/arrays.pxi",
+        DIRECT,
         ("if array.shape[0] != number:", "if array.shape[0] > number:"),
     ),
     # A bound of what lies inside the image; a count that is one too many.
