@@ -1,4 +1,5 @@
-"""Beyond the layer table: other ranks beside PyTorch; channels last and float16 beside themselves.
+"""Beyond the layer table: other ranks, and dilation, beside PyTorch; channels last and float16
+beside themselves.
 
 python -m benchmarks.beyond
 """
@@ -19,10 +20,12 @@ from .timing import Timing, compare, geomean
 
 Sides = dict[str, Run]
 
-# x, and w; padded by half the kernel.
-RANKS = {
-    "conv1d": ((16, 64, 16000), (128, 64, 9)),
-    "conv3d": ((2, 32, 16, 56, 56), (64, 32, 3, 3, 3)),
+# x, w and dilation; padded by half the kernel.
+OTHERS = {
+    "conv1d": ((16, 64, 16000), (128, 64, 9), 1),
+    "conv3d": ((2, 32, 16, 56, 56), (64, 32, 3, 3, 3), 1),
+    "conv2d, by 2": ((8, 64, 56, 56), (64, 64, 3, 3), 2),
+    "conv2d, by 12": ((1, 2048, 33, 33), (256, 2048, 3, 3), 12),
 }
 HALVED = "vgg3_2"
 
@@ -34,7 +37,7 @@ def main() -> None:
     machine = describe(threads)
     print(f"{machine['cpu']}, {threads} threads, {machine['cyconv']}\n")
     print("PyTorch's time / cyconv's")
-    for name, sides in ranks(threads):
+    for name, sides in others(threads):
         show(name, compare(sides, "cyconv"), "PyTorch")
     print("\nchannels_last / channels_first, forward")
     costs = [show(name, compare(sides, "first"), "last") for name, sides in formats()]
@@ -49,41 +52,41 @@ def show(name: str, timings: dict[str, Timing], other: str) -> float:
     return timings[other].ratio
 
 
-def ranks(threads: int) -> Iterator[tuple[str, Sides]]:
+def others(threads: int) -> Iterator[tuple[str, Sides]]:
     import torch
 
     torch.set_num_threads(threads)
-    for name, (x_shape, w_shape) in RANKS.items():
-        yield from both_passes(name, x_shape, w_shape)
+    for name, (x_shape, w_shape, dilation) in OTHERS.items():
+        yield from both_passes(name, x_shape, w_shape, dilation)
 
 
 def both_passes(
-    name: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...]
+    name: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], dilation: int
 ) -> Iterator[tuple[str, Sides]]:
     """Forward, and a training step: forward, and the gradients of x, w and b."""
     import torch
 
     rng = np.random.default_rng(0)
-    padding = w_shape[-1] // 2
+    options = {"padding": w_shape[-1] // 2 * dilation, "dilation": dilation}
     x, w, b = (rng.standard_normal(n, np.float32) for n in (x_shape, w_shape, w_shape[0]))
-    dy = rng.standard_normal(cyconv.conv(x, w, b, padding=padding).shape, np.float32)
-    function = getattr(torch.nn.functional, name)
+    dy = rng.standard_normal(cyconv.conv(x, w, b, **options).shape, np.float32)
+    function = getattr(torch.nn.functional, name.split(",")[0])
     operands = [torch.from_numpy(a) for a in (x, w, b)]
     leaves = [a.clone().requires_grad_() for a in operands]
     their_dy = torch.from_numpy(dy)
 
     def our_step() -> None:
-        _, cache = cyconv.conv_forward(x, w, b, padding=padding)
+        _, cache = cyconv.conv_forward(x, w, b, **options)
         cyconv.conv_backward(dy, cache)
 
     def their_step() -> None:
-        torch.autograd.grad(function(*leaves, padding=padding), leaves, their_dy)
+        torch.autograd.grad(function(*leaves, **options), leaves, their_dy)
 
     yield (
         f"{name} forward",
         {
-            "cyconv": Run(convolution(x, w, b, padding=padding)),
-            "PyTorch": Run(lambda: function(*operands, padding=padding), torch.inference_mode),
+            "cyconv": Run(convolution(x, w, b, **options)),
+            "PyTorch": Run(lambda: function(*operands, **options), torch.inference_mode),
         },
     )
     yield f"{name} training step", {"cyconv": Run(our_step), "PyTorch": Run(their_step)}
