@@ -74,6 +74,10 @@ BREAKS = [
         ("(f - task[2] * filters + 2) * g.taps", "(f + 2) * g.taps"),
         ("            sums[2 * g.taps + t] = 0\n", ""),
         ("+ task[2] * filters * g.taps\n", "\n"),
+    ),
+    *breaks(
+        "kernels/shares.pxi",
+        DEPTHWISE,
         ("return shares.tasks + 4 * t if", "return shares.tasks + 4 if"),
     ),
     *breaks(
