@@ -50,7 +50,6 @@ DIRECTIVES = {
     "boundscheck": False,
     "wraparound": False,
     "cdivision": True,
-    "initializedcheck": False,
 }
 MSVC = sys.platform == "win32"
 WASM = "wasm" in sysconfig.get_platform()

@@ -24,8 +24,8 @@ Sides = dict[str, Run]
 OTHERS = {
     "conv1d": ((16, 64, 16000), (128, 64, 9), 1),
     "conv3d": ((2, 32, 16, 56, 56), (64, 32, 3, 3, 3), 1),
-    "conv2d, by 2": ((8, 64, 56, 56), (64, 64, 3, 3), 2),
-    "conv2d, by 12": ((1, 2048, 33, 33), (256, 2048, 3, 3), 12),
+    "conv2d, dilated by 2": ((8, 64, 56, 56), (64, 64, 3, 3), 2),
+    "conv2d, dilated by 12": ((1, 2048, 33, 33), (256, 2048, 3, 3), 12),
 }
 HALVED = "vgg3_2"
 
@@ -41,14 +41,14 @@ def main() -> None:
         show(name, compare(sides, "cyconv"), "PyTorch")
     print("\nchannels_last / channels_first, forward")
     costs = [show(name, compare(sides, "first"), "last") for name, sides in formats()]
-    print(f"{'geometric mean':24} {geomean(costs):.2f}")
+    print(f"{'geometric mean':35} {geomean(costs):.2f}")
     print("\nfloat16 / float32, forward")
     show(HALVED, compare(halves(), "float32"), "float16")
 
 
 def show(name: str, timings: dict[str, Timing], other: str) -> float:
     times = "  ".join(f"{side} {t.seconds * 1e3:.3g} ms" for side, t in timings.items())
-    print(f"{name:24} {timings[other].ratio:.2f}  {times}", flush=True)
+    print(f"{name:35} {timings[other].ratio:.2f}  {times}", flush=True)
     return timings[other].ratio
 
 
@@ -70,7 +70,7 @@ def both_passes(
     options = {"padding": w_shape[-1] // 2 * dilation, "dilation": dilation}
     x, w, b = (rng.standard_normal(n, np.float32) for n in (x_shape, w_shape, w_shape[0]))
     dy = rng.standard_normal(cyconv.conv(x, w, b, **options).shape, np.float32)
-    function = getattr(torch.nn.functional, name.split(",")[0])
+    function = getattr(torch.nn.functional, f"conv{len(w_shape) - 2}d")
     operands = [torch.from_numpy(a) for a in (x, w, b)]
     leaves = [a.clone().requires_grad_() for a in operands]
     their_dy = torch.from_numpy(dy)

@@ -113,15 +113,22 @@ cdef inline Py_ssize_t at(const Array* table, Py_ssize_t row, Py_ssize_t column)
     return row_of(table, row)[column]
 
 
-cdef long long* hold_counters(Held* held, owner, name, Py_ssize_t number, int wanted=FILL) except? NULL:
-    """So many long long, none of which is negative: what threads count together."""
+cdef long long* hold_words(Held* held, owner, name, Py_ssize_t number, int wanted) except? NULL:
+    """So many long long, which threads share."""
     cdef Array* array = hold_integers(held, owner, name, 1, wanted, sizeof(long long))
-    cdef Py_ssize_t i
     if array == NULL:
         return NULL
     if array.shape[0] != number:
         raise ValueError(f"{name} must have {number} elements, got {array.shape[0]}")
-    for i in range(number):
-        if (<long long*>array.cells)[i] < 0:
-            raise ValueError(f"{name} must not be negative")
     return <long long*>array.cells
+
+
+cdef long long* hold_counters(Held* held, owner, name, Py_ssize_t number, int wanted=FILL) except? NULL:
+    """Words none of which is negative."""
+    cdef long long* words = hold_words(held, owner, name, number, wanted)
+    cdef Py_ssize_t i
+    if words != NULL:
+        for i in range(number):
+            if words[i] < 0:
+                raise ValueError(f"{name} must not be negative")
+    return words

@@ -478,10 +478,8 @@ cdef int depthwise_forward_held(
         raise ValueError(f"b must have shape ({w.shape[0]},), got ({b.shape[0]},)")
     if x.shape[0] == 0:
         return 0
-    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, x.shape[1] // w.shape[1]]
-    cdef long long none = 0
-    cdef Shares shares = [&everything[0], 1, &none, False]
-    share(&shares, tasks, taken, rings, everything[1], everything[3])
+    cdef Shares shares
+    share(&shares, tasks, taken, rings, x.shape[0], x.shape[1] // w.shape[1])
     with nogil:
         ring(rings)
         if x.itemsize == sizeof(float):
@@ -676,10 +674,8 @@ cdef int depthwise_weight_grad_held(
     check_depthwise(x.shape, dw.shape, dy.shape, axes)
     check_contiguous(x, "x")
     check_contiguous(dy, "dy")
-    cdef Py_ssize_t[4] everything = [0, x.shape[0], 0, x.shape[1] // dw.shape[1]]
-    cdef long long none = 0
-    cdef Shares shares = [&everything[0], 1, &none, False]
-    share(&shares, tasks, taken, rings, everything[1], everything[3])
+    cdef Shares shares
+    share(&shares, tasks, taken, rings, x.shape[0], x.shape[1] // dw.shape[1])
     with nogil:
         ring(rings)
         if dy.itemsize == sizeof(float):

@@ -275,14 +275,14 @@ cdef inline void scatter(
     cdef real[TILE_ITEMS] turned
     while n > 0:
         count = min(n, runs.width - col)
-        if count > 0 and y_steps[1] == 1 and add:  # channels last
-            transpose(tile, tile_step, rows, count, &turned[0], rows)
-            for j in range(count):
-                put_row(&turned[j * rows], y + row * y_steps[3] + (col + j) * y_steps[4], rows, True)
-        elif count > 0 and y_steps[1] == 1:
-            transpose(
-                tile, tile_step, rows, count, y + row * y_steps[3] + col * y_steps[4], y_steps[4]
-            )
+        if count > 0 and y_steps[1] == 1:  # channels last
+            to = y + row * y_steps[3] + col * y_steps[4]
+            if add:
+                transpose(tile, tile_step, rows, count, &turned[0], rows)
+                for j in range(count):
+                    put_row(&turned[j * rows], to + j * y_steps[4], rows, True)
+            else:
+                transpose(tile, tile_step, rows, count, to, y_steps[4])
         elif count > 0:
             for i in range(rows):
                 cells = tile + i * tile_step

@@ -19,17 +19,17 @@ cdef int check_halves(const Array* source, const Array* target) except -1:
 
 cdef void cast_rows(const Array* source, const Array* target, bint widen) noexcept nogil:
     """Row by row: to float32 if `widen` says so, else from it."""
-    cdef Py_ssize_t n, c, d, h, at, to
+    cdef Py_ssize_t n, c, d, h, first, to
     for n in range(source.shape[0]):
         for c in range(source.shape[1]):
             for d in range(source.shape[2]):
                 for h in range(source.shape[3]):
-                    at = n * source.steps[0] + c * source.steps[1] + d * source.steps[2] + h * source.steps[3]
+                    first = n * source.steps[0] + c * source.steps[1] + d * source.steps[2] + h * source.steps[3]
                     to = n * target.steps[0] + c * target.steps[1] + d * target.steps[2] + h * target.steps[3]
                     if widen:
-                        cyconv_widen_row(<const uint16_t*>source.cells + at, <float*>target.cells + to, source.shape[4])
+                        cyconv_widen_row(<const uint16_t*>source.cells + first, <float*>target.cells + to, source.shape[4])
                     else:
-                        cyconv_narrow_row(<const float*>source.cells + at, <uint16_t*>target.cells + to, source.shape[4])
+                        cyconv_narrow_row(<const float*>source.cells + first, <uint16_t*>target.cells + to, source.shape[4])
 
 
 def half_to_float(halves, cells, /):

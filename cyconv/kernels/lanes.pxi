@@ -138,7 +138,7 @@ cdef void sum_rows_of_lanes(
     """Fill the outputs of some channels, all turned, row by row."""
     cdef const Axis* depth = &g.axes[0]
     cdef const Axis* height = &g.axes[1]
-    cdef Py_ssize_t od, oh, kd, d0, d1, h0, h1, at, tap, taps, step, n = g.axes[2].output
+    cdef Py_ssize_t od, oh, kd, d0, d1, h0, h1, first, tap, taps, step, n = g.axes[2].output
     cdef Py_ssize_t column_step = g.axes[2].stride * g.lanes
     cdef const real* start
     for od in range(depth.output):
@@ -148,18 +148,18 @@ cdef void sum_rows_of_lanes(
             if d0 == d1:
                 d0, d1, h0, h1 = 0, 1, 0, 0  # no taps, once
             # A row that is beside the image has an offset, but is not read.
-            at = (od * depth.stride - depth.low) * height.size + oh * height.stride - height.low
-            at *= g.width * g.lanes
+            first = (od * depth.stride - depth.low) * height.size + oh * height.stride - height.low
+            first *= g.width * g.lanes
             start, step = bias, 0
             for kd in range(d0, d1):
                 tap, taps = (kd * height.kernel + h0) * g.axes[2].kernel, (h1 - h0) * g.axes[2].kernel
                 if real is float:
                     sum_lanes_float(
-                        x + at, column_step, g.offsets + tap, w + tap * g.lanes, taps, start, step, y, n
+                        x + first, column_step, g.offsets + tap, w + tap * g.lanes, taps, start, step, y, n
                     )
                 else:
                     sum_lanes_double(
-                        x + at, column_step, g.offsets + tap, w + tap * g.lanes, taps, start, step, y, n
+                        x + first, column_step, g.offsets + tap, w + tap * g.lanes, taps, start, step, y, n
                     )
                 start, step = y, g.lanes
             y += n * g.lanes

@@ -6,15 +6,21 @@ cdef struct Shares:
     Py_ssize_t number
     long long* taken
     bint from_back
+    # Without a table: the task, and its count.
+    Py_ssize_t[4] everything
+    long long none
 
 
 cdef int share(
     Shares* shares, const Array* tasks, long long* taken, bint rings, Py_ssize_t images,
     Py_ssize_t groups
 ) except -1:
-    """The tasks of a table, if there is one."""
+    """The tasks of a table, or one of everything. (Shares points into itself: it is not to be copied.)"""
     cdef Py_ssize_t t
     if tasks == NULL:
+        shares.everything, shares.none = [0, images, 0, groups], 0
+        shares.tasks, shares.number, shares.taken = &shares.everything[0], 1, &shares.none
+        shares.from_back = False
         return 0
     if tasks.shape[0] == 0 or tasks.shape[1] != 4:
         raise ValueError("tasks must have rows of four numbers")

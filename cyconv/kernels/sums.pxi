@@ -67,9 +67,7 @@ cdef int sum_middle_held(
 ) except -1:
     if sums.shape[0] != x.shape[0] or sums.shape[1] != x.shape[2]:
         raise ValueError(f"sums must be ({x.shape[0]}, {x.shape[2]}), got ({sums.shape[0]}, {sums.shape[1]})")
-    cdef Py_ssize_t[4] everything = [0, sums.shape[0], 0, sums.shape[1]]
-    cdef long long none = 0
-    cdef Shares shares = [&everything[0], 1, &none, False]
+    cdef Shares shares
     share(&shares, tasks, taken, rings, sums.shape[0], sums.shape[1])
     if sums.shape[0] == 0 or sums.shape[1] == 0:
         return 0

@@ -44,9 +44,9 @@ def wait_for_change(
     cdef long long* told
     cdef bint changed
     try:
-        watched = hold_word(&held, word, "word", READ)
-        heeded = hold_word(&held, bell, "bell", READ | OR_NONE)
-        told = hold_word(&held, sign, "sign", FILL | OR_NONE)
+        watched = hold_words(&held, word, "word", 1, READ)
+        heeded = hold_words(&held, bell, "bell", 1, READ | OR_NONE)
+        told = hold_words(&held, sign, "sign", 1, FILL | OR_NONE)
         with nogil:
             if told != NULL:
                 cyconv_count(told)
@@ -68,19 +68,9 @@ def hang_bell(word, /):
     cdef Held held
     hold_nothing(&held)
     try:
-        the_bell, hung = hold_word(&held, word, "word", FILL | OR_NONE), word
+        the_bell, hung = hold_words(&held, word, "word", 1, FILL | OR_NONE), word
     finally:
         let_go(&held)
-
-
-cdef long long* hold_word(Held* held, owner, name, int wanted) except? NULL:
-    """One long long, of any sign."""
-    cdef Array* array = hold_integers(held, owner, name, 1, wanted, sizeof(long long))
-    if array == NULL:
-        return NULL
-    if array.shape[0] != 1:
-        raise ValueError(f"{name} must have one element, got {array.shape[0]}")
-    return <long long*>array.cells
 
 
 cdef inline void ring(bint rings) noexcept nogil:

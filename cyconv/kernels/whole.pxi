@@ -51,8 +51,8 @@ cdef class Whole:
         hold_nothing(&self.held)
 
     def __init__(
-        self, axes, steps, Py_ssize_t groups, Py_ssize_t together, tasks, Py_ssize_t weights, Py_ssize_t images, Py_ssize_t channels,
-        Py_ssize_t filters, Py_ssize_t itemsize,
+        self, axes, steps, Py_ssize_t groups, Py_ssize_t together, tasks, Py_ssize_t weights, Py_ssize_t images,
+        Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t itemsize,
     ):
         self.lay_out(axes, groups, tasks, images, channels, filters, itemsize)
         self.steps = hold_steps(&self.held, steps)
@@ -163,13 +163,13 @@ cdef class WholeWeightGrad(Whole):
         # As for a forward pass into an array that has channels where this one has filters.
         cdef Py_ssize_t[5] turned = [images, channels, self.y[2], self.y[3], self.y[4]]
         check_direct(self.x, 1, turned, self.axes, NO_STEPS, self.tasks, groups)
-        check_shares(self.tasks, self.shares, self.blocks, 1, groups, channels // groups * taps)
+        check_shares(self.tasks, self.shares, self.blocks, 1, groups, self.channels * taps)
         cdef double sums = columns * <double>channels * taps
         if columns < self.filters or columns % (VECTOR_BYTES // itemsize) or sums > MOST_ITEMS:
             raise ValueError(f"columns must be {self.filters} or more, in whole vectors; got {columns}")
         # In the order of the arguments: dy, x, (none,) dw.
         self.sizes = [
-            images * self.y_steps[0], images * self.image_step, 0, filters * (channels // groups) * taps
+            images * self.y_steps[0], images * self.image_step, 0, filters * self.channels * taps
         ]
         self.step = Step(self.y_steps[0], self.y_steps[1], self.y_steps[2], self.y_steps[3], 1)
         self.columns, self.positions, self.groups = columns, most_positions(self.tasks), groups
