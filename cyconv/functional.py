@@ -58,11 +58,11 @@ def conv(
     algorithm : {"auto", "gemm", "direct", "winograd"}
         How to compute; "auto" chooses by measured thresholds. "gemm" lowers x to columns and
         multiplies matrices; "direct" goes through the taps in place, best with one or few channels
-        a group; "winograd" takes 36 products for 144, for 3x3 kernels with stride, dilation and
-        groups of 1, or 49 for 256, for 4x4, or 81 for 144, for 3x3 with stride 2; for larger ones
-        of two to four times their stride (5x5 or 7x7 with 2, 11x11 with 4), and volumes whose
-        kernel has such planes. (There a NaN or Inf may also mark the other cells of its tile of 4x4
-        outputs.)
+        a group; "winograd" takes 36 products for 144, for 3x3 kernels with stride and groups of 1
+        and a dilation of up to 15, or 49 for 256, for 4x4 with up to 10, or 81 for 144, for 3x3
+        with stride 2; for larger ones of two to four times their stride (5x5 or 7x7 with 2, 11x11
+        with 4), and volumes whose kernel has such planes. (There a NaN or Inf may also mark the
+        other cells of its tile of 4x4 outputs, which are as far apart as the dilation is.)
     out : array, optional
         Where to put the result: exactly its shape and dtype, C-contiguous, writeable, sharing no
         memory with an input.

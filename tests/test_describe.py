@@ -423,7 +423,7 @@ WRONG = [
     {"data_format": "NHWC"},
     {"algorithm": "fft"},
     {"algorithm": None},
-    {"algorithm": "winograd", "dilation": (1, 2)},
+    {"algorithm": "winograd", "stride": (1, 3)},
 ]
 
 

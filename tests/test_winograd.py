@@ -362,11 +362,14 @@ def convolutions(draw):
     pad = st.integers(0, 7)
     pads = [(draw(pad), draw(pad)) for _ in range(2)]
     side, stride = draw(st.sampled_from([(3, 1), (4, 1), (3, 2)]))
-    size = [draw(st.integers(max(1, side + 2 * (stride - 1) - sum(p)), 30)) for p in pads]
+    most = 1 if stride > 1 else winograd.SERVED[(side, side), (1, 1, 1)]
+    dilation = tuple(draw(st.sampled_from([1, 1, 2, 3, most])) if most > 1 else 1 for _ in pads)
+    least = [(side - 1) * d + 2 * stride - 1 - sum(p) for d, p in zip(dilation, pads, strict=True)]
+    size = [draw(st.integers(max(1, n), max(30, n))) for n in least]
     n, c, f = draw(st.integers(1, 9)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
     n = min(n, max(1, 8000 // math.prod(size)))
     weights = (f, c, side, side)
-    return Case((n, c, *size), weights, stride, tuple(pads), seed=draw(st.integers(0, 9)))
+    return Case((n, c, *size), weights, stride, tuple(pads), dilation, seed=draw(st.integers(0, 9)))
 
 
 CASES = [
@@ -386,6 +389,10 @@ CASES = [
     Case((9, 40, 30, 29), (40, 40, 3, 3), stride=2, padding=1),
     Case((2, 17, 13, 22), (33, 17, 3, 3), stride=2, padding=((5, 0), (0, 7))),
     Case((1, 2, 3, 4), (3, 2, 3, 3), stride=2, padding=((2, 2), (1, 0))),
+    Case((3, 40, 30, 29), (40, 40, 3, 3), padding=3, dilation=2),
+    Case((2, 17, 33, 26), (33, 17, 3, 3), padding=((15, 9), (0, 17)), dilation=(12, 5)),
+    Case((1, 18, 40, 31), (19, 18, 4, 4), padding=(15, 3), dilation=(10, 3)),
+    Case((2, 5, 4, 9, 10), (7, 5, 3, 3, 3), padding=1, dilation=(1, 2, 3)),
     # One row of outputs, or one column: any stride will do along it, and so 2.
     Case((2, 3, 3, 12), (4, 3, 3, 3), stride=2),
     Case((2, 3, 12, 4), (4, 3, 3, 3), stride=(2, 7)),
@@ -472,6 +479,20 @@ def test_a_stride_is_described():
         assert found.tiles.startswith(tiles)
 
 
+def test_a_dilation_is_described():
+    found = cyconv.describe((2, 3, 21, 20), (4, 3, 3, 3), dilation=(1, 2), algorithm="winograd")
+    assert "F(4x4, 3x3) with dilation (1, 2), 36 products for 144" in found.method
+    assert found.tiles.startswith("40 tiles of 4x4 outputs")
+
+
+def test_auto_takes_winograd_where_tiles_are_filled():
+    """With a dilation larger than a plane most outputs of a tile would be none."""
+    for dilation, pays in ((2, True), (4, True), (6, False), (12, False)):
+        g = geometry((1, 256, 14, 14), (256, 256, 3, 3), 1, dilation, dilation, 1)
+        for pass_ in ("forward", "input_grad", "weight_grad"):
+            assert winograd.pays(g, pass_, 4) == (pays and kernels.VECTOR)
+
+
 def test_what_is_not_read_makes_no_difference():
     """With a stride: cells of x past the last window, and windows that lie in the padding, though
     they would be in the last tile."""
@@ -516,17 +537,18 @@ def test_prepared_filters(stride, way, dtype):
         Case((1, 2, 9, 9), (2, 2, 5, 5)),
         Case((1, 2, 9, 9), (2, 2, 3, 1)),
         Case((1, 2, 9, 9), (2, 2, 3, 4)),
-        Case((1, 2, 9, 9), (2, 2, 4, 4), dilation=2),
+        Case((1, 2, 34, 9), (2, 2, 4, 4), dilation=(11, 1)),
+        Case((1, 2, 9, 34), (2, 2, 3, 3), dilation=(1, 16)),
         Case((1, 2, 9, 9), (2, 2, 4, 4), stride=2),
         Case((1, 2, 9, 9), (2, 2, 3, 3), stride=3),
         Case((1, 2, 9, 9), (2, 2, 3, 3), stride=(1, 2)),
         Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3), stride=2),
-        Case((1, 2, 9, 9), (2, 2, 3, 3), dilation=2),
+        Case((1, 2, 9, 9), (2, 2, 3, 3), stride=2, dilation=2),
         Case((1, 2, 9, 9), (2, 1, 3, 3), groups=2),
         Case((1, 2, 9), (2, 2, 3)),
         Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 2)),
         Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3), stride=(2, 1, 1)),
-        Case((1, 2, 9, 9, 9), (2, 2, 3, 3, 3), dilation=(1, 2, 1)),
+        Case((1, 2, 9, 9, 34), (2, 2, 3, 3, 3), dilation=(1, 2, 16)),
     ],
     ids=str,
 )

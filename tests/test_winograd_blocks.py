@@ -75,14 +75,15 @@ class Fused:
 
     def __init__(
         self, n=2, c=3, f=5, size=(9, 10), pads=1, flip=False, seed=0, lay=gaps, depth=1,
-        dilation=1, side=3, stride=1,
+        dilation=1, side=3, stride=1, apart=(1, 1),
     ):  # fmt: skip
-        """With three sizes, a volume, and a kernel of this depth; its planes have this side and
-        stride. What is flipped is an input gradient, with a stride without a weight gradient."""
+        """With three sizes, a volume, and a kernel of this depth and dilation; its planes have this
+        side, stride and `apart` for dilation. What is flipped is an input gradient, with a stride
+        without a weight gradient."""
         self.lay = lay
-        kernel, dilations = (side, side), 1
+        kernel, dilations = (side, side), apart
         if len(size) == 3:
-            kernel, dilations = (depth, *kernel), (dilation, 1, 1)
+            kernel, dilations = (depth, *kernel), (dilation, *apart)
         strides = (*(1 for _ in size[2:]), stride, stride)
         g = geometry((n, c, *size), (f, c, *kernel), strides, pads, dilations, 1)
         g = g._replace(stride=(1, stride, stride))  # also where that makes no difference
@@ -255,11 +256,13 @@ def works(draw, sums=False):
     """A convolution, two lists of places to cut, a number, and yes or no."""
     small, some = st.integers(1, 3), st.integers(1, 20)
     side, stride = draw(st.sampled_from([(3, 1), (4, 1), (3, 2)]))
-    depth, dilation, kernel = 1, 1, [side, side]
+    most = 1 if stride > 1 else winograd.SERVED[(side, side), (1, 1, 1)]
+    apart = [draw(st.sampled_from([1, 1, min(2, most), min(5, most), most])) for _ in range(2)]
+    depth, dilation, kernel = 1, 1, [(side - 1) * d + 1 for d in apart]
     size = [draw(st.integers(1, 30)) for _ in range(2)]
     if draw(st.booleans()):  # a volume
         depth, dilation, size = draw(small), draw(small), [draw(some) for _ in range(3)]
-        kernel = [(depth - 1) * dilation + 1, side, side]
+        kernel = [(depth - 1) * dilation + 1, *kernel]
     pads = []
     for n, extent in zip(size, kernel, strict=True):
         low, high = draw(st.integers(0, 6)), draw(st.integers(0, 6))
@@ -267,7 +270,7 @@ def works(draw, sums=False):
     n, c, f = draw(small), draw(st.integers(1, 35)), draw(st.integers(1, 70))
     lay, seed = draw(st.sampled_from([gaps, channels_last])), draw(st.integers(0, 9))
     flip = draw(st.booleans()) and not (sums and stride > 1)
-    work = Fused(n, c, f, size, tuple(pads), flip, seed, lay, depth, dilation, side, stride)
+    work = Fused(n, c, f, size, tuple(pads), flip, seed, lay, depth, dilation, side, stride, apart)
     points = st.lists(st.integers(0, 999), max_size=3)
     return work, [draw(points) for _ in range(2)], draw(st.integers(1, 40)), draw(st.booleans())
 
@@ -328,6 +331,32 @@ def test_by_tiles(build, dtype, drawn):
         assert error <= CLOSE[dtype] * abs(work.v).max()
         assert_untouched(arguments["v"])
     assert_done(arguments, "winograd_by_tiles")
+
+
+# Sizes, and dilations along both axes: all phases of several tiles are turned together, or of one,
+# or not all of them, or a tile alone; some tiles have no output, and some phases none.
+APART = [((33, 37), (2, 3)), ((50, 65), (12, 12)), ((9, 75), (1, 14)), ((70, 20), (15, 15))]
+
+
+@each_dtype
+@each_build
+@each_kernel
+@pytest.mark.parametrize("lay", [gaps, channels_last])
+@pytest.mark.parametrize(("size", "apart"), APART)
+def test_dilated(size, apart, lay, kernel, build, dtype):
+    """Beside the definition. Blocks of tiles begin and end among the phases, and what one of them
+    does not have, another may have written before."""
+    work = Fused(2, 19, 20, size, apart, lay=lay, apart=apart)
+    columns = reference.columns(work.x, work.g.axes())
+    wanted = (work.w.reshape(20, -1) @ columns).reshape(20, 2, *work.y.shape[2:]).swapaxes(0, 1)
+    wanted += work.b.reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(work.y, wanted, rtol=0, atol=1e-12)
+    blocks = rows_of(work.total, (), 25)
+    backwards = blocks[::-1].copy() if kernel == "winograd_by_tiles" else blocks
+    options = {} if kernel == "winograd_by_filters" else {"tiles": backwards}
+    arguments = make(work, kernel, dtype, **options)
+    getattr(kernels_of(build), kernel)(*arguments.values())
+    work.check(arguments, dtype)
 
 
 @each_dtype
@@ -672,7 +701,9 @@ def wrong_calls(kernel, right, dtype):
         *({w_name: a} for a in (w[:17], w[:, :3], w[..., :2], w[..., :2, :], w[:, :, :0], w[:0])),
         *({y_name: a} for a in (y[:1], y[:, :17], y[..., :9], y[..., ::-1], y[..., :8, :])),
         *({"axes": a} for a in (axes[:2], axes[:, :5].copy(), changed(0, 1, 3), changed(0, 2, 2))),
-        *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 3, 5)),
+        *({"axes": changed(1, column, 2)} for column in (0, 1, 2, 5)),
+        *({"axes": changed(axis, 3, apart)} for axis in (1, 2) for apart in (0, 16, 1 << 40)),
+        {"axes": changed(slice(1, 3), slice(2, 4), 2)},
         {"axes": changed(slice(1, 3), 1, 4)},
         *({"axes": changed(slice(1, 3), 2, stride)} for stride in (0, -1, 2, -2, 3, -(2**63))),
         *({w_name: np.zeros((*w.shape[:3], n, n), dtype)} for n in (2, 4, 5)),
@@ -767,13 +798,21 @@ def check_nothing_outside(build, dtype):
     sizes = (((9, 10), 4, 7), ((1, 2), 1, 1), ((22, 31), 17, 9), ((4, 4), 16, 16), ((5, 49), 3, 33))
     volumes = (((3, 4, 9), 4, 7), ((1, 2, 1), 17, 1))
     ways = itertools.product(
-        (*sizes, *volumes), SIDES, (False, True), FORWARD + SUMS, (protected, protected_last)
+        (*sizes, *volumes),
+        (*SIDES, (3, 1, 2, 7)),
+        (False, True),
+        FORWARD + SUMS,
+        (protected, protected_last),
     )
-    for (size, c, f), (side, stride), start, kernel, lay in ways:
+    for (size, c, f), (side, stride, *apart), start, kernel, lay in ways:
         if stride < 0 and kernel in SUMS:
             continue
+        apart = apart or (1, 1)
         pads, depth = 1 if min(size[-2:]) > 1 else 2, 3 if len(size) == 3 else 1
-        work = Fused(2, c, f, size, pads, stride < 0, depth=depth, side=side, stride=abs(stride))
+        work = Fused(
+            2, c, f, size, (*(1 for _ in size[2:]), *(pads * d for d in apart)), stride < 0,
+            depth=depth, side=side, stride=abs(stride), apart=apart,
+        )  # fmt: skip
         calls = [{}]
         tiles = rows_of(work.total, (), 20)
         if kernel == "winograd_by_tiles":

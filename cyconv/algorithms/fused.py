@@ -12,6 +12,9 @@ Threads take blocks from common counters. Filters may come transformed ("frozen"
 With stride 2, where the kernels are 3x3, the plain road has nothing of the kind. Then there are 81
 planes of tiles and 36 of filters, of which some meet several (why: kernels/fallback/matrices.py).
 
+With a dilation the cells of a tile are as far apart as the taps, and other tiles, from neighbouring
+cells on, lie between them; the plain road has none of these either.
+
 A volume is a matter of channels: each plane of the output has tiles, whose channels are those of
 the planes that it reads, one for each tap of the kernel along the depth. So a 3x3x3 kernel takes
 108 products for 432.
@@ -364,6 +367,8 @@ def method(g: Geometry, planes: int, products: str) -> str:
     """In words: how many of them for how many."""
     side = g.kernel[1]
     name = f"F(4x4, {side}x{side})" + (" with stride 2" if planes == STRIDED_PLANES else "")
+    if g.dilation[1:] != (1, 1):
+        name += f" with dilation {g.dilation[1:]}"
     return f"{name}, {planes} {products} for {16 * side * side}"
 
 

@@ -1,8 +1,8 @@
 """Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
 
 (And 4x4 through 49 instead of 256: with 49 planes below, where there are 36. And 3x3 with stride 2
-through 81, and volumes, by planes of the kernel that are 3x3 or 4x4: see `fused`, which serves
-these on both roads.)
+through 81, those with a dilation, and volumes, by planes of the kernel that are 3x3 or 4x4: see
+`fused`, which serves these on both roads.)
 
 F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
@@ -38,8 +38,12 @@ if TYPE_CHECKING:
     from cyconv.plan import Plan
 
 
-# Kernels and strides.
-SERVED = {((3, 3), (1, 1, 1)), ((4, 4), (1, 1, 1)), ((3, 3), (1, 2, 2))}
+# Kernels and strides, and the largest dilation: more of a row of a tile has no room when kernels
+# transpose it.
+SERVED = {((3, 3), (1, 1, 1)): 15, ((4, 4), (1, 1, 1)): 10, ((3, 3), (1, 2, 2)): 1}
+# With a dilation, how full of outputs tiles are: 0.3 full, Winograd took 0.65 to 1.3 times as long
+# as direct (weight gradients 1.2 to 1.5), 0.1 full two to three times; from 0.45 on 0.3 to 1.
+FILLED = 0.4
 # Slots of a thread's scratch memory.
 TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
 # Planes of transformed tiles come in steps of this many (LANES in the kernel).
@@ -75,7 +79,7 @@ SHARE_SECONDS = 1e-4
 
 def serves(g: Geometry) -> bool:
     g = _with_one_stride(g)
-    return (g.kernel[1:], g.stride) in SERVED and g.dilation[1:] == (1, 1) and g.groups == 1
+    return max(g.dilation[1:]) <= SERVED.get((g.kernel[1:], g.stride), 0) and g.groups == 1
 
 
 def _with_one_stride(g: Geometry) -> Geometry:
@@ -86,9 +90,10 @@ def _with_one_stride(g: Geometry) -> Geometry:
 
 
 def _flat(g: Geometry) -> bool:
-    """Whether there is nothing along the first axis (where a low pad would shift all out of x), and
-    no stride: what the plain road has transforms for."""
-    return g.kernel[0] == g.size[0] == g.output[0] == 1 and g.low[0] == 0 and g.stride == (1, 1, 1)
+    """Whether there is nothing along the first axis (where a low pad would shift all out of x), no
+    stride and no dilation: what the plain road has transforms for."""
+    nothing = g.kernel[0] == g.size[0] == g.output[0] == 1 and g.low[0] == 0
+    return nothing and g.stride == g.dilation == (1, 1, 1)
 
 
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -114,6 +119,8 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if min(g.channels, g.filters) < (12 if large else 16):
         return False
     weights, filled = g.channels * g.filters, g.batch * g.positions / 16
+    if g.dilation[1:] != (1, 1) and filled < FILLED * count_tiles(g):
+        return False
     if kernels.VECTOR:
         least, enough = (5, 300) if large else (6, 700)
     else:
@@ -147,14 +154,16 @@ def _strided_pays(g: Geometry, pass_: str, itemsize: int) -> bool:
 
 
 def count_tiles(g: Geometry) -> int:
-    """Tiles of 4x4 outputs; of the input gradient of stride 2, 8x8, which begin with an odd one."""
-    rows, columns = (
-        -(-g.output[axis] // 4)
-        if g.stride[axis] > 0
-        else -(-(g.output[axis] + 1 - g.low[axis] % 2) // 8)
-        for axis in (1, 2)
-    )
-    return g.batch * g.output[0] * rows * columns
+    """Tiles of 4x4 outputs, as far apart as the dilation is; of the input gradient of stride 2, of
+    8x8, which begin with an odd one."""
+    return g.batch * g.output[0] * _count_along(g, 1) * _count_along(g, 2)
+
+
+def _count_along(g: Geometry, axis: int) -> int:
+    if g.stride[axis] < 0:
+        return -(-(g.output[axis] + 1 - g.low[axis] % 2) // 8)
+    phases = min(g.dilation[axis], g.output[axis])
+    return phases * -(-g.output[axis] // (4 * phases))
 
 
 class Blocks(Record):
@@ -220,7 +229,8 @@ def _reach(g: Geometry, axis: int) -> int:
     """How many cells there are up to the last that the last output reads."""
     last = g.output[axis] - 1
     if g.stride[axis] > 0:
-        return last * g.stride[axis] + g.kernel[axis] - g.low[axis]
+        taps = g.kernel[axis] - 1
+        return last * g.stride[axis] + taps * g.dilation[axis] + 1 - g.low[axis]
     return (last + 2 - g.low[axis]) // 2 + 1
 
 

@@ -13,10 +13,28 @@ cdef struct Grid:
     # Where tiles stand in an array (images, c, D, H, W), in items: t = (n * TH + th) * TW + tw, for
     # the n-th plane of the output: of an image, or of a volume, whose planes are many.
     # Either columns follow each other (column_step 1), or channels do (channel_step 1).
-    # A tile has cells * cells of them, from one to the next it is `pitch`, and the first begins at -low.
-    Py_ssize_t D, H, W, low_d, low_h, low_w, planes, dilation, TH, TW, cells, pitch
+    # A tile has cells * cells of them, and the first begins at -low. From one to the next it is `pitch`;
+    # with a dilation those of a tile are so many apart, and `phases` tiles lie between each other, from
+    # neighbouring cells on.
+    Py_ssize_t D, H, W, low_d, low_h, low_w, planes, TH, TW, cells, pitch
+    Py_ssize_t apart_d, apart_h, apart_w, phases_h, phases_w
+    Py_ssize_t line  # items from one row of cells to the next, where they are transposed
     Py_ssize_t image_step, channel_step, plane_step, row_step, column_step
     int kind  # of tiles: see winograd.h
+
+
+cdef enum:
+    # Items of a row of transposed cells: 12 tiles of seven, 4 apart, of WIDE items each. There are at
+    # most so many rows as STRIDED; with a dilation there are fewer, but longer ones.
+    LINE = 816
+    LINES = 7344
+    # Tiles side by side that are transposed together are fewer than the cells of a row, of four.
+    MOST_RUN = 114
+
+
+cdef inline Py_ssize_t line_of(Py_ssize_t cells) noexcept nogil:
+    """The longest row of which so many have room."""
+    return LINES // cells // WIDE * WIDE
 
 
 cdef inline bint is_served(Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride) noexcept nogil:
@@ -46,10 +64,20 @@ cdef inline Py_ssize_t first_tile(const Array* axes, int axis) noexcept:
     return (1 - at(axes, axis, LOW)) & 1 if at(axes, axis, STRIDE) < 0 else 0
 
 
+cdef inline Py_ssize_t phases_along(const Array* axes, int axis) noexcept:
+    return min(at(axes, axis, DILATION), at(axes, axis, OUTPUT))
+
+
 cdef inline Py_ssize_t count_along(const Array* axes, int axis) noexcept:
     """How many tiles there are in a row, or in a column."""
-    cdef Py_ssize_t size = 8 if at(axes, axis, STRIDE) < 0 else 4
-    return (at(axes, axis, OUTPUT) + first_tile(axes, axis) + size - 1) // size
+    cdef Py_ssize_t size = 8 if at(axes, axis, STRIDE) < 0 else 4, phases = phases_along(axes, axis)
+    cdef Py_ssize_t outputs = (at(axes, axis, OUTPUT) + first_tile(axes, axis) + phases - 1) // phases
+    return phases * ((outputs + size - 1) // size)
+
+
+cdef inline Py_ssize_t start_of(const Grid* g, Py_ssize_t tile, Py_ssize_t phases, Py_ssize_t apart) noexcept nogil:
+    """Where along an axis a tile begins, counted from the first: the more, the later it comes."""
+    return tile * g.pitch if phases == 1 else tile // phases * g.pitch * apart + tile % phases
 
 
 cdef inline Grid grid_of(const Array* x, const Array* axes, bint output) noexcept:
@@ -66,8 +94,11 @@ cdef inline Grid grid_of(const Array* x, const Array* axes, bint output) noexcep
     if output:
         g.cells, g.pitch = (8, 8) if g.kind == STRIDED_BACK else (4, 4)
         g.low_d, g.low_h, g.low_w = 0, first_tile(axes, 1), first_tile(axes, 2)
-    g.planes, g.dilation = at(axes, 0, OUTPUT), at(axes, 0, DILATION)
+    g.planes = at(axes, 0, OUTPUT)
+    g.apart_d, g.apart_h, g.apart_w = at(axes, 0, DILATION), at(axes, 1, DILATION), at(axes, 2, DILATION)
+    g.phases_h, g.phases_w = phases_along(axes, 1), phases_along(axes, 2)
     g.TH, g.TW = count_along(axes, 1), count_along(axes, 2)
+    g.line = LINE if g.apart_w == 1 else line_of(g.cells)
     g.image_step, g.channel_step, g.plane_step, g.row_step = x.steps[0], x.steps[1], x.steps[2], x.steps[3]
     g.column_step = x.steps[4] if g.W > 1 else 1
     return g

@@ -15,19 +15,21 @@ cdef void turn_output_grad(
     cdef Py_ssize_t f = first_filter, t, n, th, tw, run, i, row, column
     cdef const real* cells
     cdef real* to
-    cdef real[4 * LINE] lines
+    cdef real[LINES] lines
+    cdef Py_ssize_t[MOST_RUN] starts
     while f < last_filter:
         t = 0
         while t < tiles:
             find_tile(g, first + t, &n, &th, &tw)
-            run = tiles_together(g, tw, tiles - t)
+            run = tiles_together(g, tw, tiles - t, &starts[0])
             cells = turn_rows(
-                plane_of(dy, g, n, 0) + f * g.channel_step, g, last_filter - f, 4 * th, 4 * tw, 4, 4 * run, &lines[0],
-                &row, &column,
+                plane_of(dy, g, n, 0) + f * g.channel_step, g, last_filter - f,
+                start_of(g, th, g.phases_h, g.apart_h), start_of(g, tw, g.phases_w, g.apart_w), starts[run - 1],
+                &lines[0], &row, &column,
             )
             for i in range(run):
                 to = d + (f // rows * tiles + t + i) * rows + f % rows
-                output_grad_tile(g.kind, cells + 4 * i * column, row, column, to, plane_step)
+                output_grad_tile(g.kind, cells + starts[i] * WIDE, row, column, to, plane_step)
             t += run
         f += WIDE
 

@@ -17,14 +17,14 @@ from cyconv.types import Array, Counters, Integers
 
 
 class Grid(NamedTuple):
-    """How tiles stand in an array: rows and columns of them, each `pitch` cells after the one
-    before and the first `low` cells before the array, and cells of a row of each."""
+    """How tiles stand in an array: where each row and each column of them begins, the first `low`
+    cells before the array; cells of a row of each tile, and how far apart they are."""
 
-    rows: int
-    columns: int
-    pitch: int
+    rows: Integers
+    columns: Integers
     low: tuple[int, int]
     cells: int
+    apart: tuple[int, int]
 
 
 def _grids(axes: Integers) -> tuple[Grid, Grid]:
@@ -35,11 +35,24 @@ def _grids(axes: Integers) -> tuple[Grid, Grid]:
     start, pitch = np.array([0, 0]), 4 * max(1, int(axes[1, 2]))
     if axes[1, 2] < 0:
         start, low = 1 - low % 2, low // 2
-    rows, columns = (-(-(output + start) // outputs)).tolist()
-    return (
-        Grid(rows, columns, pitch, tuple(low.tolist()), cells),
-        Grid(rows, columns, outputs, tuple(start.tolist()), outputs),
-    )
+    apart = tuple(axes[1:, 3].tolist())
+
+    def grid(pitch: int, low: Integers, cells: int) -> Grid:
+        rows, columns = (
+            _starts(number, pitch, outputs, step)
+            for number, step in zip((output + start).tolist(), apart, strict=True)
+        )
+        return Grid(rows, columns, tuple(low.tolist()), cells, apart)
+
+    return grid(pitch, low, cells), grid(outputs, start, outputs)
+
+
+def _starts(positions: int, pitch: int, outputs: int, apart: int) -> Integers:
+    """Where the tiles of a row of positions begin, of so many outputs each. With a dilation these
+    are `apart`, and as many tiles, from neighbouring cells on, lie between each other."""
+    phases = min(apart, positions)
+    number = -(-positions // (outputs * phases))
+    return np.add.outer(np.arange(number) * pitch * apart, np.arange(phases)).ravel()
 
 
 def _matrices(axes: Integers) -> Matrices:
@@ -52,12 +65,12 @@ def _met(v: Array, tiles: int) -> Array:
 
 
 def _count(x: Array, axes: Integers) -> int:
-    return len(x) * int(axes[0, 5]) * math.prod(_grids(axes)[0][:2])
+    return len(x) * int(axes[0, 5]) * math.prod(map(len, _grids(axes)[0][:2]))
 
 
 def _find_tiles(axes: Integers, images: int, first: int, tiles: int) -> tuple[Integers, ...]:
     """Image, plane of the output, row and column of some tiles, numbered through all images."""
-    grid = (images, int(axes[0, 5]), *_grids(axes)[0][:2])
+    grid = (images, int(axes[0, 5]), *map(len, _grids(axes)[0][:2]))
     return np.unravel_index(np.arange(first, first + tiles), grid)
 
 
@@ -72,15 +85,16 @@ def _read_tiles(
     x: Array, axes: Integers, grid: Grid, depth_low: int, first: int, tiles: int
 ) -> Array:
     """Some tiles of x: (c, tiles, cells, cells)."""
-    low, width = (depth_low, *grid.low), grid.cells
+    low, spans = (depth_low, *grid.low), [(grid.cells - 1) * apart + 1 for apart in grid.apart]
     image, plane, row, column = _find_tiles(axes, len(x), first, tiles)
-    height, across = ((number - 1) * grid.pitch + width for number in grid[:2])
+    height, across = (starts[-1] + span for starts, span in zip(grid[:2], spans, strict=True))
     need = (int(axes[0, 5]), height, across)
     padded = np.zeros((*x.shape[:2], *need), x.dtype)
     to, cells = zip(*map(_overlap, low, need, x.shape[2:]), strict=True)
     padded[:, :, *to] = x[:, :, *cells]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(3, 4))
-    return windows[image, :, plane, grid.pitch * row, grid.pitch * column].swapaxes(0, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(3, 4))
+    windows = windows[..., :: grid.apart[0], :: grid.apart[1]]
+    return windows[image, :, plane, grid.rows[row], grid.columns[column]].swapaxes(0, 1)
 
 
 def _transform(matrix: Array, tiles: Array, u: Array) -> None:
@@ -132,12 +146,22 @@ def winograd_output(
     for tile, *place in zip(
         cells.swapaxes(0, 1), *_find_tiles(axes, len(y), first, tiles), strict=True
     ):
-        image, plane, *numbers = place
+        image, plane, row, column = place
+        starts = int(grid.rows[row]), int(grid.columns[column])
         rows, columns = (
-            _overlap(low - number * grid.pitch, grid.cells, size)
-            for number, low, size in zip(numbers, grid.low, y.shape[3:], strict=True)
+            _within(start - low, grid.cells, apart, size)
+            for start, low, apart, size in zip(
+                starts, grid.low, grid.apart, y.shape[3:], strict=True
+            )
         )
         y[image, :, plane, rows[1], columns[1]] = tile[:, rows[0], columns[0]]
+
+
+def _within(start: int, cells: int, apart: int, size: int) -> tuple[slice, slice]:
+    """Which of some cells, the first at `start`, lie in an array of this size, and where."""
+    first = max(0, -(start // apart))
+    last = max(first, min(cells, -((start - size) // apart)))
+    return slice(first, last), slice(start + first * apart, start + last * apart, apart)
 
 
 def winograd_weight(w: Array, u: Array, stride: int = 1, /) -> None:
