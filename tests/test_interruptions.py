@@ -239,7 +239,7 @@ def test_nobody_waits_for_a_task_that_was_taken_and_left(monkeypatch):
     """A signal may come after a task of a first phase was taken, and before it is begun."""
     progress, others = np.zeros(3, np.longlong), []
 
-    def interrupted(taken, number):
+    def interrupted(taken, number, from_back):
         waiting.count(taken)
         raise KeyboardInterrupt
         yield

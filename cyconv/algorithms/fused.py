@@ -4,8 +4,8 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
 
     by tiles      all filters are transformed, by blocks; then each block of tiles of x is
                   transformed, multiplied by some filters at a time and transformed back, in cache
-    by filters    where tiles are few and filters many: all tiles are transformed, by blocks of
-                  channels; then each block of filters is transformed, multiplied, and so on
+    by filters    where tiles are few and filters many: each thread transforms all tiles; then each
+                  block of filters is transformed, multiplied, and so on
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
 
@@ -69,6 +69,8 @@ WIDE_BYTES, TOGETHER_BYTES = 1 << 10, 256
 SPAN, SPAN_TILES = 128, 48
 # The weight gradient: channels of a block.
 CHANNELS = 32
+# Tiles are transformed by each thread, not shared: another core's would come from its cache line by
+# line, and with 64 channels and filters on 28x28 or 14x14 two threads took 1.35 times as long so.
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights: with 32 channels and filters on 28x28, by tiles took three quarters as
 # long, though one thread does it alone; with 64, a tenth longer. With a stride, 128 tiles by
@@ -97,7 +99,6 @@ class Blocks(Record):
     weight_planes: int  # of filters
     axes: Integers
     tiles: Integers
-    channels: Integers
     filters: Integers
     weights: Integers  # filters again, to be transformed by themselves
     columns: int
@@ -105,10 +106,10 @@ class Blocks(Record):
     together: int  # panels
     rows: int
     total: int
-    # Items of what all threads share, of what each has of its own, and of its product: tiles,
-    # filters and product if few, else filters, tiles and product.
-    whole: int
-    block: int
+    # Items of the transformed filters, of the tiles and of their product: of each thread, but that
+    # threads share the filters, unless tiles are few.
+    weight_items: int
+    tile_items: int
     product: int
 
 
@@ -144,21 +145,18 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     if few:
         rows = max(_rounded(length(part)) for part in filters)
         span = min(span, SPAN if total <= SPAN_TILES else 2 * SPAN)
-        whole = planes * plane_items(total, depth * _rounded(g.channels))
-        block = weight_planes * plane_items(span, rows)
+        weight_items = weight_planes * plane_items(span, rows)
     else:
         panels = -(-g.filters // rows)
         if wide:
             together = min(panels, max(1, TOGETHER_BYTES // (rows * itemsize)))
-        whole = weight_planes * plane_items(panels, depth * g.channels, rows)
-        block = planes * plane_items(columns, depth * _rounded(g.channels))
+        weight_items = weight_planes * plane_items(panels, depth * g.channels, rows)
     return Blocks(
         few=few,
         planes=planes,
         weight_planes=weight_planes,
         axes=g.axes(),
         tiles=_rows(tiles),
-        channels=_shares(g.channels, depth * total * PER_TILE),
         filters=_rows(filters),
         weights=_shares(g.filters, depth * g.channels * PER_WEIGHT),
         columns=columns,
@@ -166,8 +164,8 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         together=together,
         rows=rows,
         total=total,
-        whole=whole,
-        block=block,
+        weight_items=weight_items,
+        tile_items=planes * plane_items(columns, depth * _rounded(g.channels)),
         product=planes * plane_items(together * rows, columns),
     )
 
@@ -179,8 +177,9 @@ def _panel(filters: int, itemsize: int) -> int:
 
 def _in_panels(filters: int, panel: int) -> list[slice]:
     """Blocks of filters for threads to take, each within a panel: an even number of whole panels,
-    or quarters of all, then halves of what is left."""
-    most = min(panel, _rounded(-(-filters // 4)))
+    or halves of all, then halves of what is left. (Quarters of 64, with AVX-512 a vector each, took
+    1.1 to 1.3 times as long.)"""
+    most = min(panel, _rounded(-(-filters // 2)))
     whole = filters // (2 * most) * 2 * most
     half = min(filters, whole + _rounded(-(-(filters - whole) // 2)))
     bounds = {*range(0, whole, most), whole, half, *range(0, filters, panel), filters}
@@ -222,26 +221,26 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, side, side), or from the
     transformed filters v."""
     cut: Blocks = plan.tiles
-    progress = np.zeros(3, np.longlong)
+    own = cut.tile_items + cut.product
     if cut.few:
-        u = scratch(SHARED, (cut.planes, cut.whole // cut.planes), x.dtype)
-        own = cut.product if v is not None else cut.block + cut.product
+        taken = np.zeros(1, np.longlong)
+        own += cut.weight_items if v is None else 0
 
         def work(rings: bool) -> None:
             memory = scratch(OWN, (own,), x.dtype)
             plan.kernels.winograd_by_filters(
-                x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.span, progress,
-                memory, rings,
-            )  # fmt: skip
+                x, w, v, b, y, cut.axes, cut.filters, cut.span, taken, memory, rings
+            )
 
         count = len(cut.filters)
     else:
+        progress = np.zeros(3, np.longlong)
         panels = (cut.weight_planes, -(-len(w) // cut.rows), w.shape[1] * w.shape[2], cut.rows)
         given = v if v is not None else scratch(SHARED, panels, x.dtype, APART)
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(rings: bool) -> None:
-            memory = scratch(OWN, (cut.block + cut.product,), x.dtype)
+            memory = scratch(OWN, (own,), x.dtype)
             plan.kernels.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.together,
                 progress, memory, rings,
@@ -378,7 +377,9 @@ def outline(plan: "Plan") -> Outline:
     if isinstance(cut, Blocks):
         total, few = cut.total, cut.few
         blocks, noun = (cut.filters, "filter") if few else (cut.tiles, "tile")
-        shared, own = cut.whole, cut.block + cut.product
+        shared, own = cut.weight_items, cut.tile_items + cut.product
+        if few:
+            shared, own = 0, shared + own
     else:
         total, few = int(cut.chunks[-1][-1, 1]), cut.few
         shared, own = cut.shared + cut.sums, cut.own

@@ -435,7 +435,7 @@ cdef int winograd_filters_held(const Array* w, const Array* v, Py_ssize_t stride
 cdef void blocks_by_tiles(
     real* u, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
     const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* filters,
-    const Array* tiles, Py_ssize_t columns, Py_ssize_t together, long long* progress
+    const Array* tiles, Py_ssize_t columns, Py_ssize_t together, long long* progress, bint from_back
 ) noexcept nogil:
     """Both phases, in memory from u on."""
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], KD = w.shape[2], CW = in_wides(C), row = KD * CW, rows = v.shape[3]
@@ -458,7 +458,7 @@ cdef void blocks_by_tiles(
         cyconv_count(&progress[FIRST_DONE])
         t = cyconv_count(&progress[FIRST_TAKEN])
     cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
-    t = cyconv_count(&progress[SECOND_TAKEN])
+    t = cyconv_take(&progress[SECOND_TAKEN], tiles.shape[0], from_back)
     while t < tiles.shape[0]:
         first, count = at(tiles, t, 0), at(tiles, t, 1) - at(tiles, t, 0)
         for k in range(KD):
@@ -477,7 +477,7 @@ cdef void blocks_by_tiles(
                 number, first, count,
             )
             f += number
-        t = cyconv_count(&progress[SECOND_TAKEN])
+        t = cyconv_take(&progress[SECOND_TAKEN], tiles.shape[0], from_back)
 
 
 def winograd_by_tiles(
@@ -542,42 +542,36 @@ cdef int winograd_by_tiles_held(
         if x.itemsize == sizeof(float):
             blocks_by_tiles(
                 <float*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, tiles, columns, together,
-                progress,
+                progress, not rings,
             )
         else:
             blocks_by_tiles(
                 <double*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, tiles, columns, together,
-                progress,
+                progress, not rings,
             )
     return 0
 
 
 cdef void blocks_by_filters(
-    real* own, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y, const Array* u,
-    const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* channels,
-    const Array* filters, Py_ssize_t span, Py_ssize_t rows, long long* progress
+    real* u, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
+    const Grid* grid_in, const Grid* grid_out, const Filters* steps,
+    const Array* filters, Py_ssize_t span, Py_ssize_t rows, long long* taken, bint from_back
 ) noexcept nogil:
-    """Both phases, in memory from `own` on: filters, unless they are in v, and products."""
+    """All of it, in memory from u on: tiles, filters, unless they are in v, and products."""
     cdef Py_ssize_t C = x.shape[1], KD = w.shape[2], CW = in_wides(C), row = KD * CW
-    cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, m_plane = total * rows + WIDE
+    cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
+    cdef Py_ssize_t u_plane = total * row + WIDE, m_plane = total * rows + WIDE
     cdef Py_ssize_t v_plane = v.steps[0] if v != NULL else span * rows + WIDE
     cdef Py_ssize_t v_step = v.shape[3] if v != NULL else rows
+    cdef real* own = u + points_of(grid_in.kind) ** 2 * u_plane
     cdef real* m = own + (0 if v != NULL else weights_of(grid_in.kind) ** 2 * v_plane)
     cdef real* from_v
     cdef const real* bias = <const real*>b.cells if b != NULL else NULL
     cdef Py_ssize_t first, count, f, number, k
-    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
-    while t < channels.shape[0]:
-        f = at(channels, t, 0)
+    cdef Py_ssize_t t = cyconv_take(taken, filters.shape[0], from_back)
+    if t < filters.shape[0]:
         for k in range(KD):
-            turn_input(
-                <const real*>x.cells + f * x.steps[1], grid_in, at(channels, t, 1) - f, k, 0, total,
-                <real*>u.cells + k * CW + f, u.steps[0], row,
-            )
-        cyconv_count(&progress[FIRST_DONE])
-        t = cyconv_count(&progress[FIRST_TAKEN])
-    cyconv_wait_until(&progress[FIRST_DONE], channels.shape[0])
-    t = cyconv_count(&progress[SECOND_TAKEN])
+            turn_input(<const real*>x.cells, grid_in, C, k, 0, total, u + k * CW, u_plane, row)
     while t < filters.shape[0]:
         f, number = at(filters, t, 0), at(filters, t, 1) - at(filters, t, 0)
         for k in range(KD):
@@ -593,15 +587,15 @@ cdef void blocks_by_filters(
                         own, v_plane, rows,
                     )
                 multiply_planes(
-                    grid_in.kind, <const real*>u.cells + k * CW + first, u.steps[0], row, 1, from_v, v_plane, 0, v_step, m,
-                    m_plane, rows, total, in_wides(number), count, k > 0 or first > 0,
+                    grid_in.kind, u + k * CW + first, u_plane, row, 1, from_v, v_plane, 0, v_step, m, m_plane, rows,
+                    total, in_wides(number), count, k > 0 or first > 0,
                 )
                 first += count
         turn_output(
             m, m_plane, rows, bias + f if bias != NULL else NULL, <real*>y.cells + f * y.steps[1], grid_out, number, 0,
             total,
         )
-        t = cyconv_count(&progress[SECOND_TAKEN])
+        t = cyconv_take(taken, filters.shape[0], from_back)
 
 
 def winograd_by_filters(
@@ -611,28 +605,24 @@ def winograd_by_filters(
     b,
     y,
     axes,
-    u,
-    channels,
     filters,
     Py_ssize_t span,
-    progress,
+    taken,
     memory,
     bint rings=False,
     /,
 ):
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
-    in steps of WIDE), by blocks of channels, then blocks of filters. These are transformed in memory, at most
-    `span` channels at a time or, with v (36, panels, KD * C, rows), are in that, each block in one panel."""
+    """The same for few tiles and many filters: each thread transforms all tiles, then blocks of filters, at most
+    `span` channels at a time or, with v (36, panels, KD * C, rows), has these from there, each block in one
+    panel. Blocks are taken from the front, by helpers from the back."""
     cdef Held held
     hold_nothing(&held)
     try:
         winograd_by_filters_held(
             hold(&held, x, "x", 5, READ), hold(&held, w, "w", 5, READ), hold(&held, v, "v", 4, FILL | OR_NONE),
             hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
-            hold_table(&held, axes, "axes"), hold(&held, u, "u", 2, FILL | CONTIGUOUS),
-            hold_table(&held, channels, "channels"), hold_table(&held, filters, "filters"), span,
-            hold_counters(&held, progress, "progress", 3),
-            hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+            hold_table(&held, axes, "axes"), hold_table(&held, filters, "filters"), span,
+            hold_counters(&held, taken, "taken", 1), hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
         )
     finally:
         let_go(&held)
@@ -640,8 +630,7 @@ def winograd_by_filters(
 
 cdef int winograd_by_filters_held(
     const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
-    const Array* axes, const Array* u, const Array* channels,
-    const Array* filters, Py_ssize_t span, long long* progress, const Array* memory, bint rings
+    const Array* axes, const Array* filters, Py_ssize_t span, long long* taken, const Array* memory, bint rings
 ) except -1:
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], KD = w.shape[2], i, rows = 0
     check_arrays(x.shape, y.shape, w.shape, axes, b.shape[0] if b != NULL else F)
@@ -650,11 +639,7 @@ cdef int winograd_by_filters_held(
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
-    check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
-    if u.shape[0] != planes:
-        raise ValueError(f"u must have {planes} rows")
-    check_items(u.shape[1], total * (KD * <double>in_wides(C)), "a row of u")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(at(filters, i, 1) - at(filters, i, 0)))
     if v != NULL:
@@ -668,19 +653,19 @@ cdef int winograd_by_filters_held(
     check_items(
         memory.shape[0],
         (0 if v != NULL else weight_planes * (span * <double>rows + WIDE))
-        + planes * (total * <double>rows + WIDE), "memory"
+        + planes * (total * (KD * <double>in_wides(C) + rows) + 2 * WIDE), "memory"
     )
     cdef Filters steps = filters_of(w, 3, at(axes, 1, STRIDE))
     with nogil:
         ring(rings)
         if x.itemsize == sizeof(float):
             blocks_by_filters(
-                <float*>memory.cells, x, w, v, b, y, u, &grid_in, &grid_out, &steps, channels, filters, span, rows,
-                progress,
+                <float*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, span, rows, taken,
+                not rings,
             )
         else:
             blocks_by_filters(
-                <double*>memory.cells, x, w, v, b, y, u, &grid_in, &grid_out, &steps, channels, filters, span, rows,
-                progress,
+                <double*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, span, rows, taken,
+                not rings,
             )
     return 0

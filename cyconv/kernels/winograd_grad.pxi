@@ -71,7 +71,7 @@ cdef int check_sums(
 cdef void sums_by_tiles(
     real* u, const Array* dy, const Array* x, const Array* sums, const Array* dw, const Grid* grid_in,
     const Grid* grid_out, const Filters* steps, const Array* tiles, const Array* parts,
-    const Array* channels, Py_ssize_t width, Py_ssize_t rows, long long* progress
+    const Array* channels, Py_ssize_t width, Py_ssize_t rows, long long* progress, bint from_back
 ) noexcept nogil:
     """Both phases, in memory from u on."""
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], KD = dw.shape[2], CW = in_wides(C), columns = in_wides(F)
@@ -80,7 +80,7 @@ cdef void sums_by_tiles(
     cdef real* d = u + points_of(grid_in.kind) ** 2 * u_plane
     cdef real* of = <real*>sums.cells
     cdef real* total
-    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    cdef long long t = cyconv_take(&progress[FIRST_TAKEN], parts.shape[0], from_back)
     while t < parts.shape[0]:
         for i in range(at(parts, t, 0), at(parts, t, 1)):
             first, count = at(tiles, i, 0), at(tiles, i, 1) - at(tiles, i, 0)
@@ -92,9 +92,9 @@ cdef void sums_by_tiles(
                     of + t * part_step + k * C * columns, plane, columns, C, columns, count, i > at(parts, t, 0), True,
                 )
         cyconv_count(&progress[FIRST_DONE])
-        t = cyconv_count(&progress[FIRST_TAKEN])
+        t = cyconv_take(&progress[FIRST_TAKEN], parts.shape[0], from_back)
     cyconv_wait_until(&progress[FIRST_DONE], parts.shape[0])
-    t = cyconv_count(&progress[SECOND_TAKEN])
+    t = cyconv_take(&progress[SECOND_TAKEN], channels.shape[0], from_back)
     while t < channels.shape[0]:
         c, items = at(channels, t, 0), (at(channels, t, 1) - at(channels, t, 0)) * columns
         for k in range(KD):
@@ -107,7 +107,7 @@ cdef void sums_by_tiles(
                 of + (k * C + c) * columns, plane, columns, F, at(channels, t, 1) - c,
                 <real*>dw.cells + c * dw.steps[1] + k * dw.steps[2], steps,
             )
-        t = cyconv_count(&progress[SECOND_TAKEN])
+        t = cyconv_take(&progress[SECOND_TAKEN], channels.shape[0], from_back)
 
 
 def winograd_sum_by_tiles(
@@ -174,12 +174,12 @@ cdef int winograd_sum_by_tiles_held(
         if x.itemsize == sizeof(float):
             sums_by_tiles(
                 <float*>memory.cells, dy, x, sums, dw, &grid_in, &grid_out, &steps, tiles, parts, channels, width, rows,
-                progress,
+                progress, not rings,
             )
         else:
             sums_by_tiles(
                 <double*>memory.cells, dy, x, sums, dw, &grid_in, &grid_out, &steps, tiles, parts, channels, width, rows,
-                progress,
+                progress, not rings,
             )
     return 0
 
@@ -188,7 +188,7 @@ cdef void sums_by_channels(
     real* u, const Array* dy, const Array* x, const Array* d, const Array* sums, const Array* dw,
     const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* filters,
     const Array* tiles, const Array* channels, Py_ssize_t width, Py_ssize_t most,
-    bint add, bint last, long long* progress
+    bint add, bint last, long long* progress, bint from_back
 ) noexcept nogil:
     """Both phases, in memory from u on: tiles of at most `most` channels, and sums that are not shared."""
     cdef Py_ssize_t C = x.shape[1], F = dy.shape[1], KD = dw.shape[2], columns = in_wides(F), rows = d.shape[3]
@@ -206,7 +206,7 @@ cdef void sums_by_channels(
         cyconv_count(&progress[FIRST_DONE])
         t = cyconv_count(&progress[FIRST_TAKEN])
     cyconv_wait_until(&progress[FIRST_DONE], filters.shape[0])
-    t = cyconv_count(&progress[SECOND_TAKEN])
+    t = cyconv_take(&progress[SECOND_TAKEN], channels.shape[0], from_back)
     while t < channels.shape[0]:
         c, number = at(channels, t, 0), at(channels, t, 1) - at(channels, t, 0)
         for k in range(KD):
@@ -224,7 +224,7 @@ cdef void sums_by_channels(
                 turn_sums(
                     m, m_plane, columns, F, number, <real*>dw.cells + c * dw.steps[1] + k * dw.steps[2], steps
                 )
-        t = cyconv_count(&progress[SECOND_TAKEN])
+        t = cyconv_take(&progress[SECOND_TAKEN], channels.shape[0], from_back)
 
 
 def winograd_sum_by_channels(
@@ -302,11 +302,11 @@ cdef int winograd_sum_by_channels_held(
         if x.itemsize == sizeof(float):
             sums_by_channels(
                 <float*>memory.cells, dy, x, d, sums, dw, &grid_in, &grid_out, &steps, filters, tiles, channels, width,
-                most, add, last, progress,
+                most, add, last, progress, not rings,
             )
         else:
             sums_by_channels(
                 <double*>memory.cells, dy, x, d, sums, dw, &grid_in, &grid_out, &steps, filters, tiles, channels, width,
-                most, add, last, progress,
+                most, add, last, progress, not rings,
             )
     return 0

@@ -69,12 +69,16 @@ def ring(rings: bool) -> None:
 
 
 def first_phase(
-    progress: Counters, number: int, do: Callable[[int], None], rings: bool = False
+    progress: Counters,
+    number: int,
+    do: Callable[[int], None],
+    rings: bool = False,
+    from_back: bool = False,
 ) -> None:
     """Do tasks of the first of two phases, then wait until others have done theirs."""
     ring(rings)
     try:
-        for t in all_tasks(progress[:1], number):
+        for t in all_tasks(progress[:1], number, from_back):
             do(t)
             count(progress[1:2])
     except BaseException:  # a signal's, too, between any two steps: others would wait for ever
@@ -84,6 +88,6 @@ def first_phase(
         time.sleep(0)
 
 
-def second_phase(progress: Counters, number: int) -> Iterator[int]:
+def second_phase(progress: Counters, number: int, from_back: bool = False) -> Iterator[int]:
     """Yield tasks of the second phase."""
-    return all_tasks(progress[2:], number)
+    return all_tasks(progress[2:], number, from_back)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cyconv.kernels.fallback.matrices import MATRICES, MET, Matrices, kind_of
-from cyconv.kernels.fallback.waiting import first_phase, second_phase
+from cyconv.kernels.fallback.waiting import all_tasks, first_phase, ring, second_phase
 from cyconv.types import Array, Counters, Integers
 
 
@@ -216,7 +216,7 @@ def winograd_by_tiles(
             winograd_filters(w[first:last], part, int(axes[1, 2]))
 
     first_phase(progress, len(filters), transform, rings)
-    for t in second_phase(progress, len(tiles)):
+    for t in second_phase(progress, len(tiles), from_back=not rings):
         first, count = int(tiles[t, 0]), int(tiles[t, 1] - tiles[t, 0])
         u = _input(x, axes, first, count)
         m = (_met(v, len(u)).swapaxes(2, 3) @ u[:, None]).reshape(len(u), -1, count)
@@ -230,28 +230,21 @@ def winograd_by_filters(
     b: Array | None,
     y: Array,
     axes: Integers,
-    u: Array,
-    channels: Integers,
     filters: Integers,
     span: int,
-    progress: Counters,
+    taken: Counters,
     memory: Array,
     rings: bool = False,
     /,
 ) -> None:
-    """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
-    * tiles or more), by blocks of channels, then blocks of filters, unless these are in v (36,
-    panels, KD * C, rows), each block in one panel."""
-    total, depth, all_channels = _count(x, axes), w.shape[2], w.shape[1] * w.shape[2]
-    tiles = u[:, : all_channels * total].reshape(len(u), all_channels, total)
-    by_tap = tiles.reshape(len(u), depth, -1, total)
-
-    def transform(t: int) -> None:
-        part = slice(*channels[t])
-        by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(len(u), depth, -1, total)
-
-    first_phase(progress, len(channels), transform, rings)
-    for t in second_phase(progress, len(filters)):
+    """The same for few tiles and many filters: each thread transforms all tiles, then blocks of
+    filters, unless these are in v (36, panels, KD * C, rows), each block in one panel. Blocks are
+    taken from the front, by helpers from the back."""
+    total, all_channels = _count(x, axes), w.shape[1] * w.shape[2]
+    u = None
+    ring(rings)
+    for t in all_tasks(taken, len(filters), from_back=not rings):
+        u = _input(x, axes, 0, total) if u is None else u
         part = slice(*filters[t])
         if v is not None:
             rows = v.shape[3]
@@ -262,7 +255,7 @@ def winograd_by_filters(
             mine = np.empty((weights, all_channels, part.stop - part.start), w.dtype)
             winograd_filters(w[part], mine, int(axes[1, 2]))
         bias = None if b is None else b[part]
-        winograd_output(_met(mine, len(u)).swapaxes(1, 2) @ tiles, bias, y[:, part], axes, 0, total)
+        winograd_output(_met(mine, len(u)).swapaxes(1, 2) @ u, bias, y[:, part], axes, 0, total)
 
 
 def winograd_sum_by_tiles(
@@ -293,8 +286,8 @@ def winograd_sum_by_tiles(
         for start, stop in tiles[slice(*parts[t])].tolist():
             sums[t, :, :, :filters] += _products(dy, x, axes, start, stop)
 
-    first_phase(progress, len(parts), add_up, rings)
-    for t in second_phase(progress, len(channels)):
+    first_phase(progress, len(parts), add_up, rings, from_back=not rings)
+    for t in second_phase(progress, len(channels), from_back=not rings):
         part = slice(*channels[t])
         by_tap = sums[..., :filters].reshape(*sums.shape[:2], dw.shape[2], -1, filters)
         _output_sums(by_tap[:, :, :, part].sum(0), dw[:, part], axes)
@@ -324,7 +317,7 @@ def winograd_sum_by_channels(
     depth, filters = dw.shape[2], dy.shape[1]
     # dy is transformed where it is multiplied.
     first_phase(progress, len(blocks), lambda _: None, rings)
-    for t in second_phase(progress, len(channels)):
+    for t in second_phase(progress, len(channels), from_back=not rings):
         part = slice(*channels[t])
         total = _products(dy, x[:, part], axes, int(tiles[0, 0]), int(tiles[-1, 1]))
         total = total.reshape(len(sums), depth, -1, filters)
