@@ -47,8 +47,11 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
     "winograd": ((winograd, _serves(winograd)), (strided, _serves(strided))),
 }
 
-# A cautious estimate of the multiply-adds a second of one core, to judge what is worth sharing.
+# A cautious estimate of the multiply-adds a second of one core, to judge what is worth sharing; and
+# of Winograd in vector kernels, which skips three of four, by the bytes of an item. (Its layers of
+# 0.15 ms and less took two threads 1.2 to 1.5 times as long as one, from 0.2 ms on 0.9 times.)
 MULTIPLY_ADDS = 2e10
+WINOGRAD_MULTIPLY_ADDS = {4: 8e10, 8: 4e10}
 
 
 class Plan(Record):
@@ -91,13 +94,16 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         chosen is direct
         or (chosen is depthwise and bool(tiles) and depthwise.is_one_call(geometry, pass_, tiles))
     )
+    speed = MULTIPLY_ADDS
+    if kernels.VECTOR and chosen in (winograd, strided):
+        speed = WINOGRAD_MULTIPLY_ADDS[itemsize]
     return Plan(
         geometry=geometry,
         dtype=dtype,
         pass_=pass_,
         algorithm=chosen,
         tiles=tiles,
-        seconds=geometry.multiply_adds / MULTIPLY_ADDS,
+        seconds=geometry.multiply_adds / speed,
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
         kernels=kernels.run,
