@@ -133,24 +133,28 @@ def test_where_winograd_begins(road, pass_):
     kernels, for which it saves more, sooner."""
     fast = road == "fast"
     soon = fast or pass_ != "weight_grad"
+    sooner = fast and pass_ != "weight_grad"
     for side, images, channels, size, pays in (
         (3, 1, 16, 28, True),
         (3, 1, 16, 24, False),
         (3, 3, 64, 8, soon),
         (3, 1, 64, 20, True),
         (3, 4, 256, 6, soon),
-        (3, 3, 256, 6, fast),
-        (3, 2, 256, 6, False),
+        (3, 2, 256, 9, soon),
+        (3, 3, 256, 6, sooner),
+        (3, 1, 256, 7, sooner),
+        (3, 1, 512, 6, False),
         (3, 64, 64, 5, fast),
         (3, 250, 64, 1, fast),
         (4, 4, 12, 28, True),
         (4, 4, 11, 28, False),
         (4, 1, 32, 13, fast),
         (4, 1, 32, 12, False),
-        (4, 1, 64, 9, fast),
+        (4, 1, 64, 9, sooner),
         (4, 1, 64, 8, False),
         (4, 3, 64, 8, soon),
-        (4, 2, 256, 8, fast),
+        (4, 2, 256, 8, sooner),
+        (4, 2, 256, 9, fast),
     ):
         low, high = 1, side - 2  # as many outputs as cells
         weights = (channels, channels, side, side)
@@ -158,6 +162,10 @@ def test_where_winograd_begins(road, pass_):
         found = chosen(described(Case((images, channels, size, size), weights, 1, padding)), pass_)
         case = (side, images, channels, size)
         assert (found is winograd) == (pays and road != "fallback"), case
+    four = described(Case((1, 256, 8, 8), (256, 256, 3, 3), 1, 1))
+    three = described(Case((1, 256, 7, 7), (256, 256, 3, 3), 1, 1))
+    assert (chosen(four, pass_, dtype=FLOAT64) is winograd) == sooner
+    assert chosen(three, pass_, dtype=FLOAT64) is not winograd
 
 
 @pytest.mark.parametrize("build", ["avx2", "avx512"])

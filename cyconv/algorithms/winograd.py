@@ -100,11 +100,12 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether Winograd beats lowering and direct, and keeps float32 within the promised error.
 
     Measured in sqrt(C * F) * tiles, with tiles counted as the outputs would fill them: from 700 on,
-    with six tiles and 16 channels and filters, it took as long or half as long. Without vectors it
-    takes nine, more than half full (of 1x1 outputs it took 2.5 times as long); a weight gradient
-    twelve, and 1500 with more than 32 channels and filters. With 4x4 kernels, where it saves more,
-    12 channels do, and 300 in five tiles (it took 0.5 to 0.9 times as long); without vectors 700 in
-    twelve.
+    with three tiles (one image of 7x7; in float64 four) and 16 channels and filters, it took as
+    long or half as long; with half as many tiles (5x5) 1.2 to 2 times as long; a weight gradient
+    with nine 0.7 to 1 times, with six up to 1.3. Without vectors it takes nine, more than half full
+    (of 1x1 outputs it took 2.5 times as long); a weight gradient twelve, and 1500 with more than 32
+    channels and filters. With 4x4 kernels, where it saves more, 12 channels do, and 300 in five
+    tiles (it took 0.5 to 0.9 times as long); without vectors 700 in twelve.
 
     The error grows with the number of channels summed over, there to 3.8e-6 of the largest value at
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
@@ -122,7 +123,9 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if g.dilation[1:] != (1, 1) and filled < FILLED * count_tiles(g):
         return False
     if kernels.VECTOR:
-        least, enough = (5, 300) if large else (6, 700)
+        least, enough = (5, 300) if large else (4 if itemsize == 8 else 3, 700)
+        if pass_ == "weight_grad":
+            least = 9
     else:
         least, enough = 12 if large else 9, 700
     if not kernels.VECTOR:
