@@ -77,6 +77,7 @@ def time_region(task: Task, threads: int, blas: bool, effort: Effort) -> list[Bl
 
 def microkernel_task(threads: int) -> tuple[Task, list[Any]]:
     """The task, and each thread's x, w and y."""
+    from cyconv import kernels
     from cyconv.geometry import geometry
     from cyconv.plan import plan
 
@@ -95,7 +96,7 @@ def microkernel_task(threads: int) -> tuple[Task, list[Any]]:
     def task(index: int) -> None:
         x, w, y = operands[index]
         taken, memory = np.zeros(1, np.longlong), np.empty(max(1, part.memory), np.float32)
-        made.kernels.direct(
+        kernels.run.direct(
             x, w, None, y, part.axes, part.steps, 1, part.together, part.tasks, taken, memory
         )
 

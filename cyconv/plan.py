@@ -64,10 +64,8 @@ class Plan(Record):
     tiles: Any
     seconds: float
     large_products: bool
-    # The algorithm's function for this pass, called with the plan and the arrays; and the kernels
-    # for this dtype.
+    # The algorithm's function for this pass, called with the plan and the arrays.
     run: Callable[..., None]
-    kernels: Any
     # For fixed weights (`cyconv.frozen`): from the plan and w to what `run` also takes after its
     # arrays; None where the algorithm keeps nothing.
     prepare: "Callable[[Plan, Array], Array] | None"
@@ -106,7 +104,6 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         seconds=geometry.multiply_adds / speed,
         large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
         run=getattr(chosen, pass_),
-        kernels=kernels.run,
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,
         takes_last=chosen is direct or (chosen is winograd and kernels.VECTOR),

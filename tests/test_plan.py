@@ -358,7 +358,6 @@ def test_a_plan_has_what_its_pass_needs():
             made = plan(g, FLOAT32, pass_, "auto")
             assert (made.geometry, made.dtype, made.pass_) == (g, FLOAT32, pass_)
             assert made.run is getattr(made.algorithm, pass_)
-            assert made.kernels is kernels.run
             assert made.seconds > 0
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyconv import threads
+from cyconv import kernels, threads
 from cyconv.algorithms.phases import Box, Phase, phases_of
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, extent
@@ -223,7 +223,7 @@ def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C/groups, kd, kh, kw)."""
     work: Work = plan.tiles
     if work.axes is not None:
-        _share(work, plan.kernels.depthwise_forward, x, w, b, y)
+        _share(work, kernels.run.depthwise_forward, x, w, b, y)
         return
 
     def task(index: int) -> None:
@@ -231,7 +231,7 @@ def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None
         (piece,) = t.pieces
         part = y[t.images, t.filters, *piece.out]
         bias = None if b is None else b[t.filters]
-        plan.kernels.depthwise_forward(
+        kernels.run.depthwise_forward(
             x[t.images, t.channels], w[t.filters], bias, part, piece.axes[0]
         )
 
@@ -264,7 +264,7 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     if work.gaps:
         dx[:] = 0
     if work.axes is not None:
-        _share(work, plan.kernels.depthwise_forward, dy, turned[0], None, dx)
+        _share(work, kernels.run.depthwise_forward, dy, turned[0], None, dx)
         return
 
     def task(index: int) -> None:
@@ -274,9 +274,9 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
             out = dx[t.images, t.channels, *piece.out]
             weights = [turned[phase][t.channels] for phase in piece.phases]
             if len(weights) == 1:
-                plan.kernels.depthwise_forward(part, *weights, None, out, *piece.axes)
+                kernels.run.depthwise_forward(part, *weights, None, out, *piece.axes)
             else:
-                plan.kernels.depthwise_pair(part, *weights, out, *piece.axes)
+                kernels.run.depthwise_pair(part, *weights, out, *piece.axes)
 
     threads.run(task, len(work.tasks), work.seconds, blas=False)
 
@@ -285,14 +285,14 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C/groups, kd, kh, kw) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
     work: Work = plan.tiles
     if work.axes is not None:
-        _share(work, plan.kernels.depthwise_weight_grad, dy, x, dw)
+        _share(work, kernels.run.depthwise_weight_grad, dy, x, dw)
         return
     parts = dw[None] if work.parts == 1 else np.empty((work.parts, *dw.shape), dw.dtype)
 
     def task(index: int) -> None:
         t = work.tasks[index]
         (piece,) = t.pieces
-        plan.kernels.depthwise_weight_grad(
+        kernels.run.depthwise_weight_grad(
             dy[t.images, t.filters, *piece.out],
             x[t.images, t.channels],
             parts[t.part, t.filters],
@@ -348,7 +348,7 @@ def _task_items(plan: "Plan", task: Task) -> int:
     for piece in task.pieces:
         forward = plan.pass_ != "weight_grad" and len(piece.axes) == 1
         items = sum(
-            plan.kernels.depthwise_memory(axes, *sizes, plan.dtype.itemsize, forward)
+            kernels.run.depthwise_memory(axes, *sizes, plan.dtype.itemsize, forward)
             for axes in piece.axes
         )
         if piece.out[2].step not in (None, 1):  # a plane to be scattered

@@ -370,7 +370,7 @@ def _turned(plan: "Plan", w: Array) -> Array:
 
     def task(index: int) -> None:
         group, rows = parts[index]
-        plan.kernels.turn(w[group, :, rows], turned[group, rows])
+        kernels.run.turn(w[group, :, rows], turned[group, rows])
 
     threads.run(task, len(parts), w.size * PER_TURNED, blas=False)
     return turned
@@ -386,7 +386,7 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 
     def task(rings: bool) -> None:
         memory = scratch(BAND, (_memory(work, last),), dw.dtype)
-        plan.kernels.direct_weight_grad(
+        kernels.run.direct_weight_grad(
             dy, x, sums, dw.reshape(-1), work.axes, plan.geometry.groups, work.tasks, work.shares,
             work.blocks, progress, memory, rings,
         )  # fmt: skip
@@ -413,7 +413,7 @@ def _run(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
     def task(rings: bool) -> None:
         memory = scratch(BAND, (items,), x.dtype)
         for (source, to, part, tasks), counter in zip(calls, taken, strict=True):
-            plan.kernels.direct(
+            kernels.run.direct(
                 source, weights, b, to, part.axes, part.steps, groups, part.together, tasks,
                 counter, memory, rings,
             )  # fmt: skip

@@ -206,7 +206,7 @@ def prepare(plan: "Plan", w: Array) -> Array:
     stride = int(plan.tiles.axes[1, 2])
 
     def transform(panel: int) -> None:
-        plan.kernels.winograd_filters(w[panel * rows : (panel + 1) * rows], v[:, panel], stride)
+        kernels.run.winograd_filters(w[panel * rows : (panel + 1) * rows], v[:, panel], stride)
 
     threads.run(transform, v.shape[1], filters * channels * PER_WEIGHT, blas=False)
     return v
@@ -228,7 +228,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
 
         def work(rings: bool) -> None:
             memory = scratch(OWN, (own,), x.dtype)
-            plan.kernels.winograd_by_filters(
+            kernels.run.winograd_by_filters(
                 x, w, v, b, y, cut.axes, cut.filters, cut.span, taken, memory, rings
             )
 
@@ -241,7 +241,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
 
         def work(rings: bool) -> None:
             memory = scratch(OWN, (own,), x.dtype)
-            plan.kernels.winograd_by_tiles(
+            kernels.run.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.together,
                 progress, memory, rings,
             )  # fmt: skip
@@ -332,7 +332,7 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
 
     def work(rings: bool) -> None:
         memory = scratch(OWN, (cut.own,), dw.dtype)
-        plan.kernels.winograd_sum_by_tiles(
+        kernels.run.winograd_sum_by_tiles(
             dy, x, sums, dw, cut.axes, cut.chunks[0], cut.parts, cut.channels, cut.width, cut.rows,
             progress, memory, rings,
         )  # fmt: skip
@@ -354,7 +354,7 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
             rings: bool, i: int = i, tiles: Integers = tiles, d: Array = d, progress: Any = progress
         ) -> None:
             memory = scratch(OWN, (cut.own,), dw.dtype)
-            plan.kernels.winograd_sum_by_channels(
+            kernels.run.winograd_sum_by_channels(
                 dy, x, d, sums, dw, cut.axes, cut.filters, tiles, cut.channels, cut.width,
                 i > 0, i == chunks - 1, progress, memory, rings,
             )  # fmt: skip

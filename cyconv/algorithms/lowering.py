@@ -14,7 +14,7 @@ in the backward pass: that is cheaper than keeping them.
 import math
 from typing import TYPE_CHECKING, Any
 
-from cyconv import threads
+from cyconv import kernels, threads
 from cyconv.algorithms.products import (
     COLS,
     as_matrices,
@@ -127,7 +127,7 @@ def _forward(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: 
 
     def task(index: int) -> None:
         tile = plan.tiles[index]
-        cols = as_taken(_columns(plan, g, x, slice(0, g.channels), tile), tile, block)
+        cols = as_taken(_columns(g, x, slice(0, g.channels), tile), tile, block)
         multiply(w, cols, b, flat, tile, block)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
@@ -141,7 +141,7 @@ def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y
     def lower(index: int) -> None:
         part = cut.channels[index]
         rows = cols[part.start * g.taps : part.stop * g.taps]
-        plan.kernels.im2col(x[:, part], rows, cut.tile.axes)
+        kernels.run.im2col(x[:, part], rows, cut.tile.axes)
 
     def task(index: int) -> None:
         part = cut.filters[index]
@@ -185,7 +185,7 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
             dy_tile = take(dy, filters_of(share.channels, g), tile, len(part), block)
             out = as_taken(cols.reshape(len(part), -1, tile.positions), tile, block)
             product(part, dy_tile, out)
-            plan.kernels.col2im(cols, dx[tile.images, share.channels], tile.axes)
+            kernels.run.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
     seconds = plan.seconds / len(plan.tiles)
     threads.run(task, len(shares), seconds, blas=plan.large_products)
@@ -197,15 +197,15 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     flat = dy.reshape(g.batch, g.filters, g.positions)
 
     def columns(share: Share, tile: Tile) -> Array:
-        return as_taken(_columns(plan, g, x, share.channels, tile), tile, block)
+        return as_taken(_columns(g, x, share.channels, tile), tile, block)
 
     sum_products(plan, columns, flat, dw)
 
 
-def _columns(plan: "Plan", g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
+def _columns(g: Geometry, x: Array, channels: slice, tile: Tile) -> Array:
     """The columns of a tile, (groups, C/groups * taps, positions), for some of the channels."""
     cols = scratch(COLS, _columns_shape(channels, tile, g), x.dtype)
-    plan.kernels.im2col(x[tile.images, channels], cols, tile.axes)
+    kernels.run.im2col(x[tile.images, channels], cols, tile.axes)
     groups = 1 if g.groups == 1 else length(channels) // g.group_channels
     return cols.reshape(groups, -1, tile.positions)
 

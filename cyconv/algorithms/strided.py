@@ -188,7 +188,7 @@ def _sort(plan: "Plan", block: Block, x: Array) -> Array:
     """x' of the images of a block."""
     images = _images(block, x)
     if plan.tiles.reads:
-        _each_part(plan, x[block.images], images, plan.kernels.im2col)
+        _each_part(plan, x[block.images], images, kernels.run.im2col)
     else:
         images[...] = 0
     return images
@@ -198,7 +198,7 @@ def _sort_back(plan: "Plan", block: Block, images: Array, x: Array) -> None:
     """Fill the images of a block from x'."""
 
     def copy(cells: Array, columns: Array, axes: Integers) -> None:
-        plan.kernels.col2im(columns, cells, axes)
+        kernels.run.col2im(columns, cells, axes)
 
     x[block.images] = 0
     if plan.tiles.reads:

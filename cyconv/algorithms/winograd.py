@@ -274,7 +274,7 @@ def _transform_filters(plan: "Plan", w: Array, v: Array) -> None:
 
     def transform(index: int) -> None:
         part = shares[index]
-        plan.kernels.winograd_weight(w[part], v[:, part])
+        kernels.run.winograd_weight(w[part], v[:, part])
 
     threads.run(transform, len(shares), w.shape[0] * w.shape[1] * PER_WEIGHT, blas=False)
 
@@ -327,10 +327,10 @@ def _tiles_in_blocks(
         first, count = cut.tiles[index].start, length(cut.tiles[index])
         _, of_tiles, of_product = _shapes(cut.planes, filters, channels, count)
         u = scratch(TILES, of_tiles, y.dtype, fused.APART)
-        plan.kernels.winograd_input(x, u, cut.axes, first, count)
+        kernels.run.winograd_input(x, u, cut.axes, first, count)
         m = scratch(OTHER, of_product, y.dtype, fused.APART)
         _multiply(v, u, m)
-        plan.kernels.winograd_output(m, b, y, cut.axes, first, count)
+        kernels.run.winograd_output(m, b, y, cut.axes, first, count)
 
     threads.run(convolve, len(cut.tiles), plan.seconds, blas=cut.large_products)
 
@@ -344,20 +344,20 @@ def _filters_in_blocks(
 
     def transform(index: int) -> None:
         part = cut.channels[index]
-        plan.kernels.winograd_input(x[:, part], u[:, part], cut.axes, 0, count)
+        kernels.run.winograd_input(x[:, part], u[:, part], cut.axes, 0, count)
 
     def convolve(index: int) -> None:
         part = cut.filters[index]
         of_filters, _, of_product = _shapes(cut.planes, length(part), channels, count)
         if kept is None:
             v = scratch(TILES, of_filters, y.dtype, fused.APART)
-            plan.kernels.winograd_weight(w[part], v)
+            kernels.run.winograd_weight(w[part], v)
         else:
             v = kept[:, part]
         m = scratch(OTHER, of_product, y.dtype, fused.APART)
         _multiply(v, u, m)
         bias = None if b is None else b[part]
-        plan.kernels.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
+        kernels.run.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
 
     threads.run(transform, len(cut.channels), channels * count * PER_TILE, blas=False)
     threads.run(convolve, len(cut.filters), plan.seconds, blas=cut.large_products)
@@ -413,10 +413,10 @@ def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array
     def transform(index: int) -> None:
         if index < len(cut.channels):
             part = cut.channels[index]
-            plan.kernels.winograd_input(x[:, part], u[:, part], cut.axes, chunk.start, count)
+            kernels.run.winograd_input(x[:, part], u[:, part], cut.axes, chunk.start, count)
         else:
             part = cut.weights[index - len(cut.channels)]
-            plan.kernels.winograd_output_grad(dy[:, part], d[:, part], cut.axes, chunk.start, count)
+            kernels.run.winograd_output_grad(dy[:, part], d[:, part], cut.axes, chunk.start, count)
 
     number = len(cut.channels) + len(cut.weights)
     threads.run(transform, number, (channels + dy.shape[1]) * count * PER_TILE, blas=False)
@@ -446,7 +446,7 @@ def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
 
     def transform(index: int) -> None:
         part = shares[index]
-        plan.kernels.winograd_weight_grad(sums[:, part], dw[part])
+        kernels.run.winograd_weight_grad(sums[:, part], dw[part])
 
     threads.run(transform, len(shares), math.prod(dw.shape[:2]) * PER_WEIGHT, blas=False)
 
@@ -470,8 +470,8 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
             _, of_tiles, of_grad = _shapes(cut.planes, filters, channels, count)
             u = scratch(TILES, of_tiles, dw.dtype, fused.APART)
             d = scratch(OTHER, of_grad, dw.dtype, fused.APART)
-            plan.kernels.winograd_input(x, u, cut.axes, block.start, count)
-            plan.kernels.winograd_output_grad(dy, d, cut.axes, block.start, count)
+            kernels.run.winograd_input(x, u, cut.axes, block.start, count)
+            kernels.run.winograd_output_grad(dy, d, cut.axes, block.start, count)
             if block is parts[index][0]:
                 np.matmul(d, u.swapaxes(1, 2), out=total)
             else:
@@ -482,7 +482,7 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
-    plan.kernels.winograd_weight_grad(sums[0], dw)
+    kernels.run.winograd_weight_grad(sums[0], dw)
 
 
 def outline(plan: "Plan") -> Outline:
