@@ -51,6 +51,14 @@ def rows_of(size, points=(), limit=10**9, unit=1):
     return np.array(list(itertools.pairwise(bounds)), np.intp).reshape(-1, 2)
 
 
+def by_channel(u, build, channels, tiles):
+    """(36, tiles * C or more), whichever comes first in it, as (36, C, tiles)."""
+    if build == "fallback":
+        return u[:, : channels * tiles].reshape(len(u), channels, tiles)
+    row = wide(channels)
+    return u[:, : row * tiles].reshape(len(u), tiles, row).swapaxes(1, 2)[:, :channels]
+
+
 def in_panels(v, blocks, rows):
     """Transformed filters (36, C, F) in panels (36, blocks, C, rows), NaN where there are none."""
     panels = np.full((len(v), len(blocks), v.shape[1], rows), np.nan)
@@ -142,16 +150,20 @@ class Fused:
             "together": together, **shared(dtype, size), **changes,
         }  # fmt: skip
 
-    def by_filters(self, dtype, filters=None, panel=0, span=7, **changes):
+    def by_filters(self, dtype, channels=None, filters=None, panel=0, span=7, **changes):
         """Filters are given in panels of so many, if any."""
+        channels = rows_of(self.g.channels) if channels is None else channels
         filters = rows_of(self.g.filters) if filters is None else filters
         rows = wide(longest(filters))
         own = 0 if panel else self.weight_planes * (rows * min(span, self.g.channels) + WIDE)
-        own += self.planes * (self.total * (self.row + rows) + 2 * WIDE)
+        rest = shared(dtype, own + self.planes * (rows * self.total + WIDE))
+        first, second = np.split(rest.pop("progress"), [2])
         return self.arrays(dtype) | {
             "v": self.in_panels(panel, dtype) if panel else None,
-            "axes": self.g.axes(), "filters": filters, "span": span, **shared(dtype, own, 1),
-            **changes,
+            "axes": self.g.axes(),
+            "u": output((self.planes, self.total * self.row + 5), dtype),
+            "channels": channels, "filters": filters, "span": span, "progress": first,
+            "taken": second, **rest, **changes,
         }  # fmt: skip
 
     def in_panels(self, rows, dtype):
@@ -221,18 +233,24 @@ def longest(blocks):
     return int((blocks[:, 1] - blocks[:, 0]).max())
 
 
-def shared(dtype, size, counters=3):
+def shared(dtype, size):
     """Counts of tasks, memory of so many items, and that this is not a helper."""
-    taken = np.zeros(counters, np.longlong)
+    taken = np.zeros(3, np.longlong)
     return {"progress": taken, "memory": output(size, dtype), "rings": True}
+
+
+def counts(arguments):
+    """How many tasks of the first phase were taken and are done, and how many of the second were
+    taken."""
+    return [*arguments["progress"].tolist(), *arguments.get("taken", np.zeros(0)).tolist()]
 
 
 FORWARD = ["winograd_by_tiles", "winograd_by_filters"]
 SUMS = ["winograd_sum_by_tiles", "winograd_sum_by_channels"]
-# What each kernel's phases go through.
+# What each kernel's first phase goes through, and its second.
 PHASES = {
     "winograd_by_tiles": ("filters", "tiles"),
-    "winograd_by_filters": ("filters",),
+    "winograd_by_filters": ("channels", "filters"),
     "winograd_sum_by_tiles": ("parts", "channels"),
     "winograd_sum_by_channels": ("filters", "channels"),
 }
@@ -241,7 +259,6 @@ SIDES = [(3, 1), (4, 1), (3, 2), (3, -2)]
 each_forward = pytest.mark.parametrize("kernel", FORWARD)
 each_sum = pytest.mark.parametrize("kernel", SUMS)
 each_kernel = pytest.mark.parametrize("kernel", FORWARD + SUMS)
-each_of_two_phases = pytest.mark.parametrize("kernel", [FORWARD[0], *SUMS])
 
 
 @st.composite
@@ -274,9 +291,8 @@ def make(work, kernel, dtype, **options):
 
 def assert_done(arguments, kernel):
     """Each block was taken once, and then one more was asked for."""
-    first, *second = (len(arguments[name]) for name in PHASES[kernel])
-    wanted = [first + 1, first, second[0] + 1] if second else [first + 1]
-    assert arguments["progress"].tolist() == wanted
+    first, second = (len(arguments[name]) for name in PHASES[kernel])
+    assert counts(arguments) == [first + 1, first, second + 1]
 
 
 @each_dtype
@@ -372,13 +388,15 @@ def test_panels_together(together, prepared, build, dtype):
 @given(drawn=works())
 def test_by_filters(build, dtype, drawn):
     work, points, span, prepared = drawn
+    channels = rows_of(work.g.channels, points[0], unit=WIDE)
     panel = WIDE * (1 + span % 4) if prepared else 0
-    filters = rows_of(work.g.filters, points[0], panel or 10**9, WIDE)
-    arguments = work.by_filters(dtype, filters, panel, span)
+    filters = rows_of(work.g.filters, points[1], panel or 10**9, WIDE)
+    arguments = work.by_filters(dtype, channels, filters, panel, span)
     if prepared:
         arguments["w"] = np.full_like(arguments["w"], np.nan)
     kernels_of(build).winograd_by_filters(*arguments.values())
     work.check(arguments, dtype)
+    assert np.isnan(arguments["u"][:, work.total * work.row :]).all()
     assert_done(arguments, "winograd_by_filters")
 
 
@@ -507,16 +525,21 @@ def test_by_tiles_begins_where_others_are(build, dtype):
 @each_dtype
 @each_build
 def test_by_filters_begins_where_others_are(build, dtype):
-    """Filters that others have taken are left alone."""
-    work, filters = Fused(1, 50, 40, (17, 18)), rows_of(40, (), 16)
-    for taken in (0, 1, 2, 3, 9):
-        arguments = work.by_filters(dtype, filters)
-        arguments["progress"][0] = taken
+    work = Fused(1, 50, 40, (17, 18))
+    channels, filters = rows_of(50, (), 16), rows_of(40, (), 16)
+    for first, second in itertools.product((0, 1, 3, 4, 6), (0, 1, 2, 3, 9)):
+        arguments = work.by_filters(dtype, channels, filters)
+        arguments["progress"][:], arguments["taken"][:] = (first, min(first, 4)), second
+        mine = channels[first][0] if first < 4 else 50
+        # Not the transform of x: so it shows.
+        by_channel(arguments["u"], build, 50, work.total)[:, :mine] = 0
         kernels_of(build).winograd_by_filters(*arguments.values())
-        wanted = work.y.copy()
-        wanted[:, : filters[taken][0] if taken < 3 else 40] = np.nan
+        left = Fused(1, 50, 40, (17, 18))
+        left.x[:, :mine] = 0
+        wanted = left.expected(left.v)
+        wanted[:, : filters[second][0] if second < 3 else 40] = np.nan
         work.check(arguments, dtype, wanted)
-        assert arguments["progress"].tolist() == [max(taken, 3) + 1]
+        assert counts(arguments) == [max(first, 4) + 1, 4, max(second, 3) + 1]
 
 
 @each_dtype
@@ -565,18 +588,20 @@ def test_sum_by_channels_begins_where_others_are(build, dtype):
 
 @each_dtype
 @each_build
-@each_of_two_phases
+@each_kernel
 def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
     """For a block that another thread has taken, until that says that it is done."""
     work = Fused(2, 40, 45)
     tiles = rows_of(work.total, (), 4)
     blocks = {"filters": rows_of(45, (), 16)}
+    if kernel == "winograd_by_filters":
+        blocks["channels"] = rows_of(40, (), 16)
     if kernel == "winograd_sum_by_tiles":
         blocks = {"tiles": tiles, "parts": rows_of(len(tiles), (), 2)}
     arguments = make(work, kernel, dtype, **blocks)
     progress, result = arguments["progress"], arguments["y" if kernel in FORWARD else "dw"]
     number = len(arguments[PHASES[kernel][0]])
-    progress[:] = 1, 0, 0
+    progress[0] = 1
     call = getattr(kernels_of(build), kernel)
     helper = threading.Thread(target=call, args=tuple(arguments.values()), daemon=True)
     helper.start()
@@ -584,11 +609,14 @@ def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
     while progress[1] < number - 1 and time.monotonic() < until:
         time.sleep(1e-3)
     time.sleep(0.01)
-    assert progress.tolist() == [number + 1, number - 1, 0]
+    assert counts(arguments) == [number + 1, number - 1, 0]
     assert helper.is_alive()
     assert np.isnan(result).all()
     if kernel == "winograd_by_tiles":
         arguments["v"][:, 0] = work.v[:, :, :16]
+    elif kernel == "winograd_by_filters":
+        u = by_channel(arguments["u"], build, 40, work.total)
+        u[:, :16] = work.transformed(work.x[:, :16])
     elif kernel == "winograd_sum_by_tiles":
         arguments["sums"][0] = 0
         arguments["sums"][0, :, :, :45] = work.products(0, tiles[2][0])
@@ -608,9 +636,9 @@ def test_the_second_phase_waits_for_the_first(kernel, build, dtype):
 def test_threads_share_progress(kernel, build, dtype):
     work = Fused(3, 40, 56, (30, 31))
     blocks = {"filters": rows_of(56, (), 16)}
-    if kernel == "winograd_sum_by_channels":
+    if "by_tiles" not in kernel:
         blocks["channels"] = rows_of(40, (), 16)
-    if "by_tiles" in kernel:
+    else:
         blocks = {"tiles": rows_of(work.total, (), 10)}
     if kernel == "winograd_sum_by_tiles":
         blocks["parts"] = rows_of(len(blocks["tiles"]), (), 3)
@@ -644,13 +672,13 @@ def test_threads_share_progress(kernel, build, dtype):
 def assert_shared(arguments, kernel, number):
     """Each task was taken once, by the first thread from the front and by others from the back, and
     then each thread asked for one more."""
-    for i, name in zip((0, 2), PHASES[kernel], strict=False):
-        back, front = divmod(int(arguments["progress"][i]), 1 << 32)
+    taken, done, *taken_of_second = counts(arguments)
+    assert done == len(arguments[PHASES[kernel][0]])
+    for name, count in zip(PHASES[kernel], (taken, *taken_of_second), strict=True):
+        back, front = divmod(count, 1 << 32)
         assert front + back == len(arguments[name]) + number
-        if (kernel, i) not in (("winograd_by_tiles", 0), ("winograd_sum_by_channels", 0)):
+        if name != PHASES[kernel][0] or kernel == "winograd_sum_by_tiles":
             assert min(front, back) > 0
-    if len(arguments["progress"]) > 1:
-        assert arguments["progress"][1] == len(arguments[PHASES[kernel][0]])
 
 
 # Wrong calls, and reads outside of arrays.
@@ -685,7 +713,7 @@ def wrong_panels(v):
 
 def wrong_calls(kernel, right, dtype):
     """Changes of the arguments, each of which must be refused."""
-    axes, memory = right["axes"], right["memory"]
+    axes, memory, phases = right["axes"], right["memory"], len(right["progress"])
 
     def changed(row, column, value):
         other = axes.copy()
@@ -705,8 +733,8 @@ def wrong_calls(kernel, right, dtype):
         {"axes": changed(slice(1, 3), 1, 4)},
         *({"axes": changed(slice(1, 3), 2, stride)} for stride in (0, -1, 2, -2, 3, -(2**63))),
         *({w_name: np.zeros((*w.shape[:3], n, n), dtype)} for n in (2, 4, 5)),
-        *({"progress": np.zeros(n, np.longlong)} for n in (0, 2, 4)),
-        *({"progress": np.array(n, np.longlong)} for n in ([-1, 0, 0], [0, -1, 0], [0, 0, -1])),
+        *({"progress": np.zeros(n, np.longlong)} for n in (0, phases - 1, phases + 1)),
+        *({"progress": -row} for row in np.eye(phases, dtype=np.longlong)),
         *({"memory": a} for a in (memory[:-1], memory[:0], np.zeros(2 * memory.size, dtype)[::2])),
     ]
     if "filters" in right:
@@ -727,7 +755,12 @@ def wrong_calls(kernel, right, dtype):
             {"v": np.zeros((36, n, 19, rows), dtype)} for n, rows in ((3, 8), (2, 17), (1, 32))
         ]
     elif kernel == "winograd_by_filters":
+        u, total = right["u"], 18 * 32
+        changes = u[:35], u[:, : total - 1].copy(), u[:, ::2], u[:, : total + 3]
+        wrong += [{"u": a} for a in changes]
         wrong += [{"span": n} for n in (0, -1, right["span"] + 1, 1 << 62)]
+        wrong += [{"channels": a} for a in wrong_blocks(19)]
+        wrong += [{"taken": np.array(n, np.longlong)} for n in ([], [0, 0], [-1])]
     elif kernel == "winograd_sum_by_tiles":
         sums = right["sums"]
         other = np.zeros((1, 36, 19, 48), dtype)

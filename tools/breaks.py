@@ -232,8 +232,11 @@ BREAKS = [
         ("            panel += panel_step\n", ""),
         ("k * C * v_step + f % v_step", "k * C * v_step"),
         ("+ first * w.steps[1] ", ""),
-        ("u + k * CW + first, u_plane", "u + k * CW, u_plane"),
-        ("filters.shape[0], from_back)\n    if", "filters.shape[0], False)\n    if"),
+        ("u.cells + k * CW + first", "u.cells + k * CW"),
+        (
+            "(taken, filters.shape[0], from_back)\n    while",
+            "(taken, filters.shape[0], False)\n    while",
+        ),
         ("count, k > 0 or first > 0", "count, k > 0"),
         ("v.steps[0], KD * C * rows,", "v.steps[0], C * rows,"),
         ("at(axes, a, DILATION) > most_apart(", "at(axes, a, DILATION) > 1 + most_apart("),

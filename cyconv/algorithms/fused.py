@@ -4,8 +4,9 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
 
     by tiles      all filters are transformed, by blocks; then each block of tiles of x is
                   transformed, multiplied by some filters at a time and transformed back, in cache
-    by filters    where tiles are few and filters many: each thread transforms all tiles; then each
-                  block of filters is transformed, multiplied, and so on
+    by filters    where tiles are few and filters many: all tiles are transformed, by each thread
+                  for itself or, if that is much, by blocks of channels; then each block of
+                  filters is transformed, multiplied, and so on
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
 
@@ -32,7 +33,7 @@ from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
 from cyconv.scratch import scratch
 from cyconv.tiling import PIECES, blocks, length, pieces
-from cyconv.types import Array, Integers
+from cyconv.types import Array, Counters, Integers
 
 if TYPE_CHECKING:
     from cyconv.plan import Plan
@@ -69,14 +70,18 @@ WIDE_BYTES, TOGETHER_BYTES = 1 << 10, 256
 SPAN, SPAN_TILES = 128, 48
 # The weight gradient: channels of a block.
 CHANNELS = 32
-# Tiles are transformed by each thread, not shared: another core's would come from its cache line by
-# line, and with 64 channels and filters on 28x28 or 14x14 two threads took 1.35 times as long so.
 # By filters (and the weight gradient by channels) where there are at most this many tiles and at
 # least so many weights: with 32 channels and filters on 28x28, by tiles took three quarters as
 # long, though one thread does it alone; with 64, a tenth longer. With a stride, 128 tiles by
 # filters took 1.06 times as long as by tiles (AVX2 1.3), and 49 were alike.
 FEW_TILES, STRIDED_FEW_TILES = 160, 64
 MANY_WEIGHTS = 48**2
+# By filters, tiles are transformed by each thread if they take so many bytes or less: those of
+# another core would come from its cache line by line, and with 64 channels and filters on 28x28 or
+# 14x14 two threads took 1.35 times as long so, with 512 on 7x7 1.05 times. With 5 to 9 MB it made
+# no difference; with 42 MB, which then each thread needs, it took 1.3 times as long to transform
+# them twice.
+OWN_TILES = 8 << 20
 # The weight gradient is summed by channels also where it is at least so large, with dy transformed
 # in chunks of at most so many bytes; else by tiles, in parts. A block has at most so many tiles; by
 # tiles those of a panel are of at most so many bytes (with 48 filters in float64, 96 tiles took
@@ -99,6 +104,7 @@ class Blocks(Record):
     weight_planes: int  # of filters
     axes: Integers
     tiles: Integers
+    channels: Integers
     filters: Integers
     weights: Integers  # filters again, to be transformed by themselves
     columns: int
@@ -106,10 +112,11 @@ class Blocks(Record):
     together: int  # panels
     rows: int
     total: int
-    # Items of the transformed filters, of the tiles and of their product: of each thread, but that
-    # threads share the filters, unless tiles are few.
+    # Items of the transformed filters, which threads share unless tiles are few; of the tiles,
+    # which they share if that says so; and of their product.
     weight_items: int
     tile_items: int
+    shares_tiles: bool
     product: int
 
 
@@ -151,12 +158,15 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         if wide:
             together = min(panels, max(1, TOGETHER_BYTES // (rows * itemsize)))
         weight_items = weight_planes * plane_items(panels, depth * g.channels, rows)
+    tile_items = planes * plane_items(columns, depth * _rounded(g.channels))
+    shares_tiles = few and tile_items * itemsize > OWN_TILES
     return Blocks(
         few=few,
         planes=planes,
         weight_planes=weight_planes,
         axes=g.axes(),
         tiles=_rows(tiles),
+        channels=_shares(g.channels, shares_tiles * depth * total * PER_TILE),
         filters=_rows(filters),
         weights=_shares(g.filters, depth * g.channels * PER_WEIGHT),
         columns=columns,
@@ -165,7 +175,8 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         rows=rows,
         total=total,
         weight_items=weight_items,
-        tile_items=planes * plane_items(columns, depth * _rounded(g.channels)),
+        tile_items=tile_items,
+        shares_tiles=shares_tiles,
         product=planes * plane_items(together * rows, columns),
     )
 
@@ -221,16 +232,24 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
     """Fill y (N, F, od, oh, ow) from x (N, C, d, h, w) and w (F, C, KD, side, side), or from the
     transformed filters v."""
     cut: Blocks = plan.tiles
-    own = cut.tile_items + cut.product
     if cut.few:
         taken = np.zeros(1, np.longlong)
-        own += cut.weight_items if v is None else 0
+        own = cut.product + (cut.weight_items if v is None else 0)
+
+        def tiles() -> tuple[Array, Counters]:
+            """Room for the transformed ones, and the counts of that phase."""
+            shape = cut.planes, cut.tile_items // cut.planes
+            return scratch(SHARED, shape, x.dtype), np.zeros(2, np.longlong)
+
+        common = tiles() if cut.shares_tiles else None
 
         def work(rings: bool) -> None:
             memory = scratch(OWN, (own,), x.dtype)
+            u, progress = common or tiles()
             kernels.run.winograd_by_filters(
-                x, w, v, b, y, cut.axes, cut.filters, cut.span, taken, memory, rings
-            )
+                x, w, v, b, y, cut.axes, u, cut.channels, cut.filters, cut.span, progress, taken,
+                memory, rings,
+            )  # fmt: skip
 
         count = len(cut.filters)
     else:
@@ -240,7 +259,7 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         weights = cut.weights if v is None else cut.weights[:0]
 
         def work(rings: bool) -> None:
-            memory = scratch(OWN, (own,), x.dtype)
+            memory = scratch(OWN, (cut.tile_items + cut.product,), x.dtype)
             kernels.run.winograd_by_tiles(
                 x, w, given, b, y, cut.axes, weights, cut.tiles, cut.columns, cut.together,
                 progress, memory, rings,
@@ -380,6 +399,8 @@ def outline(plan: "Plan") -> Outline:
         shared, own = cut.weight_items, cut.tile_items + cut.product
         if few:
             shared, own = 0, shared + own
+        if cut.shares_tiles:
+            shared, own = cut.tile_items, own - cut.tile_items
     else:
         total, few = int(cut.chunks[-1][-1, 1]), cut.few
         shared, own = cut.shared + cut.sums, cut.own

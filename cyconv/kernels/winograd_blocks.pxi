@@ -553,25 +553,31 @@ cdef int winograd_by_tiles_held(
 
 
 cdef void blocks_by_filters(
-    real* u, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
-    const Grid* grid_in, const Grid* grid_out, const Filters* steps,
-    const Array* filters, Py_ssize_t span, Py_ssize_t rows, long long* taken, bint from_back
+    real* own, const Array* x, const Array* w, const Array* v, const Array* b, const Array* y, const Array* u,
+    const Grid* grid_in, const Grid* grid_out, const Filters* steps, const Array* channels,
+    const Array* filters, Py_ssize_t span, Py_ssize_t rows, long long* progress, long long* taken, bint from_back
 ) noexcept nogil:
-    """All of it, in memory from u on: tiles, filters, unless they are in v, and products."""
+    """Both phases, in memory from `own` on: filters, unless they are in v, and products."""
     cdef Py_ssize_t C = x.shape[1], KD = w.shape[2], CW = in_wides(C), row = KD * CW
-    cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
-    cdef Py_ssize_t u_plane = total * row + WIDE, m_plane = total * rows + WIDE
+    cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW, m_plane = total * rows + WIDE
     cdef Py_ssize_t v_plane = v.steps[0] if v != NULL else span * rows + WIDE
     cdef Py_ssize_t v_step = v.shape[3] if v != NULL else rows
-    cdef real* own = u + points_of(grid_in.kind) ** 2 * u_plane
     cdef real* m = own + (0 if v != NULL else weights_of(grid_in.kind) ** 2 * v_plane)
     cdef real* from_v
     cdef const real* bias = <const real*>b.cells if b != NULL else NULL
     cdef Py_ssize_t first, count, f, number, k
-    cdef Py_ssize_t t = cyconv_take(taken, filters.shape[0], from_back)
-    if t < filters.shape[0]:
+    cdef long long t = cyconv_count(&progress[FIRST_TAKEN])
+    while t < channels.shape[0]:
+        f = at(channels, t, 0)
         for k in range(KD):
-            turn_input(<const real*>x.cells, grid_in, C, k, 0, total, u + k * CW, u_plane, row)
+            turn_input(
+                <const real*>x.cells + f * x.steps[1], grid_in, at(channels, t, 1) - f, k, 0, total,
+                <real*>u.cells + k * CW + f, u.steps[0], row,
+            )
+        cyconv_count(&progress[FIRST_DONE])
+        t = cyconv_count(&progress[FIRST_TAKEN])
+    cyconv_wait_until(&progress[FIRST_DONE], channels.shape[0])
+    t = cyconv_take(taken, filters.shape[0], from_back)
     while t < filters.shape[0]:
         f, number = at(filters, t, 0), at(filters, t, 1) - at(filters, t, 0)
         for k in range(KD):
@@ -587,8 +593,8 @@ cdef void blocks_by_filters(
                         own, v_plane, rows,
                     )
                 multiply_planes(
-                    grid_in.kind, u + k * CW + first, u_plane, row, 1, from_v, v_plane, 0, v_step, m, m_plane, rows,
-                    total, in_wides(number), count, k > 0 or first > 0,
+                    grid_in.kind, <const real*>u.cells + k * CW + first, u.steps[0], row, 1, from_v, v_plane, 0, v_step, m,
+                    m_plane, rows, total, in_wides(number), count, k > 0 or first > 0,
                 )
                 first += count
         turn_output(
@@ -605,24 +611,31 @@ def winograd_by_filters(
     b,
     y,
     axes,
+    u,
+    channels,
     filters,
     Py_ssize_t span,
+    progress,
     taken,
     memory,
     bint rings=False,
     /,
 ):
-    """The same for few tiles and many filters: each thread transforms all tiles, then blocks of filters, at most
-    `span` channels at a time or, with v (36, panels, KD * C, rows), has these from there, each block in one
-    panel. Blocks are taken from the front, by helpers from the back."""
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, tiles * KD * C
+    in steps of WIDE), by blocks of channels, then blocks of filters. These are transformed in memory, at most
+    `span` channels at a time or, with v (36, panels, KD * C, rows), are in that, each block in one panel. Threads
+    that have the same u share `progress`, which counts its blocks that were taken and that are done; all share
+    `taken`, which counts those of filters."""
     cdef Held held
     hold_nothing(&held)
     try:
         winograd_by_filters_held(
             hold(&held, x, "x", 5, READ), hold(&held, w, "w", 5, READ), hold(&held, v, "v", 4, FILL | OR_NONE),
             hold(&held, b, "b", 1, READ | CONTIGUOUS | OR_NONE), hold(&held, y, "y", 5, FILL),
-            hold_table(&held, axes, "axes"), hold_table(&held, filters, "filters"), span,
-            hold_counters(&held, taken, "taken", 1), hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
+            hold_table(&held, axes, "axes"), hold(&held, u, "u", 2, FILL | CONTIGUOUS),
+            hold_table(&held, channels, "channels"), hold_table(&held, filters, "filters"), span,
+            hold_counters(&held, progress, "progress", 2), hold_counters(&held, taken, "taken", 1),
+            hold(&held, memory, "memory", 1, FILL | CONTIGUOUS), rings,
         )
     finally:
         let_go(&held)
@@ -630,7 +643,8 @@ def winograd_by_filters(
 
 cdef int winograd_by_filters_held(
     const Array* x, const Array* w, const Array* v, const Array* b, const Array* y,
-    const Array* axes, const Array* filters, Py_ssize_t span, long long* taken, const Array* memory, bint rings
+    const Array* axes, const Array* u, const Array* channels, const Array* filters, Py_ssize_t span,
+    long long* progress, long long* taken, const Array* memory, bint rings
 ) except -1:
     cdef Py_ssize_t F = y.shape[1], C = x.shape[1], KD = w.shape[2], i, rows = 0
     check_arrays(x.shape, y.shape, w.shape, axes, b.shape[0] if b != NULL else F)
@@ -639,7 +653,11 @@ cdef int winograd_by_filters_held(
     cdef Grid grid_in = grid_of(x, axes, False), grid_out = grid_of(y, axes, True)
     cdef Py_ssize_t planes = points_of(grid_in.kind) ** 2, weight_planes = weights_of(grid_in.kind) ** 2
     cdef Py_ssize_t total = x.shape[0] * grid_in.planes * grid_in.TH * grid_in.TW
+    check_blocks(channels, C, C, WIDE, "block of channels")
     check_blocks(filters, F, F, WIDE, "block of filters")
+    if u.shape[0] != planes:
+        raise ValueError(f"u must have {planes} rows")
+    check_items(u.shape[1], total * (KD * <double>in_wides(C)), "a row of u")
     for i in range(filters.shape[0]):
         rows = max(rows, in_wides(at(filters, i, 1) - at(filters, i, 0)))
     if v != NULL:
@@ -653,19 +671,19 @@ cdef int winograd_by_filters_held(
     check_items(
         memory.shape[0],
         (0 if v != NULL else weight_planes * (span * <double>rows + WIDE))
-        + planes * (total * (KD * <double>in_wides(C) + rows) + 2 * WIDE), "memory"
+        + planes * (total * <double>rows + WIDE), "memory"
     )
     cdef Filters steps = filters_of(w, 3, at(axes, 1, STRIDE))
     with nogil:
         ring(rings)
         if x.itemsize == sizeof(float):
             blocks_by_filters(
-                <float*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, span, rows, taken,
-                not rings,
+                <float*>memory.cells, x, w, v, b, y, u, &grid_in, &grid_out, &steps, channels, filters, span, rows,
+                progress, taken, not rings,
             )
         else:
             blocks_by_filters(
-                <double*>memory.cells, x, w, v, b, y, &grid_in, &grid_out, &steps, filters, span, rows, taken,
-                not rings,
+                <double*>memory.cells, x, w, v, b, y, u, &grid_in, &grid_out, &steps, channels, filters, span, rows,
+                progress, taken, not rings,
             )
     return 0

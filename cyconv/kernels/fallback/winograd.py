@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cyconv.kernels.fallback.matrices import MATRICES, MET, Matrices, kind_of
-from cyconv.kernels.fallback.waiting import all_tasks, first_phase, ring, second_phase
+from cyconv.kernels.fallback.waiting import all_tasks, first_phase, second_phase
 from cyconv.types import Array, Counters, Integers
 
 
@@ -230,21 +230,30 @@ def winograd_by_filters(
     b: Array | None,
     y: Array,
     axes: Integers,
+    u: Array,
+    channels: Integers,
     filters: Integers,
     span: int,
+    progress: Counters,
     taken: Counters,
     memory: Array,
     rings: bool = False,
     /,
 ) -> None:
-    """The same for few tiles and many filters: each thread transforms all tiles, then blocks of
-    filters, unless these are in v (36, panels, KD * C, rows), each block in one panel. Blocks are
-    taken from the front, by helpers from the back."""
-    total, all_channels = _count(x, axes), w.shape[1] * w.shape[2]
-    u = None
-    ring(rings)
+    """The same for few tiles and many filters: first all tiles are transformed into u (36, KD * C
+    * tiles or more), by blocks of channels, then blocks of filters, unless these are in v (36,
+    panels, KD * C, rows), each block in one panel. `progress` counts the blocks of channels that
+    were taken and that are done, `taken` those of filters."""
+    total, depth, all_channels = _count(x, axes), w.shape[2], w.shape[1] * w.shape[2]
+    tiles = u[:, : all_channels * total].reshape(len(u), all_channels, total)
+    by_tap = tiles.reshape(len(u), depth, -1, total)
+
+    def transform(t: int) -> None:
+        part = slice(*channels[t])
+        by_tap[:, :, part] = _input(x[:, part], axes, 0, total).reshape(len(u), depth, -1, total)
+
+    first_phase(progress, len(channels), transform, rings)
     for t in all_tasks(taken, len(filters), from_back=not rings):
-        u = _input(x, axes, 0, total) if u is None else u
         part = slice(*filters[t])
         if v is not None:
             rows = v.shape[3]
@@ -255,7 +264,7 @@ def winograd_by_filters(
             mine = np.empty((weights, all_channels, part.stop - part.start), w.dtype)
             winograd_filters(w[part], mine, int(axes[1, 2]))
         bias = None if b is None else b[part]
-        winograd_output(_met(mine, len(u)).swapaxes(1, 2) @ u, bias, y[:, part], axes, 0, total)
+        winograd_output(_met(mine, len(u)).swapaxes(1, 2) @ tiles, bias, y[:, part], axes, 0, total)
 
 
 def winograd_sum_by_tiles(
