@@ -39,6 +39,8 @@ WORK = {
     "winograd, 4x4": ("winograd", Case((8, 32, 29, 29), (32, 32, 4, 4), padding=1)),
     "winograd, stride 2": ("winograd", Case((8, 32, 57, 57), (32, 32, 3, 3), 2, 1)),
     "winograd, stride 2, few tiles": ("winograd", Case((1, 64, 28, 30), (72, 64, 3, 3), 2, 1)),
+    "winograd, large tiles": ("winograd", Case((1, 512, 45, 45), (70, 512, 3, 3), padding=1)),
+    "winograd, dilated": ("winograd", Case((2, 40, 45, 47), (36, 40, 3, 3), 1, 3, 3)),
     "winograd, strided": ("winograd", Case((3, 8, 40, 40), (32, 8, 5, 5), 2, 2)),
     "winograd, strided, one image": ("winograd", Case((1, 3, 99, 99), (64, 3, 11, 11), 4)),
     "winograd, strided, 4x4": ("winograd", Case((2, 3, 96, 96), (64, 3, 7, 7), 2, 3)),

@@ -514,6 +514,29 @@ def test_what_is_not_read_makes_no_difference():
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("way", ["fast, few tiles"], indirect=True)
+@each_dtype
+def test_tiles_are_shared_where_they_are_large(way, dtype, monkeypatch):
+    """Else each thread transforms all of them, with the same result."""
+    monkeypatch.setattr("cyconv.threads.SMALL", 0)
+    case = Case((2, 40, 18, 21), (70, 40, 3, 3), padding=1)
+    x, w, b, _ = case.arrays(dtype)
+    wanted = reference.conv(x, w, b, **case.options)
+    before, found = cyconv.get_num_threads(), []
+    for most, shared in ((10**9, False), (0, True)):
+        forget_plans()
+        monkeypatch.setattr(fused, "OWN_TILES", most)
+        cut = winograd.tiles(geometry(x.shape, w.shape, 1, 1, 1, 1), x.itemsize, "forward")
+        assert (cut.few, cut.shares_tiles, len(cut.channels) > 1) == (True, shared, shared)
+        for number in (1, 3):
+            cyconv.set_num_threads(number)
+            found.append(cyconv.conv(x, w, b, algorithm="winograd", **case.options))
+    cyconv.set_num_threads(before)
+    assert abs(found[0] - wanted).max() <= TOLERANCE[dtype] * abs(wanted).max()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
 @pytest.mark.parametrize("way", ["fast, small blocks", "fast, few tiles"], indirect=True)
 @each_dtype
 @pytest.mark.parametrize("stride", [1, 2])
