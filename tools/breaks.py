@@ -233,10 +233,6 @@ BREAKS = [
         ("k * C * v_step + f % v_step", "k * C * v_step"),
         ("+ first * w.steps[1] ", ""),
         ("u.cells + k * CW + first", "u.cells + k * CW"),
-        (
-            "(taken, filters.shape[0], from_back)\n    while",
-            "(taken, filters.shape[0], False)\n    while",
-        ),
         ("count, k > 0 or first > 0", "count, k > 0"),
         ("v.steps[0], KD * C * rows,", "v.steps[0], C * rows,"),
         ("at(axes, a, DILATION) > most_apart(", "at(axes, a, DILATION) > 1 + most_apart("),
