@@ -522,16 +522,15 @@ def test_tiles_are_shared_where_they_are_large(way, dtype, monkeypatch):
     case = Case((2, 40, 18, 21), (70, 40, 3, 3), padding=1)
     x, w, b, _ = case.arrays(dtype)
     wanted = reference.conv(x, w, b, **case.options)
-    before, found = cyconv.get_num_threads(), []
+    found = []
     for most, shared in ((10**9, False), (0, True)):
         forget_plans()
         monkeypatch.setattr(fused, "OWN_TILES", most)
         cut = winograd.tiles(geometry(x.shape, w.shape, 1, 1, 1, 1), x.itemsize, "forward")
         assert (cut.few, cut.shares_tiles, len(cut.channels) > 1) == (True, shared, shared)
         for number in (1, 3):
-            cyconv.set_num_threads(number)
+            monkeypatch.setattr("cyconv.threads._num_threads", number)
             found.append(cyconv.conv(x, w, b, algorithm="winograd", **case.options))
-    cyconv.set_num_threads(before)
     assert abs(found[0] - wanted).max() <= TOLERANCE[dtype] * abs(wanted).max()
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])

@@ -80,6 +80,14 @@ cdef inline Py_ssize_t start_of(const Grid* g, Py_ssize_t tile, Py_ssize_t phase
     return tile * g.pitch if phases == 1 else tile // phases * g.pitch * apart + tile % phases
 
 
+cdef inline Py_ssize_t top_of(const Grid* g, Py_ssize_t th) noexcept nogil:
+    return start_of(g, th, g.phases_h, g.apart_h) - g.low_h
+
+
+cdef inline Py_ssize_t left_of(const Grid* g, Py_ssize_t tw) noexcept nogil:
+    return start_of(g, tw, g.phases_w, g.apart_w) - g.low_w
+
+
 cdef inline Grid grid_of(const Array* x, const Array* axes, bint output) noexcept:
     """Where tiles stand in x or, if `output`, in y."""
     cdef Grid g

@@ -141,8 +141,7 @@ cdef void turn_input(
         find_tile(g, first + t, &n, &th, &tw)
         run = tiles_together(g, tw, tiles - t, &starts[0])
         plane = plane_of(x, g, n, tap)
-        top = start_of(g, th, g.phases_h, g.apart_h) - g.low_h
-        left = start_of(g, tw, g.phases_w, g.apart_w) - g.low_w
+        top, left = top_of(g, th), left_of(g, tw)
         c = 0
         while c < channels:
             cells = turn_rows(
@@ -178,8 +177,7 @@ cdef void turn_output(
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t, &starts[0])
             to = y + n // g.planes * g.image_step + n % g.planes * g.plane_step + f * g.channel_step
-            top = start_of(g, th, g.phases_h, g.apart_h) - g.low_h
-            left = start_of(g, tw, g.phases_w, g.apart_w) - g.low_w
+            top, left = top_of(g, th), left_of(g, tw)
             to += top * g.row_step + left * g.column_step
             cells, row, column = &lines[0], g.line, g.apart_w * WIDE
             if in_place(g, some, top, left):

@@ -23,9 +23,8 @@ cdef void turn_output_grad(
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t, &starts[0])
             cells = turn_rows(
-                plane_of(dy, g, n, 0) + f * g.channel_step, g, last_filter - f,
-                start_of(g, th, g.phases_h, g.apart_h), start_of(g, tw, g.phases_w, g.apart_w), starts[run - 1],
-                &lines[0], &row, &column,
+                plane_of(dy, g, n, 0) + f * g.channel_step, g, last_filter - f, top_of(g, th), left_of(g, tw),
+                starts[run - 1], &lines[0], &row, &column,
             )
             for i in range(run):
                 to = d + (f // rows * tiles + t + i) * rows + f % rows
