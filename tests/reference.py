@@ -16,26 +16,40 @@ import numpy as np
 
 def conv(x, w, b=None, *, groups=1, **geometry):
     """(N, C, *size), (F, C / groups, *kernel), (F,) -> (N, F, *output)."""
-    y = _by_group(_conv, [(x, 1), (w, 0)], 1, groups, geometry)
-    return y if b is None else y + np.float64(b).reshape(-1, *[1] * (y.ndim - 2))
+    pads, output, taps = windows(x.shape[2:], w.shape[2:], **geometry)
+    x, w = _pad(_grouped(x, 1, groups), pads), _grouped(w, 0, groups)
+    y = np.zeros((len(x), *w.shape[:2], math.prod(output)))
+    for tap, cells in taps.items():
+        y += w[..., *tap] @ _flat(x[cells])
+    y = y.reshape(len(x), groups * w.shape[1], *output)
+    return y if b is None else y + np.float64(b).reshape(-1, *[1] * len(output))
 
 
 def conv_input_grad(dy, w, x_shape, *, groups=1, **geometry):
     """(N, F, *output), (F, C / groups, *kernel) -> (N, C, *size)."""
-    geometry["size"] = x_shape[2:]
-    return _by_group(_input_grad, [(dy, 1), (w, 0)], 1, groups, geometry)
+    pads, output, taps = windows(x_shape[2:], w.shape[2:], **geometry)
+    dy, w = _flat(_grouped(dy, 1, groups)), _grouped(w, 0, groups)
+    channels = (len(dy), groups, w.shape[2])
+    dx = np.zeros((*channels, *(s + sum(pad) for s, pad in zip(x_shape[2:], pads, strict=True))))
+    for tap, cells in taps.items():
+        dx[cells] += (w[..., *tap].swapaxes(1, 2) @ dy).reshape(*channels, *output)
+    return _crop(dx, x_shape[2:], pads).reshape(x_shape)
 
 
 def conv_weight_grad(dy, x, w_shape, *, groups=1, **geometry):
     """(N, F, *output), (N, C, *size) -> (F, C / groups, *kernel)."""
-    geometry["kernel"] = w_shape[2:]
-    return _by_group(_weight_grad, [(dy, 1), (x, 1)], 0, groups, geometry)
+    pads, _, taps = windows(x.shape[2:], w_shape[2:], **geometry)
+    dy, x = _flat(_grouped(dy, 1, groups)), _pad(_grouped(x, 1, groups), pads)
+    dw = np.empty((groups, w_shape[0] // groups, *w_shape[1:]))
+    for tap, cells in taps.items():
+        dw[..., *tap] = (dy @ _flat(x[cells]).swapaxes(2, 3)).sum(0)  # over the images
+    return dw.reshape(w_shape)
 
 
 def im2col(x, kernel_size, **geometry):
     """(N, C, *size) -> (N, C * prod(kernel), prod(output))."""
     pads, output, taps = windows(x.shape[2:], kernel_size, **geometry)
-    x = _pad(x, pads)
+    x = _pad(np.float64(x), pads)
     n, c = x.shape[:2]
     cols = np.empty((n, c, len(taps), *output))
     for k, cells in enumerate(taps.values()):
@@ -83,44 +97,20 @@ def windows(size, kernel, *, stride=1, padding=0, dilation=1):
     return pads, output, taps
 
 
-def _conv(x, w, **geometry):
-    pads, output, taps = windows(x.shape[2:], w.shape[2:], **geometry)
-    x = _pad(x, pads)
-    n, c = x.shape[:2]
-    y = np.zeros((n, w.shape[0], math.prod(output)))
-    for tap, cells in taps.items():
-        y += w[:, :, *tap] @ x[cells].reshape(n, c, math.prod(output))
-    return y.reshape(n, w.shape[0], *output)
+def _grouped(array, axis, groups):
+    """In float64, with the axis of channels split in two: groups, channels of a group."""
+    *before, channels = array.shape[: axis + 1]
+    shape = (*before, groups, channels // groups, *array.shape[axis + 1 :])
+    return np.float64(array).reshape(shape)
 
 
-def _input_grad(dy, w, *, size, **geometry):
-    pads, output, taps = windows(size, w.shape[2:], **geometry)
-    n, f = dy.shape[:2]
-    dy = dy.reshape(n, f, math.prod(output))
-    dx = np.zeros((n, w.shape[1], *(s + sum(pad) for s, pad in zip(size, pads, strict=True))))
-    for tap, cells in taps.items():
-        dx[cells] += (w[:, :, *tap].T @ dy).reshape(n, w.shape[1], *output)
-    return _crop(dx, size, pads)
-
-
-def _weight_grad(dy, x, *, kernel, **geometry):
-    pads, _, taps = windows(x.shape[2:], kernel, **geometry)
-    x = _pad(x, pads)
-    axes = [0, *range(2, x.ndim)]  # sum over the images and the positions
-    dw = np.empty((dy.shape[1], x.shape[1], *kernel))
-    for tap, cells in taps.items():
-        dw[:, :, *tap] = np.tensordot(dy, x[cells], axes=(axes, axes))
-    return dw
-
-
-def _by_group(one_group, arrays, axis, groups, geometry):
-    """Split each (array, its channel axis) into groups, and join the results along `axis`."""
-    parts = (np.split(np.float64(array), groups, axis=channel) for array, channel in arrays)
-    return np.concatenate([one_group(*part, **geometry) for part in zip(*parts, strict=True)], axis)
+def _flat(array):
+    """The spatial axes as one."""
+    return array.reshape(*array.shape[:3], math.prod(array.shape[3:]))
 
 
 def _pad(x, pads):
-    return np.pad(np.float64(x), [(0, 0), (0, 0), *pads])
+    return np.pad(x, [(0, 0)] * (x.ndim - len(pads)) + pads)
 
 
 def _crop(dx, size, pads):
