@@ -12,14 +12,17 @@ BUILD := pyproject.toml setup.py $(wildcard cyconv/kernels/*.p* cyconv/kernels/*
 demo: .venv/demo
 	$(BIN)/python examples/digits.py
 
-# Kernels are tested in every build that loads, at once. The rest runs on the best of them, where it
-# depends on the road also without vectors, and again over the fallback.
+# Kernels are tested in every build that loads, and as the fallback, at once. The rest runs on the
+# best of them, where it depends on the road also without vectors, and again over the fallback.
 ROAD := accuracy functional gradients layers nonfinite package plan shapes strided threads transposed
+# A process a core, and none that waits for BLAS's threads on the others' cores.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
+test: export OPENBLAS_NUM_THREADS := 1
 
 test: .venv/test
-	$(BIN)/python -m pytest -q
-	CYCONV_SIMD=portable $(BIN)/python -m pytest -q $(ROAD:%=tests/test_%.py)
-	CYCONV_PURE_PYTHON=1 $(BIN)/python -m pytest -q
+	$(PYTEST)
+	CYCONV_SIMD=portable $(PYTEST) $(ROAD:%=tests/test_%.py)
+	CYCONV_PURE_PYTHON=1 $(PYTEST) -k "not fallback"
 
 lint: .venv/dev lint-cython lint-workflows
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Which builds of the kernels there are to test: each that loads here, and the fallback."""
 
 import contextlib
+import functools
 import importlib
 from inspect import isfunction
 from types import SimpleNamespace
@@ -42,6 +43,26 @@ def kernels_of(build):
     return QUIET if build == "fallback" else BUILDS[build]
 
 
+def kept(make):
+    """`make`, which keeps what it made last: tests of every build and dtype ask for the same, and
+    change nothing of it."""
+    made = {}
+
+    @functools.wraps(make)
+    def make_once(*arguments, **options):
+        key = repr((arguments, options))
+        if key not in made:
+            if len(made) == 200:
+                del made[next(iter(made))]
+            made[key] = make(*arguments, **options)
+            for value in vars(made[key]).values():
+                if isinstance(value, np.ndarray):
+                    value.flags.writeable = False
+        return made[key]
+
+    return make_once
+
+
 def refused(call, *arguments):
     """Whether the call raises ValueError."""
     try:
@@ -52,6 +73,7 @@ def refused(call, *arguments):
 
 
 def forget_plans():
+    """To be called where a test changes what plans are made of, if it has made some before."""
     plan.cache_clear()
     prepare._prepare_once.cache_clear()
 

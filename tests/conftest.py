@@ -3,6 +3,7 @@
 import hypothesis
 import numpy as np
 import pytest
+from builds import forget_plans
 
 from cyconv import threads
 
@@ -18,6 +19,12 @@ for profile, examples in (("cyconv", 150), ("few", 15), ("traced", 2)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 hypothesis.settings.load_profile("cyconv")
+
+
+@pytest.fixture(autouse=True)
+def plans_of_its_own():
+    """Those of another test may be made of what that one has changed."""
+    forget_plans()
 
 
 @pytest.fixture

@@ -115,9 +115,9 @@ def protected_last(values, dtype, start=False):
     return protected(values.transpose(0, 2, 3, 4, 1), dtype, start).transpose(0, 4, 1, 2, 3)
 
 
-def in_another_process(module, function, build, dtype):
-    """Run a function of a module of tests with this build and dtype, where it may crash."""
-    program = f"import {module}; {module}.{function}({build!r}, {np.dtype(dtype).name!r})"
+def in_another_process(module, function, build):
+    """Run a function of a module of tests with this build, where it may crash."""
+    program = f"import {module}; {module}.{function}({build!r})"
     setup = f"import sys, faulthandler; sys.path[:] = {sys.path!r}; faulthandler.enable(); "
     done = subprocess.run(
         [sys.executable, "-c", setup + program],

@@ -15,7 +15,6 @@ from strategies import Case
 import cyconv
 from cyconv import threads, tiling
 from cyconv.algorithms import depthwise, fused, winograd
-from cyconv.plan import plan
 
 PATIENCE = 30  # seconds
 
@@ -72,17 +71,10 @@ def cut_small(monkeypatch):
     before = cyconv.get_num_threads(), blas()
     for setting in SETTINGS:
         monkeypatch.setattr(*setting)
-    forget_plans()
     set_blas(2)
     yield
-    forget_plans()
     set_blas(*before[1][:1])
     cyconv.set_num_threads(before[0])
-
-
-def forget_plans():
-    plan.cache_clear()
-    cyconv.prepare._prepare_once.cache_clear()
 
 
 def set_blas(number=1):

@@ -4,13 +4,23 @@ Kernels are checked against the definition, in integers: to the bit. They get ar
 and memory full of NaN: what they read or write beside an array, or leave out, is seen.
 """
 
+import copy
 import itertools
 import threading
 
 import numpy as np
 import pytest
 import reference
-from builds import each_build, each_compiled, each_dtype, kernels_of, refused
+from builds import (
+    DTYPES,
+    each_build,
+    each_compiled,
+    each_dtype,
+    forget_plans,
+    kept,
+    kernels_of,
+    refused,
+)
 from guards import (
     apart,
     assert_untouched,
@@ -28,9 +38,9 @@ from hypothesis import strategies as st
 from strategies import Case, cases
 
 import cyconv
-from cyconv import prepare, threads, tiling
+from cyconv import threads, tiling
 from cyconv.algorithms import direct
-from cyconv.plan import TABLE, plan
+from cyconv.plan import TABLE
 
 PATIENCE = 30  # seconds
 AS_IS = [1, 1, 1, 1, 0, 1]  # size, kernel, stride, dilation, low pad, output
@@ -90,6 +100,7 @@ def tasks_of(images, groups, shape, filters, cuts=((), (), ()), filter_cuts=()):
     return np.array([(n, g, *sum(box, ()), *part) for n, g, box, part in rows], np.intp)
 
 
+@kept
 class Work:
     """Integers for a convolution, the definition's result, and how to call a kernel for it."""
 
@@ -196,10 +207,11 @@ def test_widths(build, dtype, kind):
 
 
 @each_dtype
-@each_build
+@each_compiled
 @pytest.mark.parametrize("kind", KINDS)
 def test_channels_some_at_a_time(build, dtype, kind):
-    """What the next give is added once to each output, and the bias with the first alone."""
+    """What the next give is added once to each output, and the bias with the first alone. (The
+    fallback takes all at once.)"""
     run = kernels_of(build)
     for i, width in enumerate(WIDTHS):
         work = Work(KINDS[kind](width), 2, 1 + i % 2, 5, FILTERS[i % 8], i)
@@ -299,11 +311,11 @@ def test_tasks(build, dtype, kind):
     same memory one after the other."""
     run = kernels_of(build)
     work = Work(KINDS[kind](41), 2, 2, 2, 11)
-    for cuts in itertools.product([(), (1,)], [(), (2, 3)], [(), (17,), (3, 30)]):
-        for filter_cuts in ((), (8,), (3, 4)):
-            tasks = work.tasks(cuts, filter_cuts)
-            work.check(run, dtype, tasks=tasks)
-            work.check(run, dtype, tasks=tasks[::-1].copy(), x=apart, **OUTPUTS[2])
+    filter_cuts = itertools.cycle([(), (8,), (3, 4)])
+    for cuts in itertools.product([(), (17,), (3, 30)], [(), (2, 3)], [(), (1,)]):
+        tasks = work.tasks(cuts[::-1], next(filter_cuts))
+        work.check(run, dtype, tasks=tasks)
+        work.check(run, dtype, tasks=tasks[::-1].copy(), x=apart, **OUTPUTS[2])
 
 
 @each_dtype
@@ -345,10 +357,9 @@ def test_a_bad_cell_stays_in_its_windows(build, dtype):
             reached[...] = 0
             reached[cell] = 1
             hit = reference.convolve(reached, np.ones(work.w.shape), None, work.axes) > 0
-            work.x, keep = work.x.astype(float), work.x
-            work.x[cell] = np.nan
-            y = work.run(kernels_of(build), dtype)
-            work.x = keep
+            spoilt = copy.copy(work)
+            spoilt.x = np.where(reached, np.nan, work.x)
+            y = spoilt.run(kernels_of(build), dtype)
             np.testing.assert_array_equal(y, np.where(hit, np.nan, work.y))
 
 
@@ -489,12 +500,12 @@ def test_arguments_are_checked(build, dtype):
         run.direct_memory(far, tasks_of(1, 1, [1 << 17] * 3, 1), 64, 64, 4)
 
 
-def check_nothing_outside(build, dtype):
+def check_nothing_outside(build):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes."""
     run = kernels_of(build)
-    for kind, width, columns, start, lay in itertools.product(
-        KINDS, (1, 3, 6, 16, 20, 33, 50), ((), (7,), (18,)), (False, True), PROTECTED
-    ):
+    widths, cuts = (1, 3, 6, 16, 20, 33, 50), ((), (7,), (18,))
+    ways = itertools.product(KINDS, widths, cuts, (False, True), PROTECTED, DTYPES)
+    for kind, width, columns, start, lay, dtype in ways:
         work = Work(KINDS[kind](width), 2, 2, 2, 5)
         tasks = work.tasks(((), (1,), columns))
         weights, steps = as_stored(work.w)
@@ -513,10 +524,9 @@ def check_nothing_outside(build, dtype):
 
 
 @can_protect
-@each_dtype
 @each_compiled
-def test_nothing_is_touched_outside_of_arrays(build, dtype):
-    in_another_process("test_direct", "check_nothing_outside", build, dtype)
+def test_nothing_is_touched_outside_of_arrays(build):
+    in_another_process("test_direct", "check_nothing_outside", build)
 
 
 @each_dtype
@@ -554,17 +564,11 @@ def test_what_cannot_be_turned_is_refused(build, dtype):
 # From here on: the public face.
 
 
-def forget_plans():
-    plan.cache_clear()
-    prepare._prepare_once.cache_clear()
-
-
 @pytest.fixture(params=["as it is", "alone", "cut small"])
 def way(request, monkeypatch):
     """With depthwise, which takes what has few channels a group; without; and in many tasks, some
     channels at a time, input gradients an image at a time, weights of one tap turned first, weight
     gradients with longer rows of dy."""
-    forget_plans()
     if request.param != "as it is":
         monkeypatch.setitem(TABLE, "direct", TABLE["direct"][1:])
     if request.param == "cut small":
@@ -578,8 +582,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(direct, "TURNED_WEIGHTS", 1)
         monkeypatch.setattr(direct, "TURNED_POSITIONS", 1)
         monkeypatch.setattr(direct, "TURNED_ROWS", 7)
-    yield request.param
-    forget_plans()
+    return request.param
 
 
 EXACT = {
@@ -631,7 +634,6 @@ def test_direct_on_any_geometry(dtype, case):
         patch.setattr(direct, "BAND_BYTES", 1024)
         forget_plans()
         assert_like_gemm(case, dtype)
-    forget_plans()
 
 
 @pytest.mark.parametrize(

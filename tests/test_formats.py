@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from builds import forget_plans
 from calls import CROOKED, PLAIN, calls
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +105,7 @@ def test_blocks(monkeypatch):
     wanted = {name: calls(case)[name].results() for name in WITH_FORMAT}
     halves = {name: calls(case, np.float16)[name].results() for name in WITH_FORMAT}
     monkeypatch.setattr(cyconv.blocks, "BLOCK_BYTES", 12_000)
-    cyconv.prepare._prepare_once.cache_clear()
+    forget_plans()
     for name in WITH_FORMAT:
         call = calls(case)[name]
         for i, (got, result) in enumerate(
@@ -124,7 +125,6 @@ def test_blocks(monkeypatch):
     assert [part.stop - part.start for part in made.detour.parts] == [1, 2, 2, 2] or all(
         0 < part.stop - part.start < 3 for part in made.detour.parts
     )
-    cyconv.prepare._prepare_once.cache_clear()
 
 
 def in_last_list(call):

@@ -9,49 +9,36 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from builds import forget_plans
 from test_layers import CASES, COPIES, layer_of, says
 
 import cyconv
 from cyconv import frozen, kernels
 from cyconv.algorithms import fused, winograd
-from cyconv.plan import plan
 
 TOLERANCE = {np.float16: 2e-3, np.float32: 5e-6, np.float64: 1e-12}
 DTYPES = [np.float32, np.float64]
 PATIENCE = 30
 
 
-def forget_plans():
-    plan.cache_clear()
-    cyconv.prepare._prepare_once.cache_clear()
-
-
-@pytest.fixture
-def patch(monkeypatch):
-    """For what plans depend on."""
-    forget_plans()
-    yield monkeypatch
-    forget_plans()
-
-
 @pytest.fixture(params=["fast road", "plain road"])
-def road(request, patch):
+def road(request, monkeypatch):
     """Winograd on the microkernel, or on BLAS; each has its code in every build."""
-    patch.setattr(kernels, "VECTOR", request.param == "fast road")
+    monkeypatch.setattr(kernels, "VECTOR", request.param == "fast road")
 
 
 @pytest.fixture(params=["few tiles", "many tiles"])
-def way(request, patch):
+def way(request, monkeypatch):
     few = request.param == "few tiles"
     for module in (winograd, fused):
-        patch.setattr(module, "FEW_TILES", 10**9 if few else 0)
-        patch.setattr(module, "MANY_WEIGHTS", 0)
-        patch.setattr(module, "SHARE_SECONDS", 1e-9)  # weights are transformed in shares
-    patch.setattr(winograd, "BLOCK_FILTERS", 3)
+        monkeypatch.setattr(module, "FEW_TILES", 10**9 if few else 0)
+        monkeypatch.setattr(module, "MANY_WEIGHTS", 0)
+        monkeypatch.setattr(module, "SHARE_SECONDS", 1e-9)  # weights are transformed in shares
+    monkeypatch.setattr(winograd, "BLOCK_FILTERS", 3)
 
 
 @pytest.fixture
-def made(patch):
+def made(monkeypatch):
     """The packs that are made, in order."""
     packs, make = [], winograd.prepare
 
@@ -59,7 +46,7 @@ def made(patch):
         packs.append(make(plan, w))
         return packs[-1]
 
-    patch.setattr(winograd, "prepare", prepare)
+    monkeypatch.setattr(winograd, "prepare", prepare)
     return packs
 
 
@@ -158,10 +145,10 @@ def test_a_pack_is_of_volumes_or_of_planes(road, rng, kernel):
 
 @pytest.mark.parametrize("filters", [40, 64, 112, 256])
 @pytest.mark.parametrize("rows", [32, 48])
-def test_a_pack_serves_few_tiles_and_many(patch, made, rng, rows, filters):
+def test_a_pack_serves_few_tiles_and_many(monkeypatch, made, rng, rows, filters):
     """Also where threads take parts of the panels that it is in."""
-    patch.setattr(kernels, "VECTOR", True)
-    patch.setattr(fused, "ROWS", {4: rows})
+    monkeypatch.setattr(kernels, "VECTOR", True)
+    monkeypatch.setattr(fused, "ROWS", {4: rows})
     layer = cyconv.Conv2D(33, filters, 3, padding=1, rng=0, algorithm="winograd")
     other = copy.deepcopy(layer)
     layer.freeze()
@@ -328,7 +315,7 @@ def test_threads_make_a_pack_once(road, made, rng):
         assert len(made) == trial
 
 
-def test_a_pack_that_cannot_be_made(patch, layer, x):
+def test_a_pack_that_cannot_be_made(monkeypatch, layer, x):
     """There is no memory for it: nothing is kept, and nobody waits for it."""
     wanted = layer(x)
     layer.freeze()
@@ -336,7 +323,7 @@ def test_a_pack_that_cannot_be_made(patch, layer, x):
     def prepare(plan, w):
         raise MemoryError
 
-    with patch.context() as broken:
+    with monkeypatch.context() as broken:
         broken.setattr(winograd, "prepare", prepare)
         forget_plans()
         with ThreadPoolExecutor(1) as pool, pytest.raises(MemoryError):

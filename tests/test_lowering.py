@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 import reference
-from builds import each_build, each_compiled, each_dtype, kernels_of
+from builds import each_build, each_compiled, each_dtype, forget_plans, kernels_of
 from guards import UNTOUCHED, assert_untouched, output, packed, spread
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -382,11 +382,10 @@ def test_tiles_do_not_depend_on_threads(pass_):
     try:
         for number in (1, 2, 7):
             cyconv.set_num_threads(number)
-            plan.cache_clear()
+            forget_plans()
             made = [plan(g, np.dtype(np.float32), pass_, "gemm") for g in table]
             assert {m.algorithm for m in made} == {lowering, pointwise}
             seen.append([str(m.tiles) for m in made])
     finally:
-        plan.cache_clear()
         cyconv.set_num_threads(before)
     assert seen[0] == seen[1] == seen[2]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builds import forget_plans
 from strategies import Case
 
 import cyconv
@@ -27,19 +28,12 @@ ROADS = {"fallback": (None, False), "plain": ("portable", False), "fast": ("avx5
 @pytest.fixture(params=ROADS)
 def road(request, monkeypatch):
     """As on a build of each kind; which kernels there are makes no difference to the choice."""
-    forget_plans()
     build, vector = ROADS[request.param]
     monkeypatch.setattr(kernels, "BUILD", build)
     monkeypatch.setattr(kernels, "VECTOR", vector)
     if kernels.backend == "numpy":  # which has no calls that do all
         monkeypatch.setattr(direct, "whole", lambda *_: None)
-    yield request.param
-    forget_plans()
-
-
-def forget_plans():
-    plan.cache_clear()
-    prepare._prepare_once.cache_clear()
+    return request.param
 
 
 def described(case):
@@ -172,7 +166,6 @@ def test_where_winograd_begins(road, pass_):
 def test_where_winograd_begins_with_stride_2(road, build, monkeypatch):
     """For an input gradient with few channels; in float64, of full tiles."""
     monkeypatch.setattr(kernels, "BUILD", kernels.BUILD and build)
-    forget_plans()
     wide = build == "avx512"
     for channels, size, images, *pays in (  # float32, and float64
         (32, 64, 4, "fwd dx dw", "fwd dx dw"),
@@ -191,7 +184,6 @@ def test_where_winograd_begins_with_stride_2(road, build, monkeypatch):
             found = [chosen(g, pass_, dtype=dtype) is winograd for pass_ in PASSES]
             wanted = [name in wanted.split() for name in ("fwd", "dx", "dw")]
             assert found == (wanted if road == "fast" else [False] * 3), (g, dtype)
-    forget_plans()
 
 
 @pytest.mark.parametrize("pass_", PASSES)
@@ -301,7 +293,6 @@ def test_auto_multiplies_large_forward_passes_with_avx2(monkeypatch):
         case = Case((images, channels, 14, 14), (256, channels, 1, 1))
         assert chosen(described(case)) is (direct if pays else pointwise), case
         assert chosen(described(case), "weight_grad") is direct
-    forget_plans()
 
 
 def test_auto_multiplies_for_input_gradients_of_many_weights_with_avx2(monkeypatch):
@@ -319,7 +310,6 @@ def test_auto_multiplies_for_input_gradients_of_many_weights_with_avx2(monkeypat
             assert found is wanted, (build, case)
             for pass_ in ("forward", "weight_grad"):
                 assert chosen(described(case), pass_) is direct
-    forget_plans()
 
 
 @pytest.mark.parametrize("pass_", PASSES)

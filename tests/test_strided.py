@@ -9,7 +9,7 @@ from builds import each_dtype
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Case
-from test_winograd import assert_close, forget_plans
+from test_winograd import assert_close
 
 import cyconv
 from cyconv.algorithms import strided
@@ -82,12 +82,10 @@ def test_blocks_of_images(images, monkeypatch):
     case = Case((images, 3, 23, 21), (10, 3, 5, 5), 2, ((1, 0), (0, 2)))
     inner = strided._sorted(described(case))
     monkeypatch.setattr(strided, "BLOCK_BYTES", 8 * inner.channels * 12 * 12 * 2)
-    forget_plans()
     cut = strided.tiles(described(case), 8, "forward")
     numbers = [block.geometry.batch for block in cut.blocks]
     assert numbers == ([1] if images == 1 else [1, 1, 2, 1])
     assert_close(case, np.float64)
-    forget_plans()
 
 
 def test_what_it_becomes():
@@ -128,7 +126,6 @@ def test_frozen(dtype, transposed, rng, monkeypatch):
     """One pack for every size of x, of which the result is made."""
     packs, make = [], strided.prepare
     monkeypatch.setattr(strided, "prepare", lambda *given: packs.append(make(*given)) or packs[-1])
-    forget_plans()
     kind = cyconv.ConvTranspose2D if transposed else cyconv.Conv2D
     options = {"stride": 2, "padding": 2, "rng": 0, "algorithm": "winograd", "dtype": dtype}
     layer, other = kind(3, 7, 5, **options), kind(3, 7, 5, **options)
@@ -140,7 +137,6 @@ def test_frozen(dtype, transposed, rng, monkeypatch):
     assert len(packs) == 1
     packs[0][...] = 0
     assert (layer(x) == layer.bias[:, None, None]).all()
-    forget_plans()
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])

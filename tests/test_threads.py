@@ -153,7 +153,6 @@ def test_the_work_is_of_all_kinds():
 
 def test_chunks_of_a_winograd_sum(monkeypatch):
     """Too large for the others: several chunks, each a region of its own."""
-    sharing.forget_plans()
     for module in (winograd, fused):
         monkeypatch.setattr(module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(winograd, "SUM_TILES", 16)
@@ -167,7 +166,6 @@ def test_chunks_of_a_winograd_sum(monkeypatch):
     g = geometry(case.x_shape, case.w_shape, 1, 1, 1, 1)
     cut = winograd.tiles(g, 4, "weight_grad")
     assert len(cut.chunks if kernels.VECTOR else cut.tiles) > 1
-    sharing.forget_plans()
     assert all(b == bits[0] for b in bits)
 
 

@@ -40,24 +40,12 @@ def described(case):
     )
 
 
-def forget_plans():
-    plan.cache_clear()
-    cyconv.prepare._prepare_once.cache_clear()
-
-
-@pytest.fixture
-def patch(monkeypatch):
-    forget_plans()
-    yield monkeypatch
-    forget_plans()
-
-
 class Work:
     """One pass of a case on one build: arrays, what is made for it, and what its kernel does."""
 
-    def __init__(self, patch, build, case, pass_, dtype):
-        patch.setattr(kernels, "run", BUILDS[build])
-        patch.setattr(kernels, "BUILD", build)
+    def __init__(self, monkeypatch, build, case, pass_, dtype):
+        monkeypatch.setattr(kernels, "run", BUILDS[build])
+        monkeypatch.setattr(kernels, "BUILD", build)
         self.g = g = described(case)
         made = plan(g, np.dtype(dtype), pass_, "direct")
         tiles = direct.tiles(g, made.dtype.itemsize, pass_)
@@ -82,9 +70,9 @@ class Work:
 @each_compiled
 @pytest.mark.parametrize("pass_", PASSES)
 @pytest.mark.parametrize("name", CASES)
-def test_equal_to_the_kernels(patch, name, pass_, build, dtype):
+def test_equal_to_the_kernels(monkeypatch, name, pass_, build, dtype):
     """To the bit, call after call."""
-    work = Work(patch, build, CASES[name], pass_, dtype)
+    work = Work(monkeypatch, build, CASES[name], pass_, dtype)
     assert (work.whole is None) == ((name, pass_) in SEVERAL)
     if work.whole is None:
         return
@@ -122,8 +110,8 @@ def not_as_it_must_be(array):
 @each_dtype
 @each_compiled
 @pytest.mark.parametrize("pass_", PASSES)
-def test_what_it_cannot_do_it_leaves_alone(patch, pass_, build, dtype):
-    work = Work(patch, build, CASES["padded"], pass_, dtype)
+def test_what_it_cannot_do_it_leaves_alone(monkeypatch, pass_, build, dtype):
+    work = Work(monkeypatch, build, CASES["padded"], pass_, dtype)
     result = np.full(work.shape, 7, dtype)
     for i, array in enumerate(work.arrays):
         for other in not_as_it_must_be(array):
@@ -151,9 +139,9 @@ def test_what_it_cannot_do_it_leaves_alone(patch, pass_, build, dtype):
 @each_dtype
 @each_compiled
 @pytest.mark.parametrize("pass_", PASSES)
-def test_what_it_cannot_do_is_not_held(patch, pass_, build, dtype):
+def test_what_it_cannot_do_is_not_held(monkeypatch, pass_, build, dtype):
     """An array that is let go can be resized: which NumPy refuses while memory is held."""
-    work = Work(patch, build, CASES["tiny"], pass_, dtype)
+    work = Work(monkeypatch, build, CASES["tiny"], pass_, dtype)
     first = work.arrays[0].copy()
     arrays = (first, *work.arrays[1:])
     result = np.empty(work.shape, dtype)
@@ -168,8 +156,8 @@ def test_what_it_cannot_do_is_not_held(patch, pass_, build, dtype):
 @each_dtype
 @each_compiled
 @pytest.mark.parametrize("pass_", PASSES)
-def test_many_threads_call_one(patch, pass_, build, dtype):
-    work = Work(patch, build, CASES["padded"], pass_, dtype)
+def test_many_threads_call_one(monkeypatch, pass_, build, dtype):
+    work = Work(monkeypatch, build, CASES["padded"], pass_, dtype)
     rng = np.random.default_rng(0)
     sets = [
         tuple(rng.standard_normal(a.shape).astype(dtype) for a in work.arrays) for _ in range(8)
@@ -190,9 +178,9 @@ def test_many_threads_call_one(patch, pass_, build, dtype):
 
 
 @each_compiled
-def test_arguments_are_checked(patch, build):
+def test_arguments_are_checked(monkeypatch, build):
     run = kernels_of(build)
-    work = Work(patch, build, CASES["groups"], "forward", np.float32)
+    work = Work(monkeypatch, build, CASES["groups"], "forward", np.float32)
     (part,) = work.plan.tiles.parts
     axes, steps, tasks = part.axes, part.steps, part.tasks
     right = {
@@ -238,7 +226,7 @@ def test_arguments_are_checked(patch, build):
     unmade = run.Whole.__new__(run.Whole)
     assert unmade((np.empty(0), np.empty(0)), np.empty(0)) is False
 
-    work = Work(patch, build, CASES["groups"], "weight_grad", np.float32)
+    work = Work(monkeypatch, build, CASES["groups"], "weight_grad", np.float32)
     cut = work.plan.tiles
     axes, tasks, shares, blocks = cut.axes, cut.tasks, cut.shares, cut.blocks
     right = {
@@ -280,7 +268,7 @@ def test_small_plans_have_one(pass_):
 
 
 @pytest.fixture
-def calls(patch):
+def calls(monkeypatch):
     """What calls in one there were: whether each did something."""
     made, answers = direct.whole, []
 
@@ -288,7 +276,7 @@ def calls(patch):
         call = made(*arguments)
         return call and (lambda *arrays: answers.append(call(*arrays)) or answers[-1])
 
-    patch.setattr(direct, "whole", whole)
+    monkeypatch.setattr(direct, "whole", whole)
     return answers
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import reference
-from builds import each_build, each_compiled, each_dtype, kernels_of
+from builds import each_build, each_compiled, each_dtype, forget_plans, kernels_of
 from guards import assert_untouched, gaps, output, packed, planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -345,13 +345,7 @@ def take(way, patch):
 @pytest.fixture
 def way(request, monkeypatch):
     take(request.param, monkeypatch)
-    yield request.param
-    forget_plans()
-
-
-def forget_plans():
-    plan.cache_clear()
-    cyconv.prepare._prepare_once.cache_clear()
+    return request.param
 
 
 every_way = pytest.mark.parametrize("way", WAYS, indirect=True)
@@ -431,7 +425,6 @@ def test_any_convolution(dtype, case, name):
     with pytest.MonkeyPatch.context() as patch:
         take(name, patch)
         assert_close(case, dtype)
-    forget_plans()
 
 
 @every_way
