@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from fused_work import Fused, wide
 from test_direct import Work, as_stored
 from test_direct_grad import Grad
-from test_winograd_blocks import Fused, wide
 
 from cyconv.geometry import geometry
 

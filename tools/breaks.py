@@ -69,8 +69,12 @@ BREAKS = [
         "kernels/depthwise.pxi",
         DEPTHWISE,
         ("if ow + 1 != g.left else g.right", "if ow + 1 != g.left else g.right + 1"),
-        ("sums[g.places[t]] += sums[t]", "sums[g.places[t]] = sums[t]"),
         ("            y += block * y_step", "            y += (block - 1) * y_step"),
+    ),
+    *breaks(
+        "kernels/depthwise_grad.pxi",
+        DEPTHWISE,
+        ("sums[g.places[t]] += sums[t]", "sums[g.places[t]] = sums[t]"),
         ("(f - task[2] * filters + 2) * g.taps", "(f + 2) * g.taps"),
         ("            sums[2 * g.taps + t] = 0\n", ""),
         ("+ task[2] * filters * g.taps\n", "\n"),
@@ -98,9 +102,13 @@ BREAKS = [
         ("sums + (i + j) * LANES", "sums + i * LANES"),
     ),
     *breaks(
-        "kernels/direct.pxi",
+        "kernels/microkernel.pxi",
         DIRECT,
         ("taps[i].cell - taps[i - 1].cell != taps[1].cell - taps[0].cell", "False"),
+    ),
+    *breaks(
+        "kernels/direct.pxi",
+        DIRECT,
         ("width.length - wide.hi)", "width.length - wide.hi - 1)"),
         ("kh * steps[TAP_STEPS + 1] + kw *", "kw * steps[TAP_STEPS + 1] + kh *"),
         (
@@ -211,7 +219,7 @@ BREAKS = [
         ("min(at(axes, axis, DILATION), at(axes, axis, OUTPUT))", "at(axes, axis, DILATION)"),
     ),
     *breaks(
-        "kernels/winograd_blocks.pxi",
+        "kernels/tiles.pxi",
         BLOCKS,
         ("hi = g.W - w\n", "hi = g.W - w - 1\n"),
         ("first_inside(w, g.W, step)", "first_inside(w, g.W - 1, step)"),
@@ -228,6 +236,10 @@ BREAKS = [
         ("step, count = g.apart_w, g.cells", "step, count = 1, g.cells"),
         ("0 <= h < g.H - (g.cells - 1) * g.apart_h", "0 <= h < g.H - (g.cells - 1)"),
         ("j < min(end_of(g, starts[i]), g.W - left)", "j < end_of(g, starts[i])"),
+    ),
+    *breaks(
+        "kernels/winograd_blocks.pxi",
+        BLOCKS,
         ("max(i // points, i % points) >= weights", "i // points >= weights"),
         ("            panel += panel_step\n", ""),
         ("k * C * v_step + f % v_step", "k * C * v_step"),

@@ -4,18 +4,32 @@ ctypedef fused real:
     float
     double
 
+# How arrays are held and read, and how threads share tasks.
 include "arrays.pxi"
 include "axes.pxi"
-include "grid.pxi"
-include "transforms.pxi"
 include "waiting.pxi"
 include "shares.pxi"
-include "depthwise.pxi"
+
 include "sums.pxi"
 include "half.pxi"
-include "direct.pxi"
+
+# One or few channels a group.
+include "bands.pxi"
+include "lanes.pxi"
+include "depthwise.pxi"
+include "depthwise_grad.pxi"
+
+# Any convolution.
+include "microkernel.pxi"
 include "layout.pxi"
+include "direct.pxi"
 include "direct_grad.pxi"
+
+# Winograd.
+include "grid.pxi"
+include "transforms.pxi"
+include "tiles.pxi"
 include "winograd_blocks.pxi"
 include "winograd_grad.pxi"
+
 include "whole.pxi"
