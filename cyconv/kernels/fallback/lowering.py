@@ -15,10 +15,10 @@ from cyconv.types import Array, Integers
 Index = tuple[int | slice, ...]
 
 
-def inside(tap: int, axis: Integers) -> tuple[slice, slice]:
+def inside(tap: int, axis: list[int]) -> tuple[slice, slice]:
     """Along one axis: the outputs at which this tap falls inside the image, and the cells that
     it reads there."""
-    size, _, stride, dilation, low, output = (int(number) for number in axis)
+    size, _, stride, dilation, low, output = axis
     start = tap * dilation - low
     lo = min(output, max(0, -(start // stride)))
     hi = max(lo, min(output, (size - start - 1) // stride + 1))
@@ -30,7 +30,7 @@ def each_tap(axes: Integers) -> Iterator[tuple[Index, Index]]:
     """For each tap of the kernel, yield where its outputs stand in the columns, seen as
     (c, kd, kh, kw, n, od, oh, ow), and the cells that it reads in x (n, c, d, h, w)."""
     every = slice(None)
-    taps = [[(k, *inside(k, axis)) for k in range(int(axis[1]))] for axis in axes]
+    taps = [[(k, *inside(k, axis)) for k in range(axis[1])] for axis in axes.tolist()]
     for (kd, od, d), (kh, oh, h), (kw, ow, w) in itertools.product(*taps):
         yield (every, kd, kh, kw, every, od, oh, ow), (every, every, d, h, w)
 
