@@ -43,16 +43,21 @@ def kernels_of(build):
     return QUIET if build == "fallback" else BUILDS[build]
 
 
+# A little more than a test with Hypothesis draws: each build asks for all of them in turn.
+KEPT = 200
+
+
 def kept(make):
-    """`make`, which keeps what it made last: tests of every build and dtype ask for the same, and
-    change nothing of it."""
+    """`make`, which keeps the last KEPT that it made: tests of every build and dtype ask for the
+    same, and cannot change it. Arguments need not be hashable, as lists of axes are not; those that
+    print alike are the same."""
     made = {}
 
     @functools.wraps(make)
     def make_once(*arguments, **options):
         key = repr((arguments, options))
         if key not in made:
-            if len(made) == 200:
+            if len(made) == KEPT:
                 del made[next(iter(made))]
             made[key] = make(*arguments, **options)
             for value in vars(made[key]).values():

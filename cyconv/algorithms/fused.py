@@ -237,7 +237,8 @@ def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Arr
         own = cut.product + (cut.weight_items if v is None else 0)
 
         def tiles() -> tuple[Array, Counters]:
-            """Room for the transformed ones, and the counts of that phase."""
+            """Room for the transformed ones, of all or of the thread that asks, and the counts of
+            that phase."""
             shape = cut.planes, cut.tile_items // cut.planes
             return scratch(SHARED, shape, x.dtype), np.zeros(2, np.longlong)
 
