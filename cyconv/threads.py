@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -135,7 +136,7 @@ class _Blas:
     def describe(self) -> list[str]:
         return [f"{b.internal_api} {b.version}" for b in self.libraries]
 
-    @property
+    @functools.cached_property
     def small_unpacked(self) -> bool:
         return any(
             library.internal_api == "openblas" and library.architecture in UNPACKING

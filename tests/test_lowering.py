@@ -285,8 +285,8 @@ SHARED = {
     "channels of groups": Case((1, 64, 21, 21), (64, 16, 7, 7), 2, 3, groups=4),
     "volume": Case((1, 16, 12, 14, 13), (32, 16, 3, 3, 3), 2, 1),
     "blocks": Case((1, 16, 30, 30), (24, 16, 3, 3)),
-    "blocks, images": Case((40, 28, 10, 10), (64, 28, 3, 3), padding=1),
-    "blocks, images of groups": Case((40, 56, 12, 12), (64, 28, 3, 3), padding=1, groups=2),
+    "blocks, images": Case((24, 12, 14, 14), (64, 12, 3, 3), padding=1),
+    "blocks, images of groups": Case((16, 24, 14, 15), (128, 12, 3, 3), padding=1, groups=2),
     "summed blocks": Case((1, 3, 50, 50), (25, 3, 3, 3), padding=1),
     "summed blocks, images": Case((24, 3, 40, 40), (16, 3, 5, 5), padding=2),
     "summed blocks, images of groups": Case((24, 6, 40, 40), (32, 3, 5, 5), padding=2, groups=2),
@@ -299,6 +299,7 @@ SHARED = {
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_work_is_exact(monkeypatch, name, number, dtype):
     monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "small_unpacked", lambda: True)
     before, case = cyconv.get_num_threads(), SHARED[name]
     x, w, b, dy = case.integers(dtype)
     cyconv.set_num_threads(number)
@@ -316,7 +317,8 @@ def test_shared_work_is_exact(monkeypatch, name, number, dtype):
         cyconv.set_num_threads(before)
 
 
-def test_shared_work_is_as_named():
+def test_shared_work_is_as_named(monkeypatch):
+    monkeypatch.setattr(threads, "small_unpacked", lambda: True)
     for name, case in SHARED.items():
         for itemsize in (4, 8):
             g = described(case)
@@ -336,11 +338,25 @@ def test_shared_work_is_as_named():
         assert name.startswith("summed") == (g.group_weights <= products.FEW_WEIGHTS), name
 
 
+@pytest.mark.parametrize(("weights", "unpacked", "blocks"), [
+    (1_250, False, (800, 800)),
+    (1_251, False, (0, 0)),
+    (1_251, True, (784, 0)),
+    (7_812, True, (128, 0)),
+    (7_813, True, (0, 0)),
+])  # fmt: skip
+def test_many_weights_are_multiplied_at_once(monkeypatch, weights, unpacked, blocks):
+    """In float64, and where BLAS packs whatever it gets, all but the fewest."""
+    monkeypatch.setattr(threads, "small_unpacked", lambda: unpacked)
+    assert tuple(products.unpacked(weights, itemsize) for itemsize in (4, 8)) == blocks
+
+
 @each_dtype
-def test_products_in_blocks_are_written_once_and_nowhere_else(dtype):
+def test_products_in_blocks_are_written_once_and_nowhere_else(monkeypatch, dtype):
+    monkeypatch.setattr(threads, "small_unpacked", lambda: True)
     rng = np.random.default_rng(0)
     for stack, rows, inner, positions in (
-        ((2,), 25, 27, 3000), ((3, 1), 16, 75, 1700), ((1,), 4, 6, 90), ((1,), 200, 90, 700)
+        ((2,), 25, 27, 3000), ((3, 1), 16, 75, 1700), ((1,), 4, 6, 90), ((1,), 200, 30, 700)
     ):  # fmt: skip
         w = rng.integers(-8, 9, (stack[-1], rows, inner)).astype(dtype)
         cols = rng.integers(-8, 9, (*stack, inner, positions)).astype(dtype)

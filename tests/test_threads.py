@@ -231,8 +231,10 @@ def test_blas_is_held_to_one_thread():
 )
 def test_which_blas_does_not_pack_small_matrices(monkeypatch, loaded, unpacked):
     libraries = [SimpleNamespace(internal_api=a, architecture=b) for a, b in loaded]
+    found = threads._Blas()
+    found._libraries = libraries
     with monkeypatch.context() as patch:
-        patch.setattr(threads._blas, "_libraries", libraries)
+        patch.setattr(threads, "_blas", found)
         assert threads.small_unpacked() == unpacked
 
 

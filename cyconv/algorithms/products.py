@@ -37,8 +37,12 @@ LONG_SIDE = 256
 # 0.4 to 0.5 of the time for 6 filters and 25 taps or 16 and 144, 0.7 to 0.9 for 64 and 27 or 32
 # and 144.
 UNPACKED = 1_000_000
-# Shorter blocks than this are all call.
-SHORTEST = 48
+# Blocks shorter than this, of more weights than 7,812, take longer than what they save: those of 48
+# positions for 64 filters and 256 channels of 1x1 1.2 to 1.8 times as long, of 112 for 64 and 128
+# up to 1.15 times.
+SHORTEST = 128
+# Images of fewer positions than this lie beside each other, to be one product.
+FEW_POSITIONS = 48
 # Blocks of rows are read as they lie, and pay where the other operand is larger, too: on one core,
 # 256 rows and channels by 64 tiles took 0.7 of the time in float32 and 0.85 in float64; 64 and 256
 # by 64, 0.8 and 0.7; 3136 rows of 64 by 256, 0.9; 1000 of 1024 by 8, 0.7 and 0.55. But with kernels
@@ -49,7 +53,9 @@ SHORTEST = 48
 FEWEST_ROWS, WIDEST, FEW_SUMS = 24, 256, 5_000
 # Each block of a sum has a product of its own, which is added up. With so few weights, the time
 # went to 0.4 (25 filters and 27 taps) or 0.75 (16 and 75); with more it did not change. In float64
-# this bounds the other products, too: 64 filters and 27 taps took 1.15 times as long in blocks.
+# this bounds the other products, too: 64 filters and 27 taps took 1.15 times as long in blocks. So
+# it does with kernels that pack whatever they get, of which the same took 1.2 times as long, and 64
+# and 64 of 1x1 1.1 to 1.3 times.
 FEW_WEIGHTS = 1_250
 
 
@@ -97,7 +103,9 @@ def block_length(plan: Plan) -> int:
 def unpacked(weights: int, itemsize: int) -> int:
     """The same for so many weights."""
     limit = UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS
-    return _whole_vectors(weights) if weights <= limit else 0
+    if weights > limit or (weights > FEW_WEIGHTS and not threads.small_unpacked()):
+        return 0
+    return _whole_vectors(weights)
 
 
 def product(a: Array, b: Array, out: Array) -> None:
@@ -158,7 +166,7 @@ def _in_rows(matrices: Array, block: int, end: int) -> Array:
 def apart(tile: Tile, block: int) -> bool:
     """Whether the products of a tile's images are made apart, straight from and to where they are:
     what is done in blocks of positions anyway need not lie beside each other."""
-    return not tile.single and block > 0 and length(tile.span) >= SHORTEST
+    return not tile.single and block > 0 and length(tile.span) >= FEW_POSITIONS
 
 
 def as_taken(cols: Array, tile: Tile, block: int) -> Array:
