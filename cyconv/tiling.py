@@ -62,7 +62,10 @@ def cut_overlapping(g: Geometry, limit: int) -> tuple[tuple[Share, ...], ...]:
     """For sums over tiles that overlap in x: phases of shares, the shares of a phase apart.
 
     Images are apart. Where there are too few of them, every other tile of an image is, if tiles are
-    as long as the overlap of windows, and else blocks of channels are.
+    as long as the overlap of windows, and blocks of channels are. Each tile is multiplied by all
+    weights, and each block by all of dy; so what is less to read is cut less. (One image with a
+    stride of 2, of 256 channels, took 1.4 times as long in tiles of 28 positions for 512 filters of
+    1x1, in float64 1.7.)
     """
     everything = slice(0, g.channels)
     images = list(_cut_images(g, _share_images(g, limit)))
@@ -71,7 +74,8 @@ def cut_overlapping(g: Geometry, limit: int) -> tuple[tuple[Share, ...], ...]:
         return (tuple(Share(everything, tiles) for tiles in images),)
     images = list(_cut_images(g, min(limit, -(-g.positions // (2 * lacking)))))
     tiles = images[0]
-    if len(tiles) > 1 and all(_apart(g, tile.axes) for tile in tiles):
+    fewer = len(tiles) * g.channels * g.taps <= lacking * g.positions
+    if fewer and len(tiles) > 1 and all(_apart(g, tile.axes) for tile in tiles):
         return tuple(
             tuple(Share(everything, (tile,)) for tiles in images for tile in tiles[odd::2])
             for odd in range(2)

@@ -282,6 +282,7 @@ SHARED = {
     "phases, two images": Case((2, 16, 90, 50), (64, 16, 3, 3), 2, ((0, 1), (2, 0))),
     "phases, line": Case((1, 16, 3000), (256, 16, 5), 2, 2),
     "channels": Case((1, 64, 21, 21), (32, 64, 7, 7), 2, 3),
+    "channels, windows apart": Case((1, 256, 40, 40), (64, 256, 1, 1), 2),
     "channels of groups": Case((1, 64, 21, 21), (64, 16, 7, 7), 2, 3, groups=4),
     "volume": Case((1, 16, 12, 14, 13), (32, 16, 3, 3, 3), 2, 1),
     "blocks": Case((1, 16, 30, 30), (24, 16, 3, 3)),
