@@ -295,21 +295,31 @@ def test_auto_multiplies_large_forward_passes_with_avx2(monkeypatch):
         assert chosen(described(case), "weight_grad") is direct
 
 
-def test_auto_multiplies_for_input_gradients_of_many_weights_with_avx2(monkeypatch):
-    """Direct has too few registers there. (Pointwise takes what is 1x1.)"""
+@pytest.mark.parametrize(
+    ("build", "channels", "filters", "kernel", "stride", "few"),
+    [
+        ("avx2", 128, 128, 1, 1, True),
+        ("avx2", 129, 128, 1, 1, False),
+        ("avx2", 64, 64, 4, 2, True),
+        ("avx2", 64, 65, 4, 2, False),
+        ("avx2", 64, 64, 5, 1, True),
+        ("avx2", 64, 65, 5, 1, False),
+        ("avx512", 512, 512, 1, 1, True),
+        ("avx512", 513, 512, 1, 1, False),
+        ("avx512", 128, 128, 4, 2, True),
+        ("avx512", 128, 129, 4, 2, False),
+        ("avx512", 513, 512, 5, 1, True),
+    ],
+)
+def test_auto_multiplies_for_input_gradients_of_many_weights(
+    monkeypatch, build, channels, filters, kernel, stride, few
+):
+    """Direct reads them in no good order. (Pointwise takes what is 1x1.)"""
     monkeypatch.setattr(kernels, "VECTOR", True)
-    for build in ("avx2", "avx512"):
-        forget_plans()
-        monkeypatch.setattr(kernels, "BUILD", build)
-        for channels, filters, kernel, few in (
-            (128, 128, 1, True), (129, 128, 1, False), (64, 64, 5, True), (64, 65, 5, False),
-        ):  # fmt: skip
-            case = Case((2, channels, 14, 14), (filters, channels, kernel, kernel))
-            found = chosen(described(case), "input_grad")
-            wanted = direct if few or build == "avx512" else (lowering, pointwise)[kernel == 1]
-            assert found is wanted, (build, case)
-            for pass_ in ("forward", "weight_grad"):
-                assert chosen(described(case), pass_) is direct
+    monkeypatch.setattr(kernels, "BUILD", build)
+    g = described(Case((2, channels, 14, 14), (filters, channels, kernel, kernel), stride))
+    assert chosen(g, "input_grad") is (direct if few else (lowering, pointwise)[kernel == 1])
+    assert chosen(g, "weight_grad") is direct
 
 
 @pytest.mark.parametrize("pass_", PASSES)

@@ -85,13 +85,23 @@ LONG_SUM = 64
 # Work of at most so many multiply-adds, in at most so many bytes of memory, is one call.
 SMALL = 1 << 22
 WHOLE_BYTES = 512 << 10
-# With AVX2, whose 16 registers have room for the sums of 4 rows, an input gradient pays for so many
-# channels times filters at most, of 1x1 and of larger kernels. Its weights lie far apart, filters
-# often by a power of two, and each few rows read all of them anew. Beside lowering with OpenBLAS's
-# kernels for AVX2 it took 0.83 times as long up to here (float64: 0.93), and beyond 1.6 and 1.7
-# times, up to 4 on planes of 7x7; 1x1 whose weights are turned first, still 1.1 to 1.4 (float64:
-# 0.9 to 1.3).
-MOST_WEIGHTS_1X1, MOST_WEIGHTS = 128**2, 64**2
+# An input gradient's weights lie far apart, filters often by a power of two, and each few rows read
+# all of them anew. So it pays for so many channels times filters at most: of 1x1, with a stride,
+# and of others. Beside `gemm` it took beyond here
+#
+#                                                 float32        float64
+#       512 and 1024 channels, 7x7 to 14x14     0.95 to 1.6
+#       512 and 2048                            1.0  to 1.8    1.1 to 1.5
+#       3x3, stride 2, 128 and 256, 28x28       1.05 to 1.25   1.05 to 1.4
+#       4x4, stride 2, 128 and 256, 32x32       1.15 to 1.5    1.15 to 1.3
+#       4x4, stride 2, 256 and 512, 16x16       1.65 to 1.8    1.35 to 1.65
+#
+# times as long with AVX-512, an Intel Xeon, more for one image than for eight. AVX2's 16 registers
+# have room for the sums of 4 rows only. There, with OpenBLAS's kernels for AVX2, it took 0.83 times
+# as long up to here (float64: 0.93), and beyond 1.6 and 1.7 times, up to 4 on planes of 7x7; 1x1
+# whose weights are turned first, still 1.1 to 1.4 (float64: 0.9 to 1.3).
+MOST_WEIGHTS = (512**2, 128**2, math.inf)
+MOST_WEIGHTS_AVX2 = (128**2, 64**2, 64**2)
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
 LARGE_WEIGHTS, LARGE_WORK = 256**2, 400_000_000
@@ -146,7 +156,8 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     float64 in groups of four channels took 1.3 times as long as lowering. An input gradient with a
     stride is in parts that interleave, which costs more than it saves where channels or taps are
     few: 10 ms for 5 with three channels and a stride of 4, 6.2 for 4.7 with 1x1 and a stride of 2.
-    With AVX2 both are also slow where there are many weights (MOST_WEIGHTS, LARGE_WEIGHTS).
+    It is also slow where there are many weights (MOST_WEIGHTS); with AVX2, a forward pass too
+    (LARGE_WEIGHTS).
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
     nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
@@ -154,8 +165,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     if kernels.VECTOR:
         vector, filters = 64, 8
         suits = not strided or (g.group_channels >= 16 and g.taps > 1)
-        if kernels.BUILD == "avx2":
-            suits = suits and _few_rows_suit(g, pass_)
+        suits = suits and _weights_suit(g, pass_)
     else:
         vector, filters = 16, 8 // itemsize
         limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_] // (1 if itemsize == 4 else 3)
@@ -165,12 +175,15 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     return suits and g.positions * itemsize >= vector
 
 
-def _few_rows_suit(g: Geometry, pass_: str) -> bool:
-    """Whether it pays with AVX2."""
-    weights = g.group_channels * g.group_filters
+def _weights_suit(g: Geometry, pass_: str) -> bool:
+    """Whether there are few enough of them."""
+    weights, avx2 = g.group_channels * g.group_filters, kernels.BUILD == "avx2"
     if pass_ == "input_grad":
-        return weights <= (MOST_WEIGHTS_1X1 if g.taps == 1 else MOST_WEIGHTS)
-    return pass_ == "weight_grad" or weights <= LARGE_WEIGHTS or g.multiply_adds <= LARGE_WORK
+        one_tap, strided, others = MOST_WEIGHTS_AVX2 if avx2 else MOST_WEIGHTS
+        most = strided if g.stride != (1, 1, 1) else one_tap if g.taps == 1 else others
+        return weights <= most
+    few = weights <= LARGE_WEIGHTS or g.multiply_adds <= LARGE_WORK
+    return pass_ == "weight_grad" or few or not avx2
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work | Sum:
