@@ -339,6 +339,22 @@ def test_shared_work_is_as_named(monkeypatch):
         assert name.startswith("summed") == (g.group_weights <= products.FEW_WEIGHTS), name
 
 
+def test_sums_of_one_image_are_over_parts_of_it():
+    """Not over all of it, a few channels at a time; but where it is small."""
+    for case, positions, blocks in (
+        (Case((1, 16, 112, 112), (96, 16, 1, 1)), 1568, 1),
+        (Case((1, 16, 160, 160), (32, 16, 3, 3), 2, 1), 800, 1),
+        (Case((2, 64, 40, 40), (128, 64, 1, 1)), 400, 1),
+        (Case((1, 64, 20, 20), (256, 64, 1, 1)), 400, 2),
+        (Case((1, 128, 64, 64), (1024, 128, 1, 1)), 1024, 2),
+    ):
+        g = described(case)
+        parts = plan(g, np.dtype(np.float32), "weight_grad", "gemm").tiles
+        shares = [share for part in parts for share in part]
+        assert max(tile.positions for share in shares for tile in share.tiles) == positions, case
+        assert len({share.channels.start for share in shares}) == blocks, case
+
+
 @pytest.mark.parametrize(("weights", "unpacked", "blocks"), [
     (1_250, False, (800, 800)),
     (1_251, False, (0, 0)),

@@ -346,6 +346,13 @@ BREAKS = [
         ("if fewer and len(tiles) > 1", "if False and len(tiles) > 1"),
     ),
     *breaks(
+        "tiling.py",
+        "test_lowering.py one_image",
+        ("limit = min(_share_images(g, limit), share)", "limit = _share_images(g, limit)"),
+        ("share = max(FEWEST_SUMMED, ", "share = max(1, "),
+        ("g.positions * number // wanted", "g.positions // wanted"),
+    ),
+    *breaks(
         "algorithms/phases.py",
         "test_threads.py right",
         ("shift = (p + low - last * dilation)", "shift = (p + low - first * dilation)"),
