@@ -234,6 +234,25 @@ def test_filters(build, dtype, filters):
 
 
 @each_dtype
+@each_compiled
+@pytest.mark.parametrize(
+    ("channels", "filters", "worth"), [(48, 16, True), (47, 16, False), (48, 15, False)]
+)
+def test_crowded_planes_are_copied(build, dtype, channels, filters, worth):
+    """Those a multiple of 4096 bytes apart, to where they are an odd number of lines apart."""
+    run, itemsize = kernels_of(build), np.dtype(dtype).itemsize
+    for height, width, crowded in ((4, 2048, True), (2, 1024, False), (1, 12288, True)):
+        axes = [AS_IS, line(height), line(width // itemsize)]
+        work = Work(axes, 2, 1, channels, filters)
+        items = run.direct_memory(work.axes, work.tasks(), channels, filters, itemsize)
+        assert (items > 0) == (crowded and worth)
+        if items:
+            assert items // channels * itemsize % 128 == 64
+        for x in (packed, apart):
+            work.check(run, dtype, x=x)
+
+
+@each_dtype
 @each_build
 def test_more_weights_than_cache(build, dtype):
     """Then the positions are gone through for each few filters."""

@@ -125,6 +125,13 @@ BREAKS = [
         ("band.channels = most\n", "band.channels = 1\n"),
         ("&turned[j * rows]", "&turned[0]"),
         ("not same_box(held, task, IMAGE)", "not same_box(held, task, GROUP)"),
+        ("        and not are_crowded(axes, channels, filters, itemsize)\n", ""),
+        ("apart == 0 and channels >= CROWDED_CHANNELS and", "channels >= CROWDED_CHANNELS and"),
+        (
+            "channels >= CROWDED_CHANNELS and filters >= CROWDED_FILTERS",
+            "channels >= CROWDED_CHANNELS",
+        ),
+        ("// CACHE_LINE | 1)", "// CACHE_LINE)"),
         ("- box[2 * a] * at(axes, a, STRIDE)", "+ box[2 * a] * at(axes, a, STRIDE)"),
     ),
     *breaks(

@@ -7,6 +7,7 @@ cdef extern from "simd.h" nogil:
         MOST_ROWS
         MOST_VECTORS
         AHEAD
+        CACHE_LINE
     ctypedef struct Tap:
         Py_ssize_t cell, weight
     void multiply_tile_float(
