@@ -509,7 +509,8 @@ FOR_EACH_ROWS(DEFINE_PRODUCTS)
 #undef DEFINE_PRODUCTS
 
 /* The microkernel for 1 to MOST_ROWS rows and at most MOST_VECTORS vectors; twice as many where rows
-   are at most half as many. `steady` says that taps are equal steps, which need no table. */
+   are at most half as many. `steady` says that taps are equal steps, which need no table: up to
+   MOST_VECTORS only two of them are read. */
 static void NAME(multiply_tile)(
     int rows, int vectors, const REAL *x, const Tap *taps, int steady, ptrdiff_t count,
     const REAL *weights, const ptrdiff_t *row_at, const REAL *bias, int add, REAL *y,

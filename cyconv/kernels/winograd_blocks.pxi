@@ -55,12 +55,8 @@ cdef inline void multiply_panel(
     cdef Py_ssize_t vectors = columns // lanes, groups = (tiles + MOST_ROWS - 1) // MOST_ROWS
     cdef Py_ssize_t parts = (vectors + MOST_VECTORS - 1) // MOST_VECTORS, part, first, group, t, done, some
     cdef Py_ssize_t[MOST_ROWS] row_at
-    cdef Tap[LONG_CHANNELS + AHEAD] taps
+    cdef Tap[2] taps = [Tap(0, 0), Tap(v_step, channel_step)]  # and on in equal steps
     equal_steps(tile_step, &row_at[0])
-    some = min(most, channels)
-    for done in range(some):
-        taps[done] = Tap(done * v_step, done * channel_step)
-    repeat_last(&taps[0], some)
     for part in range(parts):
         first = vectors * part // parts
         for group in range(groups):
