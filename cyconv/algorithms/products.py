@@ -37,9 +37,9 @@ LONG_SIDE = 256
 # 0.4 to 0.5 of the time for 6 filters and 25 taps or 16 and 144, 0.7 to 0.9 for 64 and 27 or 32
 # and 144.
 UNPACKED = 1_000_000
-# Blocks shorter than this, of more weights than 7,812, take longer than what they save: those of 48
-# positions for 64 filters and 256 channels of 1x1 1.2 to 1.8 times as long, of 112 for 64 and 128
-# up to 1.15 times.
+# Blocks of fewer positions than this, as for more than 7,812 weights, take longer than all at once:
+# of 48 positions, for 64 filters and 256 channels of 1x1, 1.2 to 1.8 times as long, and of 112, for
+# 64 and 128, up to 1.15 times.
 SHORTEST = 128
 # Images of fewer positions than this lie beside each other, to be one product.
 FEW_POSITIONS = 48

@@ -132,7 +132,7 @@ cdef int lay_out_direct(
         g.memory = 0
     else:
         lay_band(band, <Run*>(g.taps + band.taps + AHEAD))
-        # Apart by an odd number of lines.
+        # An odd number of lines apart, planes have all places of the nearest cache.
         band.cells = ((band.cells * itemsize + CACHE_LINE - 1) // CACHE_LINE | 1) * CACHE_LINE // itemsize
         g.memory = channels * band.cells + VECTOR_BYTES // itemsize
     for c in range(channels):
