@@ -319,7 +319,8 @@ def test_auto_multiplies_for_input_gradients_of_many_weights(
     monkeypatch.setattr(kernels, "BUILD", build)
     g = described(Case((2, channels, 14, 14), (filters, channels, kernel, kernel), stride))
     assert chosen(g, "input_grad") is (direct if few else (lowering, pointwise)[kernel == 1])
-    assert chosen(g, "weight_grad") is direct
+    for pass_ in ("forward", "weight_grad"):
+        assert chosen(g, pass_) is direct
 
 
 @pytest.mark.parametrize("pass_", PASSES)

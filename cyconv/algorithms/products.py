@@ -260,7 +260,7 @@ def sum_block_length(plan: Plan) -> int:
 
 def add_product(left: Array, right: Array, out: Array, block: int, *, first: bool) -> None:
     """Add left @ right.T, for stacks of matrices, to `out`, or write it there."""
-    # An outer product takes np.matmul 3.5 times as long, for want of BLAS.
+    # np.matmul has no BLAS for an outer product, and takes 3.5 times as long.
     product_of = np.multiply if left.shape[-1] == 1 else np.matmul
     if block:
         part = _sum_blocks(left, right, block)

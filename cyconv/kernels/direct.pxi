@@ -43,7 +43,7 @@ cdef enum:
     # Planes a multiple of this many bytes apart compete for the same few lines of the nearest cache. So
     # many channels of them are copied, for so many filters: on an Intel Xeon 1x1 of 64 channels took 1.1
     # to 1.2 times as long in place on 64x64, of 512 on 32x32 2.0 times; of 16 and 24 0.85 to 1.0 times.
-    CROWDED = 4096
+    CROWDED_BYTES = 4096
     CROWDED_CHANNELS = 48
     CROWDED_FILTERS = 16
 
@@ -88,7 +88,7 @@ cdef bint are_crowded(const Array* axes, Py_ssize_t channels, Py_ssize_t filters
     """Whether planes are better copied than read where they lie, one after another."""
     cdef Py_ssize_t a, apart = itemsize
     for a in range(3):
-        apart = apart * (at(axes, a, SIZE) % CROWDED) % CROWDED
+        apart = apart * (at(axes, a, SIZE) % CROWDED_BYTES) % CROWDED_BYTES
     return apart == 0 and channels >= CROWDED_CHANNELS and filters >= CROWDED_FILTERS
 
 
