@@ -177,7 +177,7 @@ def make_blocks(
     """Cut a convolution of at least one image into blocks, and plan each."""
     padded = within(g, border)
     image = math.prod(padded.x_shape[1:]) + math.prod(padded.y_shape[1:])
-    parts = tuple(blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize))))
+    parts = blocks(g.batch, max(1, BLOCK_BYTES // (image * dtype.itemsize)))
     plans = tuple(
         plan(padded._replace(batch=length(part)), dtype, pass_, algorithm) for part in parts
     )

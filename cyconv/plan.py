@@ -8,8 +8,9 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from cyconv import kernels, threads
+from cyconv import kernels
 from cyconv.algorithms import depthwise, direct, lowering, pointwise, strided, winograd
+from cyconv.algorithms.products import spread_by_blas
 from cyconv.geometry import Geometry
 from cyconv.record import Record
 from cyconv.types import Array, DType
@@ -102,7 +103,7 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         algorithm=chosen,
         tiles=tiles,
         seconds=geometry.multiply_adds / speed,
-        large_products=geometry.multiply_adds > threads.SMALL_PRODUCT,
+        large_products=spread_by_blas(geometry, pass_, itemsize),
         run=getattr(chosen, pass_),
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,

@@ -84,9 +84,13 @@ class Rows(Record):
             if b is not None:
                 tile += b if by_row else b[part]
 
-        threads.run(task, len(parts), self.plan.seconds, blas=self.plan.large_products)
+        threads.run(task, len(parts), self.plan.seconds, blas=self._large())
 
-    def _cut(self) -> tuple[bool, list[slice]]:
+    def _large(self) -> bool:
+        """Whether there may be products that BLAS spreads over threads of its own."""
+        return self.plan.geometry.multiply_adds > threads.SMALL_PRODUCT
+
+    def _cut(self) -> tuple[bool, tuple[slice, ...]]:
         """Pieces of the rows of x, or where there are more of those, of the columns of w."""
         g = self.plan.geometry
         rows = g.batch * g.positions
@@ -107,7 +111,7 @@ class Rows(Record):
             def fill(index: int) -> None:
                 np.matmul(dy[:, parts[index]].T, x, out=dw[parts[index]])
 
-            threads.run(fill, len(parts), self.plan.seconds, blas=self.plan.large_products)
+            threads.run(fill, len(parts), self.plan.seconds, blas=self._large())
             return
         sums = np.empty((len(parts), *dw.shape), dw.dtype)
         block = summed_at_a_time(dw.size)
@@ -121,11 +125,11 @@ class Rows(Record):
                 tile = left[None, :, rows], right[None, rows].swapaxes(1, 2)
                 add_product(*tile, total[None], block, first=rows.start == 0)
 
-        threads.run(add, len(parts), self.plan.seconds, blas=self.plan.large_products)
+        threads.run(add, len(parts), self.plan.seconds, blas=self._large())
         with threads.quiet():
             np.sum(sums, axis=0, out=dw)
 
-    def _cut_sum(self) -> tuple[bool, list[slice]]:
+    def _cut_sum(self) -> tuple[bool, tuple[slice, ...]]:
         """Pieces of the rows of dy and x, or where few accumulators are allowed, of the filters."""
         g = self.plan.geometry
         nbytes = g.filters * g.channels * self.plan.dtype.itemsize
@@ -153,6 +157,6 @@ class Rows(Record):
         return outline_products(self.plan, "rows", method, words, len(parts), shared, own)
 
 
-def _stretches(part: slice, block: int) -> list[slice]:
+def _stretches(part: slice, block: int) -> tuple[slice, ...]:
     """The rows of a part, as many at a time as are multiplied before they are added up."""
     return blocks(length(part), BLOCKS * block)

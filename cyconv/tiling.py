@@ -10,6 +10,7 @@ Tiles depend on the geometry alone, never on the number of threads: so do the bi
 import itertools
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +124,7 @@ def wanted_pieces(g: Geometry) -> int:
     return max(1, min(PIECES, g.multiply_adds // PIECE_WORK))
 
 
-def channel_blocks(g: Geometry, number: int) -> list[slice]:
+def channel_blocks(g: Geometry, number: int) -> tuple[slice, ...]:
     """Cut the channels into about `number` blocks; groups stay whole where there are several."""
     unit = 1 if g.groups == 1 else g.group_channels
     return pieces(g.channels, number, unit)
@@ -135,7 +136,7 @@ def length(part: slice) -> int:
     return number
 
 
-def pieces(size: int, number: int, unit: int = 1) -> list[slice]:
+def pieces(size: int, number: int, unit: int = 1) -> tuple[slice, ...]:
     """Cut `size` into about `number` blocks."""
     return blocks(size, -(-size // max(1, number)), unit)
 
@@ -153,13 +154,14 @@ def _cut_images(g: Geometry, limit: int) -> Iterator[tuple[Tile, ...]]:
             yield tuple(Tile(n, n + 1, *part) for part in parts)
 
 
-def blocks(size: int, limit: int, unit: int = 1) -> list[slice]:
+@lru_cache(maxsize=1024)
+def blocks(size: int, limit: int, unit: int = 1) -> tuple[slice, ...]:
     """Cut `size` into blocks of about `limit` at most, as even as whole units allow, and where
     there are several into an even number of them, for an even number of workers."""
     parts = -(-size // max(1, limit))
     parts += parts % 2 if parts > 1 else 0
     bounds = [min(size, round(size * i / parts / unit) * unit) for i in range(parts)] + [size]
-    return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+    return tuple(slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)
 
 
 def boxes(output: Triple, limit: int, unit: int = 1) -> Iterator[tuple[Triple, Triple]]:

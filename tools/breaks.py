@@ -56,6 +56,10 @@ BREAKS = [
         ("* OH + h[j].out) * OW", "* OW + h[j].out) * OH"),
         ("row[start + j * stride] += line[j]", "row[start + j * stride] -= line[j]"),
         ("0 <= h[h0].cell < at(axes, 1", "0 < h[h0].cell < at(axes, 1"),
+        ("for j in range(W - last, W)", "for j in range(W - last + 1, W)"),
+        ("clear_run(run, top * W)", "clear_run(run, 0)"),
+        ("clear_run(run + bottom * W, (OH - bottom) * W)", "pass"),
+        ("if 0 <= d < at(axes, 0, SIZE)", "if 0 < d < at(axes, 0, SIZE)"),
     ),
     *breaks(
         "kernels/bands.pxi",
@@ -428,6 +432,13 @@ BREAKS = [
         ("weights > limit or", "weights >= limit or"),
         ("(weights > FEW_WEIGHTS and not", "(weights >= FEW_WEIGHTS and not"),
         ("if itemsize == 4 else FEW_WEIGHTS", "if itemsize else FEW_WEIGHTS"),
+    ),
+    *breaks(
+        "algorithms/products.py",
+        "test_lowering.py few_products",
+        ("(threads.SMALL_PRODUCT if few else UNPACKED)", "UNPACKED"),
+        ("not in_blocks or (", "("),
+        ("weights > FEW_WEIGHTS)", "False)"),
     ),
     *breaks(
         "algorithms/products.py",

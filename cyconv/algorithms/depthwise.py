@@ -158,7 +158,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
 
 def _images_and_groups(
     g: Geometry, pass_: str, number: int
-) -> tuple[list[slice], list[tuple[slice, slice]]]:
+) -> tuple[tuple[slice, ...], list[tuple[slice, slice]]]:
     """About `number` blocks of images, and of groups as (channels, filters). A sum over images is
     in one part if there are groups enough."""
     summed = pass_ == "weight_grad" and g.groups >= number

@@ -105,8 +105,12 @@ MOST_WEIGHTS_AVX2 = (128**2, 64**2, 64**2)
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
 LARGE_WEIGHTS, LARGE_WORK = 256**2, 400_000_000
-# On the plain road work of at most so many multiply-adds, in float64 a third; 1x1, of so many.
-PLAIN = {"forward": 550_000, "input_grad": 600_000, "weight_grad": 500_000}
+# On the plain road, of at most so many multiply-adds, by the bytes of an item; 1x1, of so many.
+PLAIN = {
+    "forward": {4: 240_000, 8: 100_000},
+    "input_grad": {4: 550_000, 8: 220_000},
+    "weight_grad": {4: 470_000, 8: 190_000},
+}
 PLAIN_1X1 = 60_000
 
 
@@ -168,7 +172,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         suits = suits and _weights_suit(g, pass_)
     else:
         vector, filters = 16, 8 // itemsize
-        limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_] // (1 if itemsize == 4 else 3)
+        limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_][itemsize]
         suits = not strided and g.multiply_adds <= limit
     if pass_ == "weight_grad":
         return suits and g.group_filters >= filters
@@ -434,10 +438,10 @@ def _run(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
     threads.drain(task, sum(len(part.tasks) for part in work.parts), plan.seconds)
 
 
-def _together(work: Work, y: Array) -> list[slice]:
+def _together(work: Work, y: Array) -> tuple[slice, ...]:
     """The images that are done one after another: parts interleave."""
     if len(work.parts) == 1:
-        return [slice(0, len(y))]
+        return (slice(0, len(y)),)
     return blocks(len(y), max(1, BLOCK_BYTES * len(y) // y.nbytes))
 
 

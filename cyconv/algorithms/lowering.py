@@ -91,8 +91,8 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
             number = min(wanted_pieces(g), -(-g.filters // BLOCK_FILTERS))
             return ByFilter(
                 tile=tile,
-                channels=tuple(channel_blocks(g, PIECES)),
-                filters=tuple(pieces(g.filters, number)),
+                channels=channel_blocks(g, PIECES),
+                filters=pieces(g.filters, number),
             )
         return cut(g, cells // rows, wanted_pieces(g))
     if pass_ == "input_grad":
@@ -128,7 +128,7 @@ def _forward(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: 
     def task(index: int) -> None:
         tile = plan.tiles[index]
         cols = as_taken(_columns(g, x, slice(0, g.channels), tile), tile, block)
-        multiply(w, cols, b, flat, tile, block)
+        multiply(plan, w, cols, b, flat, tile, block)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 
@@ -146,7 +146,7 @@ def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y
     def task(index: int) -> None:
         part = cut.filters[index]
         bias = None if b is None else b[part]
-        multiply(w[:, part], lowered, bias, y[:, part], cut.tile, block)
+        multiply(plan, w[:, part], lowered, bias, y[:, part], cut.tile, block)
 
     lowered = as_taken(cols[None], cut.tile, block)
     threads.run(lower, len(cut.channels), cols.size * 2e-10, blas=False)
@@ -184,7 +184,7 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
             cols = scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
             dy_tile = take(dy, filters_of(share.channels, g), tile, len(part), block)
             out = as_taken(cols.reshape(len(part), -1, tile.positions), tile, block)
-            product(part, dy_tile, out)
+            product(part, dy_tile, out, few=not plan.large_products)
             kernels.run.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
     seconds = plan.seconds / len(plan.tiles)

@@ -83,7 +83,7 @@ def _multiply_all(plan: Plan, w: Array, x: Array, b: Array | None, y: Array) -> 
         rows = w if len(w) > 1 else w[:, part]
         bias = None if b is None else b[part]
         cols = take(x, slice(None), tile, g.groups, block)
-        multiply(rows, cols, bias, y[:, part], tile, block)
+        multiply(plan, rows, cols, bias, y[:, part], tile, block)
 
     threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
 

@@ -37,6 +37,9 @@ LONG_SIDE = 256
 # 0.4 to 0.5 of the time for 6 filters and 25 taps or 16 and 144, 0.7 to 0.9 for 64 and 27 or 32
 # and 144.
 UNPACKED = 1_000_000
+# To hold BLAS to one thread takes 6 us. So the products of a pass of at most so many multiply-adds
+# in all are made in blocks that it makes on one thread anyway, of SMALL_PRODUCT.
+FEW_PRODUCTS = 1 << 20
 # Blocks of fewer positions than this, as for more than 7,812 weights, take longer than all at once:
 # of 48 positions, for 64 filters and 256 channels of 1x1, 1.2 to 1.8 times as long, and of 112, for
 # 64 and 128, up to 1.15 times.
@@ -97,20 +100,30 @@ def beside_items(channels: int, tile: Tile, block: int) -> int:
 
 def block_length(plan: Plan) -> int:
     """How many positions at a time the weights of a group should meet; 0 for all at once."""
-    return unpacked(plan.geometry.group_weights, plan.dtype.itemsize)
+    weights = plan.geometry.group_weights
+    return unpacked(weights, plan.dtype.itemsize, few=not plan.large_products)
 
 
-def unpacked(weights: int, itemsize: int) -> int:
-    """The same for so many weights."""
+def unpacked(weights: int, itemsize: int, *, few: bool = False) -> int:
+    """The same for so many weights, with `few` products in all."""
     limit = UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS
     if weights > limit or (weights > FEW_WEIGHTS and not threads.small_unpacked()):
         return 0
-    return _whole_vectors(weights)
+    return (threads.SMALL_PRODUCT if few else UNPACKED) // weights // 16 * 16
 
 
-def product(a: Array, b: Array, out: Array) -> None:
+def spread_by_blas(g: Geometry, pass_: str, itemsize: int) -> bool:
+    """Whether a pass has products that BLAS might spread over threads of its own."""
+    if not threads.SMALL_PRODUCT < g.multiply_adds <= FEW_PRODUCTS:
+        return g.multiply_adds > FEW_PRODUCTS
+    weights = g.group_weights
+    in_blocks = unpacked(weights, itemsize, few=True) > 0
+    return not in_blocks or (pass_ == "weight_grad" and weights > FEW_WEIGHTS)
+
+
+def product(a: Array, b: Array, out: Array, *, few: bool = False) -> None:
     """Write a @ b, for stacks of matrices: few weights in blocks of positions, else by rows."""
-    block = unpacked(a.shape[-2] * a.shape[-1], a.itemsize)
+    block = unpacked(a.shape[-2] * a.shape[-1], a.itemsize, few=few)
     positions = b.shape[-1]
     if not 0 < block < positions:
         _product_by_rows(a, b, out)
@@ -149,12 +162,8 @@ def rows_at_a_time(count: int, height: int, width: int) -> int:
 
 def summed_at_a_time(weights: int) -> int:
     """How many products of columns and rows should be added to so many weights at a time."""
-    return _whole_vectors(weights) if weights <= FEW_SUMS and threads.small_unpacked() else 0
-
-
-def _whole_vectors(weights: int) -> int:
-    """How many positions so many weights meet before BLAS packs them."""
-    return UNPACKED // weights // 16 * 16
+    small = weights <= FEW_SUMS and threads.small_unpacked()
+    return UNPACKED // weights // 16 * 16 if small else 0
 
 
 def _in_rows(matrices: Array, block: int, end: int) -> Array:
@@ -178,7 +187,9 @@ def as_taken(cols: Array, tile: Tile, block: int) -> Array:
     return cols.reshape(groups, rows, tile.last - tile.first, -1).transpose(2, 0, 1, 3)
 
 
-def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile, block: int) -> None:
+def multiply(
+    plan: Plan, w: Array, cols: Array, b: Array | None, y: Array, tile: Tile, block: int
+) -> None:
     """Write the tile of y = w @ cols + b, where y is (N, F, positions) and cols are as taken.
 
     One image is written straight into y, and so are several that are multiplied apart; else several
@@ -187,12 +198,13 @@ def multiply(w: Array, cols: Array, b: Array | None, y: Array, tile: Tile, block
     groups, filters, _ = w.shape
     if tile.single or apart(tile, block):
         out = _as_it_is(y, slice(None), tile, groups)
-        product(w, cols, out)
+        product(w, cols, out, few=not plan.large_products)
         if b is not None:
             out += b.reshape(groups, filters, 1)
         return
     beside = scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
-    product(w, cols, beside.reshape(groups, filters, tile.positions))
+    out = beside.reshape(groups, filters, tile.positions)
+    product(w, cols, out, few=not plan.large_products)
     images = beside.swapaxes(0, 1)
     if b is None:
         y[tile.images] = images

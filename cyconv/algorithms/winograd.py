@@ -212,9 +212,9 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
         few=few,
         large_products=largest > threads.SMALL_PRODUCT,
         planes=planes,
-        tiles=tuple(of_tiles),
+        tiles=of_tiles,
         channels=_shares(g.channels, total * PER_TILE),
-        filters=tuple(of_filters),
+        filters=of_filters,
         weights=_shares(g.filters, share),
         axes=g.axes(),
     )
@@ -245,7 +245,7 @@ def _flipped(g: Geometry) -> Geometry:
 
 def _shares(size: int, seconds: float) -> tuple[slice, ...]:
     """Cut what takes `seconds` each into shares that are worth handing out."""
-    return tuple(pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS)))))
+    return pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS))))
 
 
 Shape = tuple[int, int, int]
@@ -309,8 +309,8 @@ def _convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Ar
 
 
 def _what_is_read(plan: "Plan", x: Array) -> Array:
-    height, width = plan.tiles.axes[1:, 0]
-    return x[..., :height, :width]
+    size = tuple(plan.tiles.axes[1:, 0].tolist())
+    return x if x.shape[3:] == size else x[..., : size[0], : size[1]]
 
 
 def _tiles_in_blocks(

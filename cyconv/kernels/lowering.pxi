@@ -10,6 +10,9 @@
 # line, the padded row. The runs are then copied to all the taps and output rows that read this row.
 # col2im goes the same way back, adding.
 #
+# Where stride is 1 and the output as wide as the image, what a tap reads is the image itself, shifted
+# by so many rows and columns: im2col copies it whole, and then blots what came from the wrong row.
+#
 # `axes` has a row an axis of size, kernel, stride, dilation, low pad, output (Geometry.axes).
 
 cdef struct Read:
@@ -130,6 +133,55 @@ cdef inline void clear_run(real* run, Py_ssize_t count) noexcept nogil:
         run[i] = 0
 
 
+cdef inline void clear_column(real* cells, Py_ssize_t count, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        cells[i * step] = 0
+
+
+cdef inline void shift_plane(
+    const real* plane, Py_ssize_t H, Py_ssize_t W, Py_ssize_t down, Py_ssize_t right, real* run, Py_ssize_t OH
+) noexcept nogil:
+    """run[i, j] = plane[i + down, j + right] for OH rows as wide as those of the plane; zero outside."""
+    cdef Py_ssize_t top = min(OH, max(<Py_ssize_t>0, -down)), bottom = max(top, min(OH, H - down)), j
+    cdef Py_ssize_t first = min(W, max(<Py_ssize_t>0, -right)), last = min(W, max(<Py_ssize_t>0, right))
+    clear_run(run, top * W)
+    if top < bottom and first < W and last < W:
+        memcpy(
+            run + top * W + first, plane + (top + down) * W + first + right,
+            ((bottom - top) * W - first - last) * sizeof(real),
+        )
+    for j in range(first):
+        clear_column(run + top * W + j, bottom - top, W)
+    for j in range(W - last, W):
+        clear_column(run + top * W + j, bottom - top, W)
+    clear_run(run + bottom * W, (OH - bottom) * W)
+
+
+cdef void shift_planes(real* x, const Array* of, real* cols, const Array* axes) noexcept nogil:
+    cdef Py_ssize_t KD = at(axes, 0, KERNEL), KH = at(axes, 1, KERNEL), KW = at(axes, 2, KERNEL)
+    cdef Py_ssize_t OD = at(axes, 0, OUTPUT), OH = at(axes, 1, OUTPUT), W = at(axes, 2, SIZE)
+    cdef Py_ssize_t columns = of.shape[0] * OD * OH * W, n, c, kd, kh, kw, od, d
+    cdef const real* plane
+    cdef real* run = cols
+    for c in range(of.shape[1]):
+        for kd in range(KD):
+            for kh in range(KH):
+                for kw in range(KW):
+                    for n in range(of.shape[0]):
+                        for od in range(OD):
+                            d = od * at(axes, 0, STRIDE) - at(axes, 0, LOW) + kd * at(axes, 0, DILATION)
+                            if 0 <= d < at(axes, 0, SIZE):
+                                plane = x + n * of.steps[0] + c * of.steps[1] + d * of.steps[2]
+                                shift_plane(
+                                    plane, at(axes, 1, SIZE), W, kh * at(axes, 1, DILATION) - at(axes, 1, LOW),
+                                    kw * at(axes, 2, DILATION) - at(axes, 2, LOW), run, OH,
+                                )
+                            else:
+                                clear_run(run, OH * W)
+                            run += OH * W
+
+
 cdef int check_lowering(
     const Py_ssize_t* x, const Py_ssize_t* cols, const Array* axes
 ) except -1:
@@ -193,6 +245,10 @@ cdef int lower(
     cdef Py_ssize_t KD = at(axes, 0, KERNEL), KH = at(axes, 1, KERNEL), KW = at(axes, 2, KERNEL)
     cdef Py_ssize_t OD = at(axes, 0, OUTPUT), OH = at(axes, 1, OUTPUT), OW = at(axes, 2, OUTPUT)
     cdef Py_ssize_t columns = of.shape[0] * OD * OH * OW
+    if not back and at(axes, 1, STRIDE) == at(axes, 2, STRIDE) == 1 and OW == at(axes, 2, SIZE) == of.steps[3]:
+        with nogil:
+            shift_planes(x, of, cols, axes)
+        return 0
     cdef Lines lines
     cdef Read* d = <Read*>malloc((KD * OD + KH * OH) * sizeof(Read) + 4 * KW * sizeof(Py_ssize_t))
     if d == NULL:
