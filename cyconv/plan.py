@@ -49,8 +49,9 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
 }
 
 # A cautious estimate of the multiply-adds a second of one core, to judge what is worth sharing; and
-# of Winograd in vector kernels, which skips three of four, by the bytes of an item. (Its layers of
-# 0.15 ms and less took two threads 1.2 to 1.5 times as long as one, from 0.2 ms on 0.9 times.)
+# of Winograd in compiled kernels, which skips three of four, by the bytes of an item. (On the fast
+# road layers of 0.15 ms and less took two threads 1.2 to 1.5 times as long as one, from 0.2 ms on
+# 0.9 times.)
 MULTIPLY_ADDS = 2e10
 WINOGRAD_MULTIPLY_ADDS = {4: 8e10, 8: 4e10}
 
@@ -94,7 +95,7 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         or (chosen is depthwise and bool(tiles) and depthwise.is_one_call(geometry, pass_, tiles))
     )
     speed = MULTIPLY_ADDS
-    if kernels.VECTOR and chosen in (winograd, strided):
+    if kernels.BUILD is not None and chosen in (winograd, strided):
         speed = WINOGRAD_MULTIPLY_ADDS[itemsize]
     return Plan(
         geometry=geometry,
@@ -107,7 +108,7 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         run=getattr(chosen, pass_),
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,
-        takes_last=chosen is direct or (chosen is winograd and kernels.VECTOR),
+        takes_last=chosen is direct or (chosen is winograd and kernels.BUILD is not None),
     )
 
 

@@ -29,10 +29,8 @@ def rows_of(size, points=(), limit=10**9, unit=1):
 
 
 def by_channel(u, build, channels, tiles):
-    """(36, tiles * C or more), whichever comes first in it, as (36, C, tiles)."""
-    if build == "fallback":
-        return u[:, : channels * tiles].reshape(len(u), channels, tiles)
-    row = wide(channels)
+    """(36, tiles * C or more), in which C may come in steps of WIDE, as (36, C, tiles)."""
+    row = channels if build == "fallback" else wide(channels)
     return u[:, : row * tiles].reshape(len(u), tiles, row).swapaxes(1, 2)[:, :channels]
 
 
@@ -90,8 +88,8 @@ class Fused:
     def expected(self, v):
         y = np.empty(self.g.y_shape)
         met = v if len(v) == self.planes else v[MET]
-        products = met[:, :, : self.g.filters].swapaxes(1, 2) @ self.transformed(self.x)
-        fallback.winograd_output(products, self.b, y, self.g.axes(), 0, self.total)
+        products = self.transformed(self.x).swapaxes(1, 2) @ met
+        fallback.winograd_output(products, self.b, y, self.g.axes(), 0)
         return y
 
     def transformed(self, x):
@@ -100,15 +98,14 @@ class Fused:
         for tap in range(self.g.kernel[0]):
             axes = self.g.axes()
             axes[0, 4] -= tap * axes[0, 3]
-            fallback.winograd_input(x, u[:, tap], axes, 0, self.total)
+            fallback.winograd_input(x, u[:, tap].swapaxes(1, 2), axes, 0)
         return u.reshape(self.planes, -1, self.total)
 
     def products(self, first, last):
         """The sum over some tiles, (planes, KD * C, F)."""
-        d = np.empty((self.planes, self.g.filters, self.total))
-        fallback.winograd_output_grad(self.dy, d, self.g.axes(), 0, self.total)
-        u = self.transformed(self.x)
-        return u[:, :, first:last] @ d[:, :, first:last].swapaxes(1, 2)
+        d = np.empty((self.planes, self.total, self.g.filters))
+        fallback.winograd_output_grad(self.dy, d, self.g.axes(), 0)
+        return self.transformed(self.x)[:, :, first:last] @ d[:, first:last]
 
     def by_tiles(
         self, dtype, filters=None, tiles=None, rows=WIDE, spare=0, prepared=False, together=1,

@@ -66,9 +66,9 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     even, odd = np.array(pair, np.intp), np.array([*pair[:2], [6, 1, 1, 1, 0, 3]], np.intp)
     g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # of 18 tiles
     fused = Fused(2, 3, 4)
-    filters, transformed = some(4, 3, 3, 3), unfilled(36, 4, 3)
+    filters = some(4, 3, 1, 3, 3)
     deep = Fused(2, 3, 4, (4, 5, 6), depth=2)
-    where = {"axes": g.axes(), "first": 1, "tiles": 17}
+    where = {"axes": g.axes(), "first": 6}
     grads = shared(grad.arguments(run, dtype, parts=2, cuts=((), (2,), ()), points=(1,)))
     table = {
         "im2col": ({"x": x, "cols": unfilled(24, 30), "axes": AXES}, ("cols",)),
@@ -111,20 +111,18 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         ),
         "direct_weight_grad": (grads, ("dw",)),
         "turn": ({"a": some(5, 19), "to": unfilled(19, 5)}, ("to",)),
-        "winograd_input": ({"x": some(*g.x_shape), "u": unfilled(36, 3, 32), **where}, ("u",)),
+        "winograd_input": ({"x": some(*g.x_shape), "u": unfilled(36, 12, 16), **where}, ("u",)),
         "winograd_output_grad": (
-            {"dy": some(*g.y_shape), "u": unfilled(36, 4, 32), **where}, ("u",),
+            {"dy": some(*g.y_shape), "d": unfilled(36, 12, 16), **where}, ("d",),
         ),
         "winograd_output": (
-            {
-                "m": some(36, 4, 32), "b": some(4), "y": unfilled(*g.y_shape), **where,
-                "first": 0, "tiles": 18,
-            },
+            {"m": some(36, 18, 16), "b": some(4), "y": unfilled(*g.y_shape), **where, "first": 0},
             ("y",),
         ),
-        "winograd_weight": ({"w": filters, "u": transformed}, ("u",)),
-        "winograd_weight_grad": ({"u": some(36, 4, 3), "dw": unfilled(4, 3, 3, 3)}, ("dw",)),
-        "winograd_filters": ({"w": filters[:, :, None], "v": unfilled(36, 3, wide(4))}, ("v",)),
+        "winograd_weight_grad": (
+            {"sums": some(36, 4, 16), "dw": unfilled(4, 3, 1, 3, 3)}, ("dw",),
+        ),
+        "winograd_filters": ({"w": filters, "v": unfilled(36, 3, wide(4))}, ("v",)),
         "winograd_by_tiles": (shared(fused.by_tiles(dtype)), ("y",)),
         "winograd_by_filters": (shared(deep.by_filters(dtype, panel=16)), ("y",)),
         "winograd_sum_by_tiles": (shared(fused.sum_by_tiles(dtype)), ("dw",)),

@@ -125,40 +125,46 @@ def test_auto_does_not_waste(road, pass_):
 def test_where_winograd_begins(road, pass_):
     """With some tiles, counted as outputs would fill them, of enough channels and filters; with 4x4
     kernels, for which it saves more, sooner."""
-    fast = road == "fast"
-    soon = fast or pass_ != "weight_grad"
-    sooner = fast and pass_ != "weight_grad"
-    for side, images, channels, size, pays in (
-        (3, 1, 16, 28, True),
-        (3, 1, 16, 24, False),
-        (3, 3, 64, 8, soon),
-        (3, 1, 64, 20, True),
-        (3, 4, 256, 6, soon),
-        (3, 2, 256, 9, soon),
-        (3, 3, 256, 6, sooner),
-        (3, 1, 256, 7, sooner),
-        (3, 1, 512, 6, False),
-        (3, 64, 64, 5, fast),
-        (3, 250, 64, 1, fast),
-        (4, 4, 12, 28, True),
-        (4, 4, 11, 28, False),
-        (4, 1, 32, 13, fast),
-        (4, 1, 32, 12, False),
-        (4, 1, 64, 9, sooner),
-        (4, 1, 64, 8, False),
-        (4, 3, 64, 8, soon),
-        (4, 2, 256, 8, sooner),
-        (4, 2, 256, 9, fast),
+    for side, images, channels, size, *pays in (  # on the fast road, and on the plain one
+        (3, 1, 16, 28, "fwd dx dw", "fwd dx dw"),
+        (3, 1, 16, 24, "", "fwd dx dw"),
+        (3, 1, 16, 15, "", "fwd dx dw"),
+        (3, 1, 16, 14, "", "dw"),
+        (3, 1, 16, 12, "", ""),
+        (3, 1, 12, 20, "", "fwd dx dw"),
+        (3, 1, 12, 19, "", "dw"),
+        (3, 1, 11, 40, "", ""),
+        (3, 3, 64, 8, "fwd dx dw", "fwd dx dw"),
+        (3, 4, 256, 6, "fwd dx dw", "fwd dx dw"),
+        (3, 3, 256, 6, "fwd dx", "fwd dx dw"),
+        (3, 1, 256, 10, "fwd dx", "fwd dx dw"),
+        (3, 1, 256, 7, "fwd dx", ""),
+        (3, 1, 512, 6, "", ""),
+        (3, 64, 64, 5, "fwd dx dw", ""),
+        (3, 250, 64, 1, "fwd dx dw", ""),
+        (4, 4, 12, 28, "fwd dx dw", "fwd dx dw"),
+        (4, 4, 11, 28, "", ""),
+        (4, 1, 32, 13, "fwd dx dw", "fwd dx dw"),
+        (4, 1, 32, 12, "", "fwd dx dw"),
+        (4, 1, 16, 10, "", "fwd dx dw"),
+        (4, 1, 16, 9, "", ""),
+        (4, 1, 64, 9, "fwd dx", "fwd dx dw"),
+        (4, 1, 64, 7, "", "fwd dx dw"),
+        (4, 1, 64, 6, "", ""),
+        (4, 2, 256, 8, "fwd dx", "fwd dx dw"),
+        (4, 2, 256, 9, "fwd dx dw", "fwd dx dw"),
     ):
         low, high = 1, side - 2  # as many outputs as cells
         weights = (channels, channels, side, side)
         padding = ((low, high),) * 2
         found = chosen(described(Case((images, channels, size, size), weights, 1, padding)), pass_)
-        case = (side, images, channels, size)
-        assert (found is winograd) == (pays and road != "fallback"), case
+        wanted = {"fast": pays[0], "plain": pays[1], "fallback": ""}[road].split()
+        name = dict(zip(PASSES, ("fwd", "dx", "dw"), strict=True))[pass_]
+        assert (found is winograd) == (name in wanted), (side, images, channels, size)
     four = described(Case((1, 256, 8, 8), (256, 256, 3, 3), 1, 1))
     three = described(Case((1, 256, 7, 7), (256, 256, 3, 3), 1, 1))
-    assert (chosen(four, pass_, dtype=FLOAT64) is winograd) == sooner
+    soon = road == "fast" and pass_ != "weight_grad"
+    assert (chosen(four, pass_, dtype=FLOAT64) is winograd) == soon
     assert chosen(three, pass_, dtype=FLOAT64) is not winograd
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference
 from builds import each_build, each_compiled, each_dtype, forget_plans, kernels_of
-from guards import assert_untouched, gaps, output, packed, planes
+from guards import assert_untouched, channels_last, gaps, output, packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Case
@@ -20,11 +20,11 @@ from strategies import Case
 import cyconv
 from cyconv import kernels
 from cyconv.algorithms import fused, winograd
+from cyconv.algorithms.fused import rounded as wide
 from cyconv.geometry import geometry
 from cyconv.kernels.fallback.matrices import MATRICES, MET
 from cyconv.plan import plan
 
-LANES = 16
 CLOSE = {np.float32: 1e-5, np.float64: 1e-13}  # a transform, relative to its largest value
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}  # a convolution
 PATIENCE = 10  # seconds
@@ -50,32 +50,32 @@ def some_tiles(draw):
         (low, high + max(0, side - n - low - high))
         for n, (low, high) in zip((h, w), pads, strict=True)
     ]
-    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 18)), draw(st.integers(1, 18))
     g = geometry((n, c, h, w), (f, c, side, side), 1, tuple(pads), 1, 1)
     if draw(st.booleans()):
         g = g.flipped()
     first = draw(st.integers(0, winograd.count_tiles(g) - 1))
-    tiles = draw(st.integers(0, winograd.count_tiles(g) - first))
-    spare = draw(st.integers(0, 1))
-    columns = max(1, -(-tiles // LANES) + spare) * LANES
+    tiles = draw(st.integers(1, winograd.count_tiles(g) - first))
     points = side + 3
     return SimpleNamespace(
         g=g,
         first=first,
         tiles=tiles,
-        columns=columns,
         points=points,
         planes=points**2,
         matrices=MATRICES[points**2],
     )
 
 
+arrangements = st.sampled_from([gaps, channels_last])
+
+
 def places(p):
-    """Of each tile: its lane, its image, and its first row and column."""
+    """Of each tile: its number, its image, and its first row and column."""
     down, across = (-(-size // 4) for size in p.g.output[1:])
-    for lane in range(p.tiles):
-        n, row, column = np.unravel_index(p.first + lane, (p.g.batch, down, across))
-        yield lane, n, 4 * row, 4 * column
+    for tile in range(p.tiles):
+        n, row, column = np.unravel_index(p.first + tile, (p.g.batch, down, across))
+        yield tile, n, 4 * row, 4 * column
 
 
 def cut_out(plane, top, left, size):
@@ -141,69 +141,69 @@ def test_matrices_with_stride():
 
 @each_dtype
 @each_build
-@given(p=some_tiles())
-def test_input(build, dtype, p):
+@given(p=some_tiles(), lay=arrangements)
+def test_input(build, dtype, p, lay):
     run = kernels_of(build)
     rng = np.random.default_rng(p.first)
     x = rng.standard_normal((p.g.batch, p.g.channels, 1, *p.g.size[1:]))
-    wanted = np.zeros((p.planes, p.g.channels, p.columns))
-    for lane, n, top, left in places(p):
+    wanted = np.zeros((p.planes, p.tiles, wide(p.g.channels)))
+    for t, n, top, left in places(p):
         tile = cut_out(x[n, :, 0], top - p.g.low[1], left - p.g.low[2], p.points)
-        wanted[:, :, lane] = both(p.matrices.BT, tile)
-    u = output(wanted.shape, dtype, planes)
-    run.winograd_input(gaps(x, dtype), u, p.g.axes(), p.first, p.tiles)
+        wanted[:, t, : p.g.channels] = both(p.matrices.BT, tile)
+    u = output(wanted.shape, dtype, gaps)
+    run.winograd_input(lay(x, dtype), u, p.g.axes(), p.first)
     assert_filled(u, wanted, dtype)
-    assert not u[:, :, p.tiles :].any()
+    assert not u[:, :, p.g.channels :].any()
 
 
 @each_dtype
 @each_build
-@given(p=some_tiles())
-def test_output_grad(build, dtype, p):
+@given(p=some_tiles(), lay=arrangements)
+def test_output_grad(build, dtype, p, lay):
     run = kernels_of(build)
     dy = np.random.default_rng(p.first).standard_normal(p.g.y_shape)
-    wanted = np.zeros((p.planes, p.g.filters, p.columns))
-    for lane, n, top, left in places(p):
-        wanted[:, :, lane] = both(p.matrices.A, cut_out(dy[n, :, 0], top, left, 4))
-    u = output(wanted.shape, dtype, gaps)
-    run.winograd_output_grad(gaps(dy, dtype), u, p.g.axes(), p.first, p.tiles)
-    assert_filled(u, wanted, dtype)
-    assert not u[:, :, p.tiles :].any()
+    wanted = np.zeros((p.planes, p.tiles, wide(p.g.filters)))
+    for t, n, top, left in places(p):
+        tile = cut_out(dy[n, :, 0], top, left, 4)
+        wanted[:, t, : p.g.filters] = both(p.matrices.A, tile)
+    d = output(wanted.shape, dtype, gaps)
+    run.winograd_output_grad(lay(dy, dtype), d, p.g.axes(), p.first)
+    assert_filled(d, wanted, dtype)
+    assert not d[:, :, p.g.filters :].any()
 
 
 @each_dtype
 @each_build
-@given(p=some_tiles(), biased=st.booleans())
-def test_output(build, dtype, p, biased):
-    """Lanes past the last tile are NaN, and cells of other tiles stay as they are."""
+@given(p=some_tiles(), biased=st.booleans(), lay=arrangements)
+def test_output(build, dtype, p, biased, lay):
+    """Columns past the last filter are NaN, and cells of other tiles stay as they are."""
     run = kernels_of(build)
     rng = np.random.default_rng(p.first)
-    m = np.full((p.planes, p.g.filters, p.columns), np.nan)
-    m[:, :, : p.tiles] = rng.standard_normal((p.planes, p.g.filters, p.tiles))
+    m = np.full((p.planes, p.tiles, wide(p.g.filters)), np.nan)
+    m[:, :, : p.g.filters] = rng.standard_normal((p.planes, p.tiles, p.g.filters))
     b = rng.standard_normal(p.g.filters)
     wanted = np.full(p.g.y_shape, np.nan)
-    for lane, n, top, left in places(p):
-        products = m[:, :, lane].T.reshape(-1, p.points, p.points)
+    for t, n, top, left in places(p):
+        products = m[:, t, : p.g.filters].T.reshape(-1, p.points, p.points)
         tile = p.matrices.A.T @ products @ p.matrices.A
         part = wanted[n, :, 0, top : top + 4, left : left + 4]
         part[:] = tile[:, : part.shape[1], : part.shape[2]] + biased * b[:, None, None]
-    y = output(wanted.shape, dtype, gaps)
+    y = output(wanted.shape, dtype, lay)
     bias = packed(b, dtype) if biased else None
-    run.winograd_output(planes(m, dtype), bias, y, p.g.axes(), p.first, p.tiles)
+    run.winograd_output(gaps(m, dtype), bias, y, p.g.axes(), p.first)
     filled = ~np.isnan(wanted)
     np.testing.assert_array_equal(~np.isnan(y), filled)
     assert_untouched(y)
-    if p.tiles:
-        error = abs(y[filled] - wanted[filled]).max()
-        assert error <= CLOSE[dtype] * abs(wanted[filled]).max()
+    error = abs(y[filled] - wanted[filled]).max()
+    assert error <= CLOSE[dtype] * abs(wanted[filled]).max()
 
 
 STRIDES = {
     "as they are": lambda w: w.copy(),
-    "flipped": lambda w: w[:, :, ::-1, ::-1].copy()[:, :, ::-1, ::-1],
+    "flipped": lambda w: w[..., ::-1, ::-1].copy()[..., ::-1, ::-1],
     "swapped": lambda w: w.swapaxes(0, 1).copy().swapaxes(0, 1),
-    "taps first": lambda w: w.transpose(2, 3, 1, 0).copy().transpose(3, 2, 0, 1),
-    "apart": lambda w: np.repeat(np.repeat(w, 2, axis=1), 3, axis=3)[:, ::2, :, ::3],
+    "taps first": lambda w: w.T.copy().T,
+    "apart": lambda w: np.repeat(np.repeat(w, 2, axis=1), 3, axis=-1)[:, ::2, ..., ::3],
 }
 
 
@@ -211,25 +211,22 @@ STRIDES = {
 @each_build
 @pytest.mark.parametrize("strides", STRIDES)
 @pytest.mark.parametrize("side", [3, 4])
-def test_weights(side, build, dtype, strides):
+def test_weight_grad(side, build, dtype, strides):
+    """Columns past the last channel are NaN."""
     run = kernels_of(build)
     rng = np.random.default_rng(1)
-    points, taps = side + 3, (side, side)
-    planes, G = points**2, MATRICES[points**2].G
-    for f, c in [(1, 1), (3, 15), (2, 16), (1, 17), (2, 40)]:
-        w = rng.standard_normal((f, c, *taps))
-        u = output((planes, f, c), dtype, gaps)
-        run.winograd_weight(STRIDES[strides](w.astype(dtype)), u)
-        assert_filled(u, both(G, w), dtype)
-
-        v = rng.standard_normal((planes, f, c))
-        dw = STRIDES[strides](np.full((f, c, *taps), np.nan, dtype))
-        run.winograd_weight_grad(gaps(v, dtype), dw)
-        wanted = np.moveaxis(both(G.T, v.transpose(1, 2, 0).reshape(f, c, points, points)), 0, -1)
-        assert abs(dw - wanted.reshape(dw.shape)).max() <= CLOSE[dtype] * abs(wanted).max()
-        dw = output((f, c, *taps), dtype, gaps)
-        run.winograd_weight_grad(gaps(v, dtype), dw)
-        assert_filled(dw, wanted.reshape(dw.shape), dtype)
+    points, GT = side + 3, MATRICES[(side + 3) ** 2].G.T
+    for f, c in [(1, 1), (3, 15), (2, 16), (40, 17), (2, 40)]:
+        sums = np.full((points**2, f, wide(c)), np.nan)
+        sums[:, :, :c] = rng.standard_normal((points**2, f, c))
+        tiles = sums[:, :, :c].transpose(1, 2, 0).reshape(f, c, points, points)
+        wanted = (GT @ tiles @ GT.T)[:, :, None]
+        dw = STRIDES[strides](np.full(wanted.shape, np.nan, dtype))
+        run.winograd_weight_grad(gaps(sums, dtype), dw)
+        assert abs(dw - wanted).max() <= CLOSE[dtype] * abs(wanted).max()
+        dw = output(wanted.shape, dtype, gaps)
+        run.winograd_weight_grad(gaps(sums, dtype), dw)
+        assert_filled(dw, wanted, dtype)
 
 
 @each_dtype
@@ -238,8 +235,8 @@ def test_kernels_check_what_would_crash(build, dtype):
     run = kernels_of(build)
     g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # 2 * 3 * 3 tiles
     x, y, b = np.zeros(g.x_shape, dtype), np.zeros(g.y_shape, dtype), np.zeros(4, dtype)
-    u, m = np.zeros((36, 3, 32), dtype), np.zeros((36, 4, 32), dtype)
-    w, v = np.zeros((4, 3, 3, 3), dtype), np.zeros((36, 4, 3), dtype)
+    u, m = np.zeros((36, 18, 16), dtype), np.zeros((36, 18, 16), dtype)
+    dw, sums = np.zeros((4, 3, 1, 3, 3), dtype), np.zeros((36, 4, 16), dtype)
     axes = g.axes()
 
     def changed(row, column, value):
@@ -259,47 +256,46 @@ def test_kernels_check_what_would_crash(build, dtype):
         changed(0, 5, 2),
     ]
     calls = [
-        lambda axes, first, tiles, u=u, x=x: run.winograd_input(x, u, axes, first, tiles),
-        lambda axes, first, tiles, u=m, x=y: run.winograd_output_grad(x, u, axes, first, tiles),
-        lambda axes, first, tiles, u=m, x=y: run.winograd_output(u, b, x, axes, first, tiles),
+        lambda axes, first, u=u, x=x: run.winograd_input(x, u, axes, first),
+        lambda axes, first, u=m, x=y: run.winograd_output_grad(x, u, axes, first),
+        lambda axes, first, u=m, x=y: run.winograd_output(u, b, x, axes, first),
     ]
     for call, right, array in zip(calls, (u, m, m), (x, y, y), strict=True):
-        call(axes, 0, 18)
+        call(axes, 0)
         for wrong in wrong_axes[:5] + wrong_axes[6:]:
             with pytest.raises(ValueError, match=r"axes|size|Winograd|array|tiles"):
-                call(wrong, 0, 18)
-        for first, tiles in ((-1, 2), (1, 18), (0, 33), (0, -1), (18, 1), (2**63 - 1, 2)):
+                call(wrong, 0)
+        for first in (-1, 1, 18, 2**63 - 1):
             with pytest.raises(ValueError, match="tiles"):
-                call(axes, first, tiles)
-        others = [right[:35], right[:, :2], right[:, :, :31], right[:, :, ::2]]
-        if call is not calls[1]:
-            others.append(right[:, :, :16])  # rows that do not follow each other
-        for other in others:
+                call(axes, first)
+        apart = np.zeros((36, 18, 32), dtype)
+        for other in (right[:35], right[:, :, :15], apart, apart[:, :, ::2]):
             with pytest.raises(ValueError, match=r"tiles|contiguous"):
-                call(axes, 0, 16, u=other)
-        for other in (array[..., :-1], array[..., ::-1], array[:, :2], array[:, :, :, 1:]):
+                call(axes, 0, u=other)
+        few = np.zeros((2, 17, *array.shape[2:]), dtype)
+        for other in (array[..., :-1], array[..., ::-1], few, array[:, :, :, 1:], array[:1]):
             with pytest.raises(ValueError, match=r"size|tiles|contiguous"):
-                call(axes, 0, 16, x=other)
+                call(axes, 0, x=other)
     with pytest.raises(ValueError, match="size"):
-        run.winograd_input(x, u, changed(1, 0, 8), 0, 18)
+        run.winograd_input(x, u, changed(1, 0, 8), 0)
     with pytest.raises(ValueError, match="b must"):
-        run.winograd_output(m, b[:3], y, axes, 0, 18)
-    for kernel, arrays in ((run.winograd_weight, (w, v)), (run.winograd_weight_grad, (v, w))):
-        kernel(*arrays)
-        for filters, transformed in (
-            (w[:, :, :2], v),
-            (w[..., :2], v),
-            (np.zeros((4, 3, 4, 4), dtype), v),
-            (w, np.zeros((49, 4, 3), dtype)),
-            (np.zeros((4, 3, 5, 5), dtype), np.zeros((64, 4, 3), dtype)),
-            (w[:3], v),
-            (w, v[:35]),
-            (w, v[:, :, :2]),
-            (w, np.zeros((36, 4, 6), dtype)[:, :, ::2]),
-        ):
-            wrong = (filters, transformed)
-            with pytest.raises(ValueError, match=r"filters|contiguous"):
-                kernel(*(wrong if kernel is run.winograd_weight else wrong[::-1]))
+        run.winograd_output(m, b[:3], y, axes, 0)
+    run.winograd_weight_grad(sums, dw)
+    for filters, transformed in (
+        (dw[:, :, :, :2], sums),
+        (dw[..., :2], sums),
+        (np.zeros((4, 3, 1, 4, 4), dtype), sums),
+        (np.zeros((4, 3, 2, 3, 3), dtype), sums),
+        (np.zeros((4, 17, 1, 3, 3), dtype), sums),
+        (dw, np.zeros((49, 4, 16), dtype)),
+        (np.zeros((4, 3, 1, 5, 5), dtype), np.zeros((64, 4, 16), dtype)),
+        (dw[:3], sums),
+        (dw, sums[:35]),
+        (dw, sums[:, :, :15]),
+        (dw, np.zeros((36, 4, 32), dtype)[:, :, ::2]),
+    ):
+        with pytest.raises(ValueError, match=r"filters|contiguous"):
+            run.winograd_weight_grad(transformed, filters)
 
 
 # From here on: the public face.
@@ -312,13 +308,14 @@ SIXTEEN = {4: 16, 8: 16}
 WAYS = {
     "plain": {},
     "plain, small blocks": PLAIN
-    | {"BLOCK_FILTERS": 3, "BLOCK_TILES": 16, "SUM_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0},
+    | {"BLOCK_FILTERS": 3, "BLOCK_TILES": 16, "SUM_TILES": 16, "BLOCK_BYTES": 1, "FEW_TILES": 0}
+    | {"FEWEST_TILES": 16},
     "plain, few tiles": PLAIN
     | {"BLOCK_FILTERS": 3, "FEW_TILES": 10**9, "MANY_WEIGHTS": 0, "FEW_SUM": 0},
     "plain, chunks": SMALL
     | {"BLOCK_FILTERS": 3, "LARGE_SUM": 0, "FEW_TILES": 0, "CHUNK_BYTES": 1, "SUM_TILES": 16},
     "plain, sums": {"LARGE_SUM": 10**9, "FEW_TILES": 0, "BLOCK_BYTES": 1}
-    | {"BLOCK_TILES": 16, "SUM_TILES": 16, "SUM_PARTS": 3},
+    | {"BLOCK_TILES": 16, "SUM_TILES": 16, "SUM_PARTS": 3, "FEWEST_TILES": 16},
     "fast": {},
     "fast, small blocks": SMALL
     | {"COLUMNS": 16, "ROWS": SIXTEEN, "FEW_TILES": 0, "LARGE_SUM": 10**9, "SUM_COLUMNS": 16},
@@ -459,7 +456,7 @@ def test_ways_differ(way):
         assert isinstance(summed, winograd.Blocks)
         assert (len(forward.filters) > 1) == (name in ("small blocks", "few tiles", "chunks"))
         assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
-        assert (len(summed.tiles) > 1) == (name in ("small blocks", "chunks", "sums"))
+        assert (len(summed.tiles) > 1) == (name != "few tiles")
         assert summed.few == (name in ("few tiles", "chunks"))
 
 

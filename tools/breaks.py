@@ -154,7 +154,12 @@ BREAKS = [
         ("buffer.len != sizes[3 if i == number else i] * itemsize or ", ""),
         ("self.image_step = channels * volume", "self.image_step = volume"),
     ),
-    *breaks("kernels/simd.h", WINOGRAD, ("? rows - LANES : i", "? rows - LANES - 1 : i")),
+    *breaks(
+        "kernels/simd.h",
+        WINOGRAD,
+        ("TURN(rows - LANES, j)", "TURN(rows - LANES - 1, j)"),
+        ("TURN_SOME(i, right, LANES, c)", "TURN_SOME(i, right, LANES, c - 1)"),
+    ),
     *breaks(
         "kernels/simd.h",
         DIRECT,
@@ -171,11 +176,12 @@ BREAKS = [
     *breaks(
         "kernels/winograd.pxi",
         WINOGRAD,
-        ("min(count, size - first))", "min(count, size - first - 1))"),
-        ("zero(v + k * STEP + tiles, WIDE - tiles)", "zero(v + k * STEP + tiles, 0)"),
-        ("count = min(4 * run, g.W - 4 * tw)", "count = 4 * run"),
-        ("&v[0], WIDE, lanes, to", "&v[0], WIDE, lanes - 1, to"),
-        ("(4 if width > 4 else 0)", "(0 if width > 4 else 0)"),
+        ("first <= tiles - u.shape[1]", "first <= tiles"),
+        ("u.shape[2] != in_wides(x.shape[1])", "u.shape[2] < in_wides(x.shape[1])"),
+        (
+            "steps.filter_step, steps.channel_step = steps.channel_step, steps.filter_step",
+            "pass",
+        ),
     ),
     *breaks(
         "kernels/winograd.h",
@@ -184,9 +190,6 @@ BREAKS = [
             "ROOT_HALF, SUBTRACT(x[1], x[2]));\n    const VECTOR even2 = TIMES(1.0",
             "ROOT_HALF, ADD(x[1], x[2]));\n    const VECTOR even2 = TIMES(1.0",
         ),
-        ("(cells + 4 * j + 4, 2,", "(cells + 4 * j + 4, 1,"),
-        ("(cells + 4 * j + 4, 3,", "(cells + 4 * j + 4, 2,"),
-        ("(cells + 4 * j + 6, 1, v + 6 * step", "(cells + 4 * j + 5, 1, v + 6 * step"),
         ("-(SQUARE_A + SQUARE_B + SQUARE_C)", "-(SQUARE_A + SQUARE_B - SQUARE_C)"),
         (
             "odd##i = PLUS(PLUS(x[5], -(q + r), x[3])",
@@ -232,6 +235,7 @@ BREAKS = [
     *breaks(
         "kernels/tiles.pxi",
         BLOCKS,
+        ("if filters - f < WIDE:", "if False:"),
         ("hi = g.W - w\n", "hi = g.W - w - 1\n"),
         ("first_inside(w, g.W, step)", "first_inside(w, g.W - 1, step)"),
         ("first_inside(w, 0, step)", "first_inside(w, 0, 1)"),

@@ -150,7 +150,7 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     filters = _in_panels(g.filters, rows)
     span, together = g.channels, 1
     if few:
-        rows = max(_rounded(length(part)) for part in filters)
+        rows = max(rounded(length(part)) for part in filters)
         span = min(span, SPAN if total <= SPAN_TILES else 2 * SPAN)
         weight_items = weight_planes * plane_items(span, rows)
     else:
@@ -158,7 +158,7 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
         if wide:
             together = min(panels, max(1, TOGETHER_BYTES // (rows * itemsize)))
         weight_items = weight_planes * plane_items(panels, depth * g.channels, rows)
-    tile_items = planes * plane_items(columns, depth * _rounded(g.channels))
+    tile_items = planes * plane_items(columns, depth * rounded(g.channels))
     shares_tiles = few and tile_items * itemsize > OWN_TILES
     return Blocks(
         few=few,
@@ -183,21 +183,22 @@ def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
 
 def _panel(filters: int, itemsize: int) -> int:
     """How many filters a panel has."""
-    return min(ROWS[itemsize], _rounded(filters))
+    return min(ROWS[itemsize], rounded(filters))
 
 
 def _in_panels(filters: int, panel: int) -> tuple[slice, ...]:
     """Blocks of filters for threads to take, each within a panel: an even number of whole panels,
     or halves of all, then halves of what is left. (Quarters of 64, with AVX-512 a vector each, took
     1.1 to 1.3 times as long.)"""
-    most = min(panel, _rounded(-(-filters // 2)))
+    most = min(panel, rounded(-(-filters // 2)))
     whole = filters // (2 * most) * 2 * most
-    half = min(filters, whole + _rounded(-(-(filters - whole) // 2)))
+    half = min(filters, whole + rounded(-(-(filters - whole) // 2)))
     bounds = {*range(0, whole, most), whole, half, *range(0, filters, panel), filters}
     return tuple(slice(*pair) for pair in itertools.pairwise(sorted(bounds)))
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
+    """Up to a whole WIDE."""
     return -(-size // WIDE) * WIDE
 
 
@@ -297,7 +298,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
     depth, weights = g.kernel[0], g.channels * g.filters
     planes, weight_planes = planes_of(g), weight_planes_of(g)
     few = depth * weights >= (MANY_WEIGHTS if total <= FEW_TILES else LARGE_SUM)
-    columns, panel = _rounded(g.filters), _panel(g.filters, itemsize)
+    columns, panel = rounded(g.filters), _panel(g.filters, itemsize)
     limit = SUM_COLUMNS if few else min(SUM_COLUMNS, PANEL_BYTES // (panel * itemsize))
     tiles = blocks(total, limit, TILES)
     panels, width = -(-g.filters // panel), max(map(length, tiles))
@@ -332,7 +333,7 @@ def cut_sums(g: Geometry, total: int, itemsize: int) -> Sums:
         columns=columns,
         shared=shared,
         sums=sums,
-        own=planes * plane_items(width, _rounded(rows)) + own,
+        own=planes * plane_items(width, rounded(rows)) + own,
     )
 
 

@@ -8,11 +8,14 @@ F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
 products, and the products transformed back.
 
-    forward       y tiles = A^T [ V @ U ] A
+    forward       y tiles = A^T [ U @ V ] A
     input_grad    the same over dy, with the kernel flipped and its channel axes swapped
-    weight_grad   dw      = G^T [ sum over tiles of D @ U^T ] G, in a fixed order
+    weight_grad   dw      = G^T [ sum over tiles of D^T @ U ] G, in a fixed order
 
-with U = B^T x B (36, C, tiles), V = G w G^T (36, F, C) and D = A dy A^T (36, F, tiles).
+with U = B^T x B (36, tiles, C), V = G w G^T (36, C, F) and D = A dy A^T (36, tiles, F). So no
+operand is read across but in the sum, and there it is the left one, which costs BLAS least: the sum
+over columns, D @ U^T with tiles in the columns of both, took up to twice as long. Channels and
+filters in columns come in steps of WIDE, zero past the last.
 
 Transformed arrays live block by block in a worker's scratch memory. Where tiles are few and filters
 many it is the other way round: the tiles are transformed once, and the filters block by block. Of
@@ -26,7 +29,7 @@ import numpy as np
 
 from cyconv import kernels, threads
 from cyconv.algorithms import fused
-from cyconv.algorithms.products import product
+from cyconv.algorithms.products import UNPACKED, product
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
@@ -46,13 +49,16 @@ SERVED = {((3, 3), (1, 1, 1)): 15, ((4, 4), (1, 1, 1)): 10, ((3, 3), (1, 2, 2)):
 FILLED = 0.4
 # Slots of a thread's scratch memory.
 TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
-# Planes of transformed tiles come in steps of this many (LANES in the kernel).
-LANES = 16
+# Blocks of tiles are in steps of this many.
+STEP = 8
 # A block of tiles, its input and output transformed, should stay in a core's cache (bytes), but is
-# no smaller than so many: with 128 channels and filters 128 tiles took 1.2 times as long as 64, and
-# with 256, in float64, 32 did. The sums of a weight gradient are of more.
+# no smaller than so many: with 256 channels and filters 128 tiles took 1.2 times as long as 64, and
+# in float64 32 did. Nor is it so large that BLAS packs what it need not: with 128 channels and
+# filters, products of 56 tiles were 1.3 times as fast as those of 64; where it must, those of 96
+# were 1.1 times as fast as those of 64. The sums of a weight gradient are of more.
 BLOCK_BYTES = 2 << 20
 BLOCK_TILES, SUM_TILES = 64, 128
+FEWEST_TILES, PACKED_TILES = 48, 96
 # Few tiles and many filters: it pays to transform filters block by block, next to their product.
 FEW_TILES = 160
 MANY_WEIGHTS = 128**2
@@ -63,11 +69,12 @@ BLOCK_FILTERS = 64
 # so many.
 LONG_CHANNELS = 256
 LONG_TILES = 128
-# The sum over tiles: where dw is large (or half as wide, and tiles are few), both operands are
-# transformed whole, a chunk (bytes) at a time, and workers take some of the planes of the
+# The sum over tiles: where dw is large (or a third as wide, and tiles are few), both operands
+# are transformed whole, a chunk (bytes) at a time, and workers take some of the planes of the
 # product, whose sums (bytes) are of as many filters as there is room for: BLAS multiplies 256 rows
-# half as fast again as 64. Where dw is small, they take tiles.
-LARGE_SUM, FEW_SUM = 96**2, 48**2
+# half as fast again as 64. Where dw is small, they take tiles, so many that BLAS does not pack
+# them: with 128 channels and filters on 28x28 that took 0.8 of the time.
+LARGE_SUM, FEW_SUM = 129**2, 88**2
 CHUNK_BYTES = 32 << 20
 PRODUCT_BYTES = 20 << 20
 SUM_PARTS = 8
@@ -102,10 +109,14 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     Measured in sqrt(C * F) * tiles, with tiles counted as the outputs would fill them: from 700 on,
     with three tiles (one image of 7x7; in float64 four) and 16 channels and filters, it took as
     long or half as long; with half as many tiles (5x5) 1.2 to 2 times as long; a weight gradient
-    with nine 0.7 to 1 times, with six up to 1.3. Without vectors it takes nine, more than half full
-    (of 1x1 outputs it took 2.5 times as long); a weight gradient twelve, and 1500 with more than 32
-    channels and filters. With 4x4 kernels, where it saves more, 12 channels do, and 300 in five
-    tiles (it took 0.5 to 0.9 times as long); without vectors 700 in twelve.
+    with nine 0.7 to 1 times, with six up to 1.3. With 4x4 kernels, where it saves more, 12 channels
+    do, and 300 in five tiles (it took 0.5 to 0.9 times as long).
+
+    On the plain road six tiles do (one image of 10x10), more than half full (of 1x1 outputs it took
+    2.5 times as long), from 200 on: 0.7 to 1.1 times as long there, 0.3 to 0.6 from 700 on; with 12
+    to 15 channels or filters from 300 on, 0.8 to 1 times. A weight gradient takes 150: 0.6 to 0.9
+    times. With fewer channels it took 0.6 to 1.3 times as long, however many tiles there were. With
+    4x4 kernels three tiles do (one of 7x7), and 90: 0.6 to 1 times.
 
     The error grows with the number of channels summed over, there to 3.8e-6 of the largest value at
     256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
@@ -116,25 +127,22 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         return False
     if g.stride != (1, 1, 1):
         return _strided_pays(g, pass_, itemsize)
-    large = g.kernel[1] > 3
-    if min(g.channels, g.filters) < (12 if large else 16):
-        return False
-    weights, filled = g.channels * g.filters, g.batch * g.positions / 16
+    large, fewest = g.kernel[1] > 3, min(g.channels, g.filters)
+    filled, each = g.batch * g.positions / 16, math.sqrt(g.channels * g.filters)
     if g.dilation[1:] != (1, 1) and filled < FILLED * count_tiles(g):
         return False
     if kernels.VECTOR:
         least, enough = (5, 300) if large else (4 if itemsize == 8 else 3, 700)
         if pass_ == "weight_grad":
             least = 9
-    else:
-        least, enough = 12 if large else 9, 700
-    if not kernels.VECTOR:
-        summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
-        if not _flat(g) or (itemsize == 4 and summed > 512) or filled <= count_tiles(g) / 2:
-            return False
-        if pass_ == "weight_grad":
-            least, enough = 12, 1500 if weights > 32**2 else 700
-    return filled >= least and math.sqrt(weights) * filled >= enough
+        return fewest >= (12 if large else 16) and filled >= least and each * filled >= enough
+    summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
+    if not _flat(g) or (itemsize == 4 and summed > 512) or filled <= count_tiles(g) / 2:
+        return False
+    least, enough = 6, 150 if pass_ == "weight_grad" else 200 if fewest >= 16 else 300
+    if large:
+        least, enough = 3, 90
+    return fewest >= 12 and filled >= least and each * filled >= enough
 
 
 def _strided_pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -195,19 +203,23 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     tile_bytes = planes * itemsize * (g.channels + g.filters)
     if pass_ == "forward":
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS
-        limit = max(BLOCK_TILES, BLOCK_BYTES // tile_bytes)
+        limit = min(max(BLOCK_TILES, BLOCK_BYTES // tile_bytes), UNPACKED // weights)
+        limit = total if few else limit if limit >= FEWEST_TILES else PACKED_TILES
     else:
         few = weights >= (FEW_SUM if total <= FEW_TILES else LARGE_SUM)
         limit = max(SUM_TILES, (CHUNK_BYTES if few else BLOCK_BYTES) // tile_bytes)
+        if not few:
+            half = -(-total // 2)
+            limit = min(limit, UNPACKED // weights, half if half >= FEWEST_TILES else total)
         if planes > 36 and itemsize == 4:
             limit = min(limit, LONG_TILES)
     filters, share = BLOCK_FILTERS, g.channels * PER_WEIGHT
     if pass_ == "weight_grad":
         filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (planes * itemsize * g.channels))
         share = max(share, total * PER_TILE)  # of filters, also where it is dy that is transformed
-    of_tiles, of_filters = blocks(total, limit, LANES), blocks(g.filters, filters)
+    of_tiles, of_filters = blocks(total, limit, STEP), blocks(g.filters, filters, fused.WIDE)
     rows = max(map(length, of_filters)) if few else g.filters
-    largest = rows * g.channels * (max(map(length, of_tiles)) + LANES)
+    largest = fused.rounded(rows) * fused.rounded(g.channels) * max(map(length, of_tiles))
     return Blocks(
         few=few,
         large_products=largest > threads.SMALL_PRODUCT,
@@ -244,27 +256,32 @@ def _flipped(g: Geometry) -> Geometry:
 
 
 def _shares(size: int, seconds: float) -> tuple[slice, ...]:
-    """Cut what takes `seconds` each into shares that are worth handing out."""
-    return pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS))))
+    """Cut what takes `seconds` each into shares that are worth handing out, of whole WIDE."""
+    return pieces(size, max(1, min(PIECES, int(size * seconds / SHARE_SECONDS))), fused.WIDE)
+
+
+def _columns(part: slice) -> slice:
+    """The columns of some channels or filters."""
+    return slice(part.start, fused.rounded(part.stop))
 
 
 Shape = tuple[int, int, int]
 
 
 def _shapes(planes: int, filters: int, channels: int, tiles: int) -> tuple[Shape, Shape, Shape]:
-    """Of V, U and their product (or of dw's sums, U and D), for so many."""
-    columns = -(-tiles // LANES) * LANES
-    return (planes, filters, channels), (planes, channels, columns), (planes, filters, columns)
+    """Of V, U and their product (or D), for so many."""
+    rows = fused.rounded(filters)
+    return (planes, channels, rows), (planes, tiles, fused.rounded(channels)), (planes, tiles, rows)
 
 
 def prepare(plan: "Plan", w: Array) -> Array:
-    """The transformed filters of a pass, for `run` to take: V, (36, F, C), of the filters of the
+    """The transformed filters of a pass, for `run` to take: V, (36, C, F), of the filters of the
     convolution that the pass is; on the fast road as `fused` has it."""
     filters = _filters(plan, w)
     if isinstance(plan.tiles, fused.Blocks):
         return fused.prepare(plan, filters)
-    filters = filters[:, :, 0]
-    v = np.empty((plan.tiles.planes, *filters.shape[:2]), w.dtype)
+    of_filters, *_ = _shapes(plan.tiles.planes, filters.shape[0], filters.shape[1], 0)
+    v = np.empty(of_filters, w.dtype)
     _transform_filters(plan, filters, v)
     return v
 
@@ -274,7 +291,7 @@ def _transform_filters(plan: "Plan", w: Array, v: Array) -> None:
 
     def transform(index: int) -> None:
         part = shares[index]
-        kernels.run.winograd_weight(w[part], v[:, part])
+        kernels.run.winograd_filters(w[part], v[:, :, _columns(part)])
 
     threads.run(transform, len(shares), w.shape[0] * w.shape[1] * PER_WEIGHT, blas=False)
 
@@ -303,9 +320,9 @@ def _convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Ar
     if isinstance(plan.tiles, fused.Blocks):
         fused.convolve(plan, x, w, b, y, v)
     elif plan.tiles.few:
-        _filters_in_blocks(plan, x, w[:, :, 0], b, y, v)
+        _filters_in_blocks(plan, x, w, b, y, v)
     else:
-        _tiles_in_blocks(plan, x, w[:, :, 0], b, y, v)
+        _tiles_in_blocks(plan, x, w, b, y, v)
 
 
 def _what_is_read(plan: "Plan", x: Array) -> Array:
@@ -320,17 +337,18 @@ def _tiles_in_blocks(
     filters, channels = w.shape[:2]
     v = kept
     if v is None:
-        v = scratch(FILTERS, (cut.planes, filters, channels), y.dtype, fused.APART)
+        of_filters, *_ = _shapes(cut.planes, filters, channels, 0)
+        v = scratch(FILTERS, of_filters, y.dtype, fused.APART)
         _transform_filters(plan, w, v)
 
     def convolve(index: int) -> None:
-        first, count = cut.tiles[index].start, length(cut.tiles[index])
-        _, of_tiles, of_product = _shapes(cut.planes, filters, channels, count)
+        block = cut.tiles[index]
+        _, of_tiles, of_product = _shapes(cut.planes, filters, channels, length(block))
         u = scratch(TILES, of_tiles, y.dtype, fused.APART)
-        kernels.run.winograd_input(x, u, cut.axes, first, count)
+        kernels.run.winograd_input(x, u, cut.axes, block.start)
         m = scratch(OTHER, of_product, y.dtype, fused.APART)
-        _multiply(v, u, m)
-        kernels.run.winograd_output(m, b, y, cut.axes, first, count)
+        _multiply(u, v, m)
+        kernels.run.winograd_output(m, b, y, cut.axes, block.start)
 
     threads.run(convolve, len(cut.tiles), plan.seconds, blas=cut.large_products)
 
@@ -344,20 +362,20 @@ def _filters_in_blocks(
 
     def transform(index: int) -> None:
         part = cut.channels[index]
-        kernels.run.winograd_input(x[:, part], u[:, part], cut.axes, 0, count)
+        kernels.run.winograd_input(x[:, part], u[:, :, _columns(part)], cut.axes, 0)
 
     def convolve(index: int) -> None:
         part = cut.filters[index]
         of_filters, _, of_product = _shapes(cut.planes, length(part), channels, count)
         if kept is None:
             v = scratch(TILES, of_filters, y.dtype, fused.APART)
-            kernels.run.winograd_weight(w[part], v)
+            kernels.run.winograd_filters(w[part], v)
         else:
-            v = kept[:, part]
+            v = kept[:, :, _columns(part)]
         m = scratch(OTHER, of_product, y.dtype, fused.APART)
-        _multiply(v, u, m)
+        _multiply(u, v, m)
         bias = None if b is None else b[part]
-        kernels.run.winograd_output(m, bias, y[:, part], cut.axes, 0, count)
+        kernels.run.winograd_output(m, bias, y[:, part], cut.axes, 0)
 
     threads.run(transform, len(cut.channels), channels * count * PER_TILE, blas=False)
     threads.run(convolve, len(cut.filters), plan.seconds, blas=cut.large_products)
@@ -367,13 +385,13 @@ def _long_channels(planes: int) -> int:
     return LONG_CHANNELS if planes == 36 else LONG_CHANNELS // 4
 
 
-def _multiply(v: Array, u: Array, m: Array) -> None:
-    """m (36, F, tiles) = v (36, F, C) @ u (36, C, tiles)."""
-    first, *others = pieces(v.shape[2], -(-v.shape[2] // _long_channels(len(v))))
-    product(v[:, :, first], u[:, first], m)
+def _multiply(u: Array, v: Array, m: Array) -> None:
+    """m (36, tiles, F) = u (36, tiles, C) @ v (36, C, F)."""
+    first, *others = pieces(v.shape[1], -(-v.shape[1] // _long_channels(len(v))))
+    product(u[:, :, first], v[:, first], m)
     for part in others:
         more = scratch(PRODUCT, m.shape, m.dtype)
-        product(v[:, :, part], u[:, part], more)
+        product(u[:, :, part], v[:, part], more)
         m += more
 
 
@@ -382,9 +400,9 @@ def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     if isinstance(plan.tiles, fused.Sums):
         fused.sum_weight_grad(plan, dy, _what_is_read(plan, x), dw)
     elif plan.tiles.few:
-        _sum_by_planes(plan, dy, x, dw[:, :, 0])
+        _sum_by_planes(plan, dy, x, dw)
     else:
-        _sum_by_tiles(plan, dy, x, dw[:, :, 0])
+        _sum_by_tiles(plan, dy, x, dw)
 
 
 def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
@@ -392,18 +410,22 @@ def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     several = len(cut.tiles) > 1
     most = dw.shape[0] if several else max(map(length, cut.filters))
-    sums = scratch(FILTERS, (cut.planes, most, dw.shape[1]), dw.dtype, fused.APART)
+    sums = scratch(FILTERS, _of_sums(cut, most, dw.shape[1]), dw.dtype, fused.APART)
     for chunk in cut.tiles:
         u, d = _both(plan, dy, x, chunk)
         for part in cut.filters:
             own = sums[:, part] if several else sums[:, : length(part)]
-            _add(plan, d[:, part], u, own, first=chunk is cut.tiles[0])
+            _add(plan, d[:, :, part], u, own, first=chunk is cut.tiles[0])
             if chunk is cut.tiles[-1]:
                 _turn_back(plan, own, dw[part])
 
 
+def _of_sums(cut: Blocks, filters: int, channels: int) -> Shape:
+    return cut.planes, filters, fused.rounded(channels)
+
+
 def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array]:
-    """The transformed tiles of x, (36, C, tiles), and of dy, (36, F, tiles)."""
+    """The transformed tiles of x, (36, tiles, C), and of dy, (36, tiles, F)."""
     cut: Blocks = plan.tiles
     channels, count = x.shape[1], length(chunk)
     _, of_tiles, of_grad = _shapes(cut.planes, dy.shape[1], channels, count)
@@ -413,10 +435,11 @@ def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array
     def transform(index: int) -> None:
         if index < len(cut.channels):
             part = cut.channels[index]
-            kernels.run.winograd_input(x[:, part], u[:, part], cut.axes, chunk.start, count)
+            kernels.run.winograd_input(x[:, part], u[:, :, _columns(part)], cut.axes, chunk.start)
         else:
             part = cut.weights[index - len(cut.channels)]
-            kernels.run.winograd_output_grad(dy[:, part], d[:, part], cut.axes, chunk.start, count)
+            of_part = d[:, :, _columns(part)]
+            kernels.run.winograd_output_grad(dy[:, part], of_part, cut.axes, chunk.start)
 
     number = len(cut.channels) + len(cut.weights)
     threads.run(transform, number, (channels + dy.shape[1]) * count * PER_TILE, blas=False)
@@ -430,14 +453,18 @@ def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
 
     def add(index: int) -> None:
         part = planes[index]
-        own, operands = sums[part], (d[part], u[part].swapaxes(1, 2))
-        if first:
-            np.matmul(*operands, out=own)
-        else:
-            own += np.matmul(*operands, out=scratch(PRODUCT, own.shape, own.dtype))
+        _add_products(d[part], u[part], sums[part], first=first)
 
-    seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[1] / plan.geometry.filters
+    seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[2] / plan.geometry.filters
     threads.run(add, len(planes), seconds, blas=plan.tiles.large_products)
+
+
+def _add_products(d: Array, u: Array, sums: Array, *, first: bool) -> None:
+    if first:
+        np.matmul(d.swapaxes(1, 2), u, out=sums)
+    else:
+        more = scratch(PRODUCT, sums.shape, sums.dtype)
+        sums += np.matmul(d.swapaxes(1, 2), u, out=more)
 
 
 def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
@@ -461,22 +488,17 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     parts = _parts(cut)
     filters, channels = dw.shape[:2]
-    sums = scratch(SUMS, (len(parts), cut.planes, filters, channels), dw.dtype)
+    sums = scratch(SUMS, (len(parts), *_of_sums(cut, filters, channels)), dw.dtype)
 
     def add(index: int) -> None:
-        total = sums[index]
         for block in parts[index]:
-            count = length(block)
-            _, of_tiles, of_grad = _shapes(cut.planes, filters, channels, count)
+            _, of_tiles, of_grad = _shapes(cut.planes, filters, channels, length(block))
             u = scratch(TILES, of_tiles, dw.dtype, fused.APART)
             d = scratch(OTHER, of_grad, dw.dtype, fused.APART)
-            kernels.run.winograd_input(x, u, cut.axes, block.start, count)
-            kernels.run.winograd_output_grad(dy, d, cut.axes, block.start, count)
-            if block is parts[index][0]:
-                np.matmul(d, u.swapaxes(1, 2), out=total)
-            else:
-                more = scratch(PRODUCT, total.shape, dw.dtype)
-                total += np.matmul(d, u.swapaxes(1, 2), out=more)
+            kernels.run.winograd_input(x, u, cut.axes, block.start)
+            kernels.run.winograd_output_grad(dy, d, cut.axes, block.start)
+            first = block is parts[index][0]
+            _add_products(d[:, :, :filters], u, sums[index], first=first)
 
     threads.run(add, len(parts), plan.seconds, blas=cut.large_products)
     with threads.quiet():
@@ -502,10 +524,12 @@ def outline(plan: "Plan") -> Outline:
     elif cut.few:
         planes, several = pieces(cut.planes, PIECES), len(cut.tiles) > 1
         count = len(planes)
-        shared = u + m + (v if several else some_v)
-        own = -(-max(map(length, planes)) * filters * g.channels // cut.planes) if several else 0
+        _, *some_sums = _of_sums(cut, filters, g.channels)
+        _, *sums = _of_sums(cut, g.filters, g.channels)
+        shared = u + m + fused.plane_items(*(sums if several else some_sums))
+        own = -(-max(map(length, planes)) * math.prod(some_sums) // cut.planes) if several else 0
     else:
-        count, total = len(_parts(cut)), g.filters * g.channels
+        count, total = len(_parts(cut)), math.prod(_of_sums(cut, g.filters, g.channels)[1:])
         shared, own = count * total, u + m + (total if len(cut.tiles) > count else 0)
     words = f"{counted(cut.tiles[-1].stop, 'tile')} of 4x4 outputs, "
     words += made_of(len(cut.tiles), "block", tiles, "tile")

@@ -37,7 +37,6 @@ _NAMES = (
     "winograd_output_grad",
     "winograd_sum_by_channels",
     "winograd_sum_by_tiles",
-    "winograd_weight",
     "winograd_weight_grad",
 )
 

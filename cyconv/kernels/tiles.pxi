@@ -8,12 +8,6 @@
 # In a volume each plane of the output has tiles, whose channels are those of all the planes that it
 # reads: for each of the taps along the depth, C in steps of WIDE, zero outside of the volume.
 
-cdef enum:
-    # How many channels ahead filters are fetched: input gradients of 7x7, or of one image, took 1.06
-    # times as long without, forward passes 1.01.
-    SOON = 8
-
-
 cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_t* th, Py_ssize_t* tw) noexcept nogil:
     n[0], th[0], tw[0] = t // (g.TH * g.TW), t // g.TW % g.TH, t % g.TW
 
@@ -221,19 +215,16 @@ cdef void turn_weight(
     real* v, Py_ssize_t plane_step, Py_ssize_t row_step
 ) noexcept nogil:
     """v (weights * weights, channels, filters) = G w G^T, zero past the last filter."""
-    cdef Py_ssize_t f = 0, c
+    cdef Py_ssize_t f, c
     cdef real[MOST_TAPS * WIDE] taps
-    while f < filters:
-        zero(&taps[0], MOST_TAPS * WIDE)
-        for c in range(channels):
-            if c + SOON < channels:
-                fetch_tile(
-                    w + f * steps.filter_step + (c + SOON) * steps.channel_step, steps.filter_step,
-                    <int>min(filters - f, <Py_ssize_t>WIDE), 1,
-                )
+    for c in range(channels):  # not filters first: v is many planes, which are best written as they lie
+        f = 0
+        while f < filters:
+            if filters - f < WIDE:
+                zero(&taps[0], MOST_TAPS * WIDE)
             turn_taps(
                 w + f * steps.filter_step + c * steps.channel_step, steps, steps.filter_step,
                 min(filters - f, <Py_ssize_t>WIDE), &taps[0],
             )
             transform_taps(&taps[0], steps, v + c * row_step + f, plane_step)
-        f += WIDE
+            f += WIDE

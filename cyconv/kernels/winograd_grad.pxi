@@ -6,31 +6,42 @@
 # channels, its positions filters, and sums have shape (36, channels, filters in steps of WIDE); of a
 # volume, with channels for each of the taps along the depth. D is in panels of filters, as v is forwards.
 
+cdef enum:
+    # Channels whose sums are turned back one after another, before more filters are, if it is channels that
+    # lie together in dw: with 512 of both, one at a time took twice as long.
+    TOGETHER = 16
+
+
 cdef void turn_output_grad(
     const real* dy, const Grid* g, Py_ssize_t first_filter, Py_ssize_t last_filter, Py_ssize_t first,
     Py_ssize_t tiles, real* d, Py_ssize_t plane_step, Py_ssize_t rows
 ) noexcept nogil:
     """d (points * points, panels, tiles, rows) = A dy A^T for some filters, from a whole WIDE of them on; zero past the
     last."""
-    cdef Py_ssize_t f = first_filter, t, n, th, tw, run, i, row, column
+    cdef Py_ssize_t f, start, stop = first_filter, t, n, th, tw, run, i, row, column
+    cdef const real* plane
     cdef const real* cells
     cdef real* to
     cdef real[LINES] lines
     cdef Py_ssize_t[MOST_RUN] starts
-    while f < last_filter:
-        t = 0
+    while stop < last_filter:  # panel by panel
+        start, t = stop, 0
+        stop = min(last_filter, (start // rows + 1) * rows)
         while t < tiles:
             find_tile(g, first + t, &n, &th, &tw)
             run = tiles_together(g, tw, tiles - t, &starts[0])
-            cells = turn_rows(
-                plane_of(dy, g, n, 0) + f * g.channel_step, g, last_filter - f, top_of(g, th), left_of(g, tw),
-                starts[run - 1], &lines[0], &row, &column,
-            )
-            for i in range(run):
-                to = d + (f // rows * tiles + t + i) * rows + f % rows
-                output_grad_tile(g.kind, cells + starts[i] * WIDE, row, column, to, plane_step)
+            plane = plane_of(dy, g, n, 0)
+            f = start
+            while f < stop:
+                cells = turn_rows(
+                    plane + f * g.channel_step, g, last_filter - f, top_of(g, th), left_of(g, tw), starts[run - 1],
+                    &lines[0], &row, &column,
+                )
+                for i in range(run):
+                    to = d + (f // rows * tiles + t + i) * rows + f % rows
+                    output_grad_tile(g.kind, cells + starts[i] * WIDE, row, column, to, plane_step)
+                f += WIDE
             t += run
-        f += WIDE
 
 
 cdef void turn_sums(
@@ -38,16 +49,18 @@ cdef void turn_sums(
     real* dw, const Filters* steps
 ) noexcept nogil:
     """dw (filters, channels, side, side) = G^T sums G for sums (weights * weights, channels, columns)."""
-    cdef Py_ssize_t f, c
+    cdef Py_ssize_t f, c, first, last = 0, together = TOGETHER if steps.filter_step > steps.channel_step else 1
     cdef real[MOST_TAPS * WIDE] taps
-    for c in range(channels):
-        f = 0
+    while last < channels:
+        first, f = last, 0
+        last = min(channels, first + together)
         while f < filters:
-            weight_grad_tile(steps.kind, sums + c * columns + f, plane_step, &taps[0])
-            turn_taps_back(
-                &taps[0], min(filters - f, <Py_ssize_t>WIDE), dw + f * steps.filter_step + c * steps.channel_step,
-                steps, steps.filter_step,
-            )
+            for c in range(first, last):
+                weight_grad_tile(steps.kind, sums + c * columns + f, plane_step, &taps[0])
+                turn_taps_back(
+                    &taps[0], min(filters - f, <Py_ssize_t>WIDE),
+                    dw + f * steps.filter_step + c * steps.channel_step, steps, steps.filter_step,
+                )
             f += WIDE
 
 

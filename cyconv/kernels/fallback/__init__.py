@@ -21,7 +21,6 @@ from cyconv.kernels.fallback.winograd import (
     winograd_output_grad,
     winograd_sum_by_channels,
     winograd_sum_by_tiles,
-    winograd_weight,
     winograd_weight_grad,
 )
 
@@ -50,6 +49,5 @@ __all__ = [
     "winograd_output_grad",
     "winograd_sum_by_channels",
     "winograd_sum_by_tiles",
-    "winograd_weight",
     "winograd_weight_grad",
 ]
