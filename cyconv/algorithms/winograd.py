@@ -69,7 +69,7 @@ BLOCK_FILTERS = 64
 # so many.
 LONG_CHANNELS = 256
 LONG_TILES = 128
-# The sum over tiles: where dw is large (or a third as wide, and tiles are few), both operands
+# The sum over tiles: where dw is large (or two thirds as wide, and tiles are few), both operands
 # are transformed whole, a chunk (bytes) at a time, and workers take some of the planes of the
 # product, whose sums (bytes) are of as many filters as there is room for: BLAS multiplies 256 rows
 # half as fast again as 64. Where dw is small, they take tiles, so many that BLAS does not pack
