@@ -104,7 +104,9 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         algorithm=chosen,
         tiles=tiles,
         seconds=geometry.multiply_adds / speed,
-        large_products=spread_by_blas(geometry, pass_, itemsize),
+        # Not asked of the others, since to look for BLAS takes milliseconds.
+        large_products=chosen in (lowering, pointwise)
+        and spread_by_blas(geometry, pass_, itemsize),
         run=getattr(chosen, pass_),
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
         whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,

@@ -10,7 +10,7 @@ from builds import forget_plans
 from strategies import Case
 
 import cyconv
-from cyconv import kernels, prepare
+from cyconv import kernels, prepare, threads
 from cyconv.algorithms import depthwise, direct, lowering, pointwise, strided, winograd
 from cyconv.geometry import geometry
 from cyconv.plan import TABLE, check_algorithm, plan
@@ -264,6 +264,22 @@ def test_small_work_is_direct_without_vectors_too(road, pass_):
             assert chosen(large, pass_, dtype=dtype) is lowering
         strided = described(Case((1, 3, 30, 30), (10, 3, 3, 3), stride=2))
         assert (chosen(strided, pass_) is direct) == (pass_ != "input_grad")
+
+
+@pytest.mark.skipif(kernels.BUILD is None, reason="NumPy multiplies everything")
+@pytest.mark.parametrize("pass_", PASSES)
+def test_what_needs_no_blas_does_not_look_for_it(pass_, monkeypatch):
+    """That takes milliseconds. The case is one of which lowering would ask."""
+
+    def look():
+        raise AssertionError
+
+    monkeypatch.setattr(threads, "small_unpacked", look)
+    g = described(Case((1, 16, 14, 14), (20, 16, 3, 3), padding=1))
+    for algorithm in ("direct", "winograd"):
+        plan.__wrapped__(g, FLOAT32, pass_, algorithm)
+    with pytest.raises(AssertionError):
+        plan.__wrapped__(g, FLOAT32, pass_, "gemm")
 
 
 @pytest.mark.skipif(kernels.BUILD is None, reason="the fallback has no calls that do all")

@@ -440,7 +440,7 @@ BREAKS = [
     *breaks(
         "algorithms/products.py",
         "test_lowering.py few_products",
-        ("(threads.SMALL_PRODUCT if few else UNPACKED)", "UNPACKED"),
+        ("(threads.SMALL_PRODUCT if few else UNPACKED,", "(UNPACKED,"),
         ("not in_blocks or (", "("),
         ("weights > FEW_WEIGHTS)", "False)"),
     ),

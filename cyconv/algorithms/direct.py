@@ -105,7 +105,7 @@ MOST_WEIGHTS_AVX2 = (128**2, 64**2, 64**2)
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
 LARGE_WEIGHTS, LARGE_WORK = 256**2, 400_000_000
-# On the plain road, of at most so many multiply-adds, by the bytes of an item; 1x1, of so many.
+# On the plain road it takes up to so many multiply-adds, by the bytes of an item; of 1x1, so many.
 PLAIN = {
     "forward": {4: 240_000, 8: 100_000},
     "input_grad": {4: 550_000, 8: 220_000},

@@ -109,7 +109,7 @@ def unpacked(weights: int, itemsize: int, *, few: bool = False) -> int:
     limit = UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS
     if weights > limit or (weights > FEW_WEIGHTS and not threads.small_unpacked()):
         return 0
-    return (threads.SMALL_PRODUCT if few else UNPACKED) // weights // 16 * 16
+    return _whole_vectors(threads.SMALL_PRODUCT if few else UNPACKED, weights)
 
 
 def spread_by_blas(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -163,7 +163,12 @@ def rows_at_a_time(count: int, height: int, width: int) -> int:
 def summed_at_a_time(weights: int) -> int:
     """How many products of columns and rows should be added to so many weights at a time."""
     small = weights <= FEW_SUMS and threads.small_unpacked()
-    return UNPACKED // weights // 16 * 16 if small else 0
+    return _whole_vectors(UNPACKED, weights) if small else 0
+
+
+def _whole_vectors(multiply_adds: int, weights: int) -> int:
+    """How many positions so many weights meet in so many multiply-adds."""
+    return multiply_adds // weights // 16 * 16
 
 
 def _in_rows(matrices: Array, block: int, end: int) -> Array:
