@@ -75,10 +75,11 @@ def test_auto_on_the_layers_of_the_benchmark(road, layer, dtype):
             assert found is in_products(layer)
         elif layer.groups == layer.C:
             assert found is depthwise
-        elif min(layer.C, layer.F) >= 32 and (
-            kind == (3, 1, 1) or (kind == (3, 2, 1) and road == "fast")
-        ):
+        elif min(layer.C, layer.F) >= 32 and kind == (3, 1, 1):
             assert found is winograd
+        elif min(layer.C, layer.F) >= 32 and kind == (3, 2, 1):
+            multiplied = road == "plain" and (pass_ == "weight_grad" or dtype == FLOAT64)
+            assert found is (lowering if multiplied else winograd)
         elif kind == (11, 4, 1):
             assert found is strided
         elif kind == (7, 2, 1):
@@ -170,26 +171,28 @@ def test_where_winograd_begins(road, pass_):
 
 @pytest.mark.parametrize("build", ["avx2", "avx512"])
 def test_where_winograd_begins_with_stride_2(road, build, monkeypatch):
-    """For an input gradient with few channels; in float64, of full tiles."""
+    """For an input gradient with few channels; in float64, of full tiles. On the plain road in
+    float32, with so many tiles and so few channels that its products are fast."""
     monkeypatch.setattr(kernels, "BUILD", kernels.BUILD and build)
     wide = build == "avx512"
-    for channels, size, images, *pays in (  # float32, and float64
-        (32, 64, 4, "fwd dx dw", "fwd dx dw"),
-        (31, 64, 4, "dx", "dx"),
-        (16, 64, 4, "dx", "dx"),
-        (15, 64, 4, "", ""),
-        (64, 64, 1, "fwd dx dw", "fwd dx dw"),
-        (32, 32, 3, "dx", "dx"),
-        (256, 8, 8, "fwd dx", "fwd dx"),
-        (256, 8, 7, "", ""),
-        (128, 14, 8, "fwd dx dw", "fwd dx" if wide else ""),
-        (128, 14, 7, "fwd dx", "fwd dx" if wide else ""),
+    for channels, size, images, *pays, plain in (  # float32, and float64; float32 without vectors
+        (32, 64, 4, "fwd dx dw", "fwd dx dw", "fwd dx"),
+        (31, 64, 4, "dx", "dx", "fwd dx"),
+        (16, 64, 4, "dx", "dx", "fwd dx"),
+        (15, 64, 4, "", "", ""),
+        (64, 64, 1, "fwd dx dw", "fwd dx dw", "fwd dx"),
+        (32, 32, 3, "dx", "dx", "fwd dx"),
+        (256, 8, 8, "fwd dx", "fwd dx", ""),
+        (256, 8, 7, "", "", ""),
+        (128, 14, 8, "fwd dx dw", "fwd dx" if wide else "", "fwd dx"),
+        (128, 14, 7, "fwd dx", "fwd dx" if wide else "", ""),
+        (129, 14, 8, "fwd dx dw", "fwd dx" if wide else "", ""),
     ):
         g = described(Case((images, channels, size, size), (channels, channels, 3, 3), 2, 1))
+        pays = {"fast": pays, "plain": [plain, ""], "fallback": ["", ""]}[road]
         for dtype, wanted in zip((FLOAT32, FLOAT64), pays, strict=True):
             found = [chosen(g, pass_, dtype=dtype) is winograd for pass_ in PASSES]
-            wanted = [name in wanted.split() for name in ("fwd", "dx", "dw")]
-            assert found == (wanted if road == "fast" else [False] * 3), (g, dtype)
+            assert found == [name in wanted.split() for name in ("fwd", "dx", "dw")], (g, dtype)
 
 
 @pytest.mark.parametrize("pass_", PASSES)
@@ -220,14 +223,18 @@ def test_where_strided_winograd_begins_with_four_strides(road, pass_):
 
 @pytest.mark.parametrize("pass_", PASSES)
 def test_auto_takes_winograd_for_volumes(road, pass_):
-    """Where transforms and products are in one cache; of which the plain road has nothing."""
+    """On the plain road with six tiles for each tap along the depth, too."""
     for case in (
         Case((1, 64, 14, 14, 14), (64, 64, 3, 3, 3)),
         Case((2, 32, 16, 28, 28), (32, 32, 2, 3, 3), dilation=(2, 1, 1)),
         Case((4, 64, 8, 28, 28), (64, 64, 1, 3, 3)),
     ):
-        wanted = winograd if road == "fast" else lowering
+        wanted = lowering if road == "fallback" else winograd
         assert chosen(described(case), pass_) is wanted, case
+    for depth in (4, 5):
+        g = described(Case((1, 64, depth, 8, 8), (64, 64, 3, 3, 3), padding=1))
+        pays = road == "fast" or (road == "plain" and depth == 5)
+        assert (chosen(g, pass_) is winograd) == pays, depth
 
 
 def test_auto_multiplies_where_there_is_less_than_a_vector(road):

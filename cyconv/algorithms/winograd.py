@@ -1,8 +1,6 @@
 """Winograd: 3x3 convolutions with stride 1 through 36 products a 4x4 tile instead of 144.
 
-(And 4x4 through 49 instead of 256: with 49 planes below, where there are 36. And 3x3 with stride 2
-through 81, those with a dilation, and volumes, by planes of the kernel that are 3x3 or 4x4: see
-`fused`, which serves these on both roads.)
+(And 4x4 through 49 instead of 256: with 49 planes below, where there are 36.)
 
 F(4x4, 3x3) of Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, 2015): tiles of x
 and the filters are transformed, multiplied element by element, which over channels is 36 matrix
@@ -17,9 +15,16 @@ operand is read across but in the sum, and there it is the left one, which costs
 over columns, D @ U^T with tiles in the columns of both, took up to twice as long. Channels and
 filters in columns come in steps of WIDE, zero past the last.
 
-Transformed arrays live block by block in a worker's scratch memory. Where tiles are few and filters
-many it is the other way round: the tiles are transformed once, and the filters block by block. Of
-fixed filters, V is kept (`prepare`).
+With stride 2, where the kernels are 3x3, there are 81 planes of tiles and 36 of filters, of which
+some meet several (why: kernels/fallback/matrices.py). With a dilation the cells of a tile are as
+far apart as the taps, and other tiles, from neighbouring cells on, lie between them. A volume is a
+matter of channels: each plane of the output has tiles, whose channels are those of the planes that
+it reads, one for each tap of the kernel along the depth; so a 3x3x3 kernel takes 108 products for
+432.
+
+On the plain road transformed arrays live block by block in a worker's scratch memory. Where tiles
+are few and filters many it is the other way round: the tiles are transformed once, and the filters
+block by block. Of fixed filters, V is kept (`prepare`). On the fast road see `fused`.
 """
 
 import math
@@ -49,6 +54,10 @@ SERVED = {((3, 3), (1, 1, 1)): 15, ((4, 4), (1, 1, 1)): 10, ((3, 3), (1, 2, 2)):
 FILLED = 0.4
 # Slots of a thread's scratch memory.
 TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
+# Rows or columns of planes, of the squares that they are with a stride: the last of filters' meets
+# four of tiles'. All in two parts, and one by one, the most work first.
+HALVES = slice(0, 5), slice(5, 9)
+EACH = slice(5, 9), *(slice(i, i + 1) for i in range(5))
 # Blocks of tiles are in steps of this many.
 STEP = 8
 # A block of tiles, its input and output transformed, should stay in a core's cache (bytes), but is
@@ -96,15 +105,8 @@ def _with_one_stride(g: Geometry) -> Geometry:
     return g._replace(stride=(g.stride[0], both, both)) if both else g
 
 
-def _flat(g: Geometry) -> bool:
-    """Whether there is nothing along the first axis (where a low pad would shift all out of x), no
-    stride and no dilation: what the plain road has transforms for."""
-    nothing = g.kernel[0] == g.size[0] == g.output[0] == 1 and g.low[0] == 0
-    return nothing and g.stride == g.dilation == (1, 1, 1)
-
-
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
-    """Whether Winograd beats lowering and direct, and keeps float32 within the promised error.
+    """Whether Winograd beats lowering and direct.
 
     Measured in sqrt(C * F) * tiles, with tiles counted as the outputs would fill them: from 700 on,
     with three tiles (one image of 7x7; in float64 four) and 16 channels and filters, it took as
@@ -116,11 +118,13 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     2.5 times as long), from 200 on: 0.7 to 1.1 times as long there, 0.3 to 0.6 from 700 on; with 12
     to 15 channels or filters from 300 on, 0.8 to 1 times. A weight gradient takes 150: 0.6 to 0.9
     times. With fewer channels it took 0.6 to 1.3 times as long, however many tiles there were. With
-    4x4 kernels three tiles do (one of 7x7), and 90: 0.6 to 1 times.
+    4x4 kernels three tiles do (one of 7x7), and 90: 0.6 to 1 times. Volumes took 0.35 to 0.95,
+    with as many tiles for each tap along the depth (with fewer up to 1.2), and dilated kernels 0.4
+    to 0.95. Of 16 channels and 256 filters (or the other way round) it took 0.5
+    to 1, of 16 and 512 1.2 to 1.7.
 
-    The error grows with the number of channels summed over, there to 3.8e-6 of the largest value at
-    256; beyond that sums are cut (LONG_CHANNELS), which was tried up to 512. On the fast road they
-    are cut sooner: 2e-6 at 2048.
+    In float32 it stays within the promised error, since long sums are cut: up to 2.6e-6 of the
+    largest value with 512 to 2048 channels (4x4 3e-6).
     """
     g = _with_one_stride(g)
     if not serves(g):
@@ -136,13 +140,12 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         if pass_ == "weight_grad":
             least = 9
         return fewest >= (12 if large else 16) and filled >= least and each * filled >= enough
-    summed = {"forward": g.channels, "input_grad": g.filters, "weight_grad": 0}[pass_]
-    if not _flat(g) or (itemsize == 4 and summed > 512) or filled <= count_tiles(g) / 2:
+    if filled <= count_tiles(g) / 2 or max(g.channels, g.filters) > 16 * fewest:
         return False
     least, enough = 6, 150 if pass_ == "weight_grad" else 200 if fewest >= 16 else 300
     if large:
         least, enough = 3, 90
-    return fewest >= 12 and filled >= least and each * filled >= enough
+    return fewest >= 12 and filled >= least * g.kernel[0] and each * filled >= enough
 
 
 def _strided_pays(g: Geometry, pass_: str, itemsize: int) -> bool:
@@ -152,10 +155,15 @@ def _strided_pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     0.8 from 3000 on), with 16 up to 1.3; an input gradient 0.55 to 0.95 also with 16 and any number
     of them; a weight gradient 0.7 to 1 from 3000 and 24 tiles on, and below that up to 1.2. In
     float64 tiles that are three quarters full (7x7, 14x14) took 1.05 to 1.2 times as long for a
-    weight gradient, and with AVX2 up to 1.3 for all."""
-    if not kernels.VECTOR:
-        return False
+    weight gradient, and with AVX2 up to 1.3 for all.
+
+    On the plain road 24 tiles of 16 to 128 channels and filters took 0.5 to 1.15 times as long, in
+    the mean 0.87; with more channels, in float64 (0.7 to 1.4), with fewer tiles, and for a weight
+    gradient (1 to 2) it is not worth it."""
     filled, each = g.batch * g.positions / 16, math.sqrt(g.channels * g.filters)
+    if not kernels.VECTOR:
+        some = min(g.channels, g.filters) >= 16 and max(g.channels, g.filters) <= 128
+        return some and pass_ != "weight_grad" and itemsize == 4 and filled >= 24
     least, tiles, enough = {
         "forward": (32, 8.0, 2000), "input_grad": (16, 8.0, 0), "weight_grad": (32, 24.0, 3000),
     }[pass_]  # fmt: skip
@@ -177,12 +185,22 @@ def _count_along(g: Geometry, axis: int) -> int:
     return phases * -(-g.output[axis] // (4 * phases))
 
 
+Where = tuple[slice, slice]
+
+
 class Blocks(Record):
     """Blocks of tiles, channels and filters, each a slice; `few` says which of the two ways."""
 
     few: bool
     large_products: bool  # which BLAS might spread over threads of its own
-    planes: int
+    planes: int  # of tiles
+    weight_planes: int  # of filters
+    stride: int
+    depth: int  # taps along it
+    met: tuple[Where, ...]  # planes that are multiplied at once
+    shares: tuple[Where, ...]  # the same, for workers to take
+    rows: int  # of V: channels; of a volume, as in U
+    row: int  # of U: channels in steps of WIDE, for each tap along the depth
     tiles: tuple[slice, ...]
     channels: tuple[slice, ...]
     filters: tuple[slice, ...]
@@ -195,12 +213,13 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     if pass_ == "input_grad":
         return tiles(_flipped(g), itemsize, "forward")
     g = _read(g)
-    total, weights = count_tiles(g), g.channels * g.filters
-    if kernels.VECTOR or not _flat(g):
+    total = count_tiles(g)
+    if kernels.VECTOR:
         cut = fused.cut if pass_ == "forward" else fused.cut_sums
         return cut(g, total, itemsize)
-    planes = fused.planes_of(g)
-    tile_bytes = planes * itemsize * (g.channels + g.filters)
+    depth, planes = g.kernel[0], fused.planes_of(g)
+    channels = depth * g.channels
+    weights, tile_bytes = channels * g.filters, planes * itemsize * (channels + g.filters)
     if pass_ == "forward":
         few = total <= FEW_TILES and weights >= MANY_WEIGHTS
         limit = min(max(BLOCK_TILES, BLOCK_BYTES // tile_bytes), UNPACKED // weights)
@@ -213,19 +232,30 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
             limit = min(limit, UNPACKED // weights, half if half >= FEWEST_TILES else total)
         if planes > 36 and itemsize == 4:
             limit = min(limit, LONG_TILES)
-    filters, share = BLOCK_FILTERS, g.channels * PER_WEIGHT
+    filters, share = BLOCK_FILTERS, channels * PER_WEIGHT
     if pass_ == "weight_grad":
-        filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (planes * itemsize * g.channels))
+        filters = max(BLOCK_FILTERS, PRODUCT_BYTES // (planes * itemsize * channels))
         share = max(share, total * PER_TILE)  # of filters, also where it is dy that is transformed
+    elif few:
+        filters = min(filters, -(-g.filters // 2))
     of_tiles, of_filters = blocks(total, limit, STEP), blocks(g.filters, filters, fused.WIDE)
-    rows = max(map(length, of_filters)) if few else g.filters
-    largest = fused.rounded(rows) * fused.rounded(g.channels) * max(map(length, of_tiles))
+    row = depth * fused.rounded(g.channels)
+    most = max(map(length, of_filters)) if few else g.filters
+    largest = fused.rounded(most) * row * max(map(length, of_tiles))
+    strided = planes == fused.STRIDED_PLANES
     return Blocks(
         few=few,
         large_products=largest > threads.SMALL_PRODUCT,
         planes=planes,
+        weight_planes=fused.weight_planes_of(g),
+        stride=g.stride[1],
+        depth=depth,
+        met=_pairs(HALVES) if strided else ((slice(0, 1), slice(0, planes)),),
+        shares=_pairs(EACH) if strided else tuple((slice(0, 1), p) for p in pieces(planes, PIECES)),
+        rows=g.channels if depth == 1 else row,
+        row=row,
         tiles=of_tiles,
-        channels=_shares(g.channels, total * PER_TILE),
+        channels=_shares(g.channels, depth * total * PER_TILE),
         filters=of_filters,
         weights=_shares(g.filters, share),
         axes=g.axes(),
@@ -265,13 +295,27 @@ def _columns(part: slice) -> slice:
     return slice(part.start, fused.rounded(part.stop))
 
 
+def _pairs(parts: tuple[slice, ...]) -> tuple[Where, ...]:
+    return tuple((rows, columns) for rows in parts for columns in parts)
+
+
+def _square(cut: Blocks, planes: Array) -> Array:
+    """Planes of tiles or filters as the square that they are with a stride, or else one row."""
+    return planes.reshape(_side(cut, len(planes)), -1, *planes.shape[1:])
+
+
+def _side(cut: Blocks, planes: int) -> int:
+    return 1 if cut.planes == cut.weight_planes else math.isqrt(planes)
+
+
 Shape = tuple[int, int, int]
 
 
-def _shapes(planes: int, filters: int, channels: int, tiles: int) -> tuple[Shape, Shape, Shape]:
+def _shapes(cut: Blocks, filters: int, tiles: int) -> tuple[Shape, Shape, Shape]:
     """Of V, U and their product (or D), for so many."""
-    rows = fused.rounded(filters)
-    return (planes, channels, rows), (planes, tiles, fused.rounded(channels)), (planes, tiles, rows)
+    columns = fused.rounded(filters)
+    v, u = (cut.weight_planes, cut.rows, columns), (cut.planes, tiles, cut.row)
+    return v, u, (cut.planes, tiles, columns)
 
 
 def prepare(plan: "Plan", w: Array) -> Array:
@@ -280,20 +324,38 @@ def prepare(plan: "Plan", w: Array) -> Array:
     filters = _filters(plan, w)
     if isinstance(plan.tiles, fused.Blocks):
         return fused.prepare(plan, filters)
-    of_filters, *_ = _shapes(plan.tiles.planes, filters.shape[0], filters.shape[1], 0)
-    v = np.empty(of_filters, w.dtype)
+    v = np.empty(_shapes(plan.tiles, len(filters), 0)[0], w.dtype)
     _transform_filters(plan, filters, v)
     return v
 
 
 def _transform_filters(plan: "Plan", w: Array, v: Array) -> None:
-    shares = plan.tiles.weights
+    cut: Blocks = plan.tiles
 
     def transform(index: int) -> None:
-        part = shares[index]
-        kernels.run.winograd_filters(w[part], v[:, :, _columns(part)])
+        part = cut.weights[index]
+        _turn_filters(cut, w[part], v[:, :, _columns(part)])
 
-    threads.run(transform, len(shares), w.shape[0] * w.shape[1] * PER_WEIGHT, blas=False)
+    threads.run(transform, len(cut.weights), len(w) * cut.rows * PER_WEIGHT, blas=False)
+
+
+def _turn_filters(cut: Blocks, w: Array, v: Array) -> None:
+    """Fill V of some filters, tap by tap along the depth."""
+    step = cut.rows // cut.depth
+    for tap in range(cut.depth):
+        rows = v[:, tap * step : tap * step + step]
+        kernels.run.winograd_filters(w[:, :, tap : tap + 1], rows[:, : w.shape[1]], cut.stride)
+        rows[:, w.shape[1] :] = 0
+
+
+def _turn_input(cut: Blocks, x: Array, u: Array, first: int, start: int = 0) -> None:
+    """Fill U of tiles of x from the `first` on, tap by tap along the depth; x has channels from
+    `start` on."""
+    step, columns = cut.row // cut.depth, fused.rounded(x.shape[1])
+    for tap in range(cut.depth):
+        column = tap * step + start
+        of_tap = u[:, :, column : column + columns]
+        kernels.run.winograd_input(x, of_tap, cut.axes, first, tap)
 
 
 def forward(
@@ -334,20 +396,18 @@ def _tiles_in_blocks(
     plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
 ) -> None:
     cut: Blocks = plan.tiles
-    filters, channels = w.shape[:2]
     v = kept
     if v is None:
-        of_filters, *_ = _shapes(cut.planes, filters, channels, 0)
-        v = scratch(FILTERS, of_filters, y.dtype, fused.APART)
+        v = scratch(FILTERS, _shapes(cut, len(w), 0)[0], y.dtype, fused.APART)
         _transform_filters(plan, w, v)
 
     def convolve(index: int) -> None:
         block = cut.tiles[index]
-        _, of_tiles, of_product = _shapes(cut.planes, filters, channels, length(block))
+        _, of_tiles, of_product = _shapes(cut, len(w), length(block))
         u = scratch(TILES, of_tiles, y.dtype, fused.APART)
-        kernels.run.winograd_input(x, u, cut.axes, block.start)
+        _turn_input(cut, x, u, block.start)
         m = scratch(OTHER, of_product, y.dtype, fused.APART)
-        _multiply(u, v, m)
+        _multiply(cut, u, v, m)
         kernels.run.winograd_output(m, b, y, cut.axes, block.start)
 
     threads.run(convolve, len(cut.tiles), plan.seconds, blas=cut.large_products)
@@ -357,48 +417,56 @@ def _filters_in_blocks(
     plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, kept: Array | None
 ) -> None:
     cut: Blocks = plan.tiles
-    channels, count = w.shape[1], cut.tiles[-1].stop
-    u = scratch(FILTERS, _shapes(cut.planes, len(w), channels, count)[1], y.dtype, fused.APART)
+    count = cut.tiles[-1].stop
+    u = scratch(FILTERS, _shapes(cut, len(w), count)[1], y.dtype, fused.APART)
 
     def transform(index: int) -> None:
         part = cut.channels[index]
-        kernels.run.winograd_input(x[:, part], u[:, :, _columns(part)], cut.axes, 0)
+        _turn_input(cut, x[:, part], u, 0, part.start)
 
     def convolve(index: int) -> None:
         part = cut.filters[index]
-        of_filters, _, of_product = _shapes(cut.planes, length(part), channels, count)
+        of_filters, _, of_product = _shapes(cut, length(part), count)
         if kept is None:
             v = scratch(TILES, of_filters, y.dtype, fused.APART)
-            kernels.run.winograd_filters(w[part], v)
+            _turn_filters(cut, w[part], v)
         else:
             v = kept[:, :, _columns(part)]
         m = scratch(OTHER, of_product, y.dtype, fused.APART)
-        _multiply(u, v, m)
+        _multiply(cut, u, v, m)
         bias = None if b is None else b[part]
         kernels.run.winograd_output(m, bias, y[:, part], cut.axes, 0)
 
-    threads.run(transform, len(cut.channels), channels * count * PER_TILE, blas=False)
+    threads.run(transform, len(cut.channels), cut.row * count * PER_TILE, blas=False)
     threads.run(convolve, len(cut.filters), plan.seconds, blas=cut.large_products)
 
 
 def _long_channels(planes: int) -> int:
-    return LONG_CHANNELS if planes == 36 else LONG_CHANNELS // 4
+    return LONG_CHANNELS // 4 if planes == 49 else LONG_CHANNELS
 
 
-def _multiply(u: Array, v: Array, m: Array) -> None:
+def _multiply(cut: Blocks, u: Array, v: Array, m: Array) -> None:
     """m (36, tiles, F) = u (36, tiles, C) @ v (36, C, F)."""
-    first, *others = pieces(v.shape[1], -(-v.shape[1] // _long_channels(len(v))))
-    product(u[:, :, first], v[:, first], m)
+    u, v, m = (_square(cut, planes) for planes in (u, v, m))
+    for met in cut.met:
+        _multiply_planes(u[met], v[met], m[met], _long_channels(cut.planes))
+
+
+def _multiply_planes(u: Array, v: Array, m: Array, most: int) -> None:
+    rows = v.shape[-2]
+    first, *others = pieces(rows, -(-rows // most))
+    product(u[..., first], v[..., first, :], m)
     for part in others:
         more = scratch(PRODUCT, m.shape, m.dtype)
-        product(u[:, :, part], v[:, part], more)
+        product(u[..., part], v[..., part, :], more)
         m += more
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Fill dw (F, C, kd, 3, 3) from dy (N, F, od, oh, ow) and x (N, C, d, h, w)."""
+    x = _what_is_read(plan, x)
     if isinstance(plan.tiles, fused.Sums):
-        fused.sum_weight_grad(plan, dy, _what_is_read(plan, x), dw)
+        fused.sum_weight_grad(plan, dy, x, dw)
     elif plan.tiles.few:
         _sum_by_planes(plan, dy, x, dw)
     else:
@@ -410,7 +478,7 @@ def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     cut: Blocks = plan.tiles
     several = len(cut.tiles) > 1
     most = dw.shape[0] if several else max(map(length, cut.filters))
-    sums = scratch(FILTERS, _of_sums(cut, most, dw.shape[1]), dw.dtype, fused.APART)
+    sums = scratch(FILTERS, _of_sums(cut, most), dw.dtype, fused.APART)
     for chunk in cut.tiles:
         u, d = _both(plan, dy, x, chunk)
         for part in cut.filters:
@@ -420,62 +488,75 @@ def _sum_by_planes(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
                 _turn_back(plan, own, dw[part])
 
 
-def _of_sums(cut: Blocks, filters: int, channels: int) -> Shape:
-    return cut.planes, filters, fused.rounded(channels)
+def _of_sums(cut: Blocks, filters: int) -> Shape:
+    return cut.weight_planes, filters, cut.row
 
 
 def _both(plan: "Plan", dy: Array, x: Array, chunk: slice) -> tuple[Array, Array]:
     """The transformed tiles of x, (36, tiles, C), and of dy, (36, tiles, F)."""
     cut: Blocks = plan.tiles
-    channels, count = x.shape[1], length(chunk)
-    _, of_tiles, of_grad = _shapes(cut.planes, dy.shape[1], channels, count)
+    _, of_tiles, of_grad = _shapes(cut, dy.shape[1], length(chunk))
     u = scratch(TILES, of_tiles, x.dtype, fused.APART)
     d = scratch(OTHER, of_grad, x.dtype, fused.APART)
 
     def transform(index: int) -> None:
         if index < len(cut.channels):
             part = cut.channels[index]
-            kernels.run.winograd_input(x[:, part], u[:, :, _columns(part)], cut.axes, chunk.start)
+            _turn_input(cut, x[:, part], u, chunk.start, part.start)
         else:
             part = cut.weights[index - len(cut.channels)]
             of_part = d[:, :, _columns(part)]
             kernels.run.winograd_output_grad(dy[:, part], of_part, cut.axes, chunk.start)
 
     number = len(cut.channels) + len(cut.weights)
-    threads.run(transform, number, (channels + dy.shape[1]) * count * PER_TILE, blas=False)
+    seconds = (cut.row + dy.shape[1]) * length(chunk) * PER_TILE
+    threads.run(transform, number, seconds, blas=False)
     return u, d
 
 
 def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
     """Add the products of a chunk to sums, (36, F, C), or begin them."""
-
-    planes = pieces(len(sums), PIECES)
+    cut: Blocks = plan.tiles
 
     def add(index: int) -> None:
-        part = planes[index]
-        _add_products(d[part], u[part], sums[part], first=first)
+        _add_products(cut, cut.shares[index], d, u, sums, first=first)
 
-    seconds = plan.seconds / len(plan.tiles.tiles) * d.shape[2] / plan.geometry.filters
-    threads.run(add, len(planes), seconds, blas=plan.tiles.large_products)
+    seconds = plan.seconds / len(cut.tiles) * d.shape[2] / plan.geometry.filters
+    threads.run(add, len(cut.shares), seconds, blas=cut.large_products)
 
 
-def _add_products(d: Array, u: Array, sums: Array, *, first: bool) -> None:
-    if first:
-        np.matmul(d.swapaxes(1, 2), u, out=sums)
-    else:
-        more = scratch(PRODUCT, sums.shape, sums.dtype)
-        sums += np.matmul(d.swapaxes(1, 2), u, out=more)
+def _add_products(cut: Blocks, met: Where, d: Array, u: Array, sums: Array, *, first: bool) -> None:
+    """For some planes of sums, (36, F, C), of which each may be met by several of d and u."""
+    d, u, sums = (_square(cut, planes)[met] for planes in (d, u, sums))
+    down, across = (number // of for number, of in zip(u.shape, sums.shape[:2], strict=False))
+    for i in range(down):
+        for j in range(across):
+            left, right = d[i::down, j::across].swapaxes(2, 3), u[i::down, j::across]
+            if first and i == j == 0:
+                np.matmul(left, right, out=sums)
+            else:
+                more = scratch(PRODUCT, sums.shape, sums.dtype)
+                sums += np.matmul(left, right, out=more)
 
 
 def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
     """Fill dw, of some filters, from their sums."""
-    shares = pieces(len(dw), len(plan.tiles.weights))
+    cut: Blocks = plan.tiles
+    shares = pieces(len(dw), len(cut.weights))
 
     def transform(index: int) -> None:
         part = shares[index]
-        kernels.run.winograd_weight_grad(sums[:, part], dw[part])
+        _turn_sums(cut, sums[:, part], dw[part])
 
-    threads.run(transform, len(shares), math.prod(dw.shape[:2]) * PER_WEIGHT, blas=False)
+    threads.run(transform, len(shares), len(dw) * cut.row * PER_WEIGHT, blas=False)
+
+
+def _turn_sums(cut: Blocks, sums: Array, dw: Array) -> None:
+    """Fill dw, of some filters, tap by tap along the depth."""
+    step = cut.row // cut.depth
+    for tap in range(cut.depth):
+        of_tap = sums[:, :, tap * step : tap * step + step]
+        kernels.run.winograd_weight_grad(of_tap, dw[:, :, tap : tap + 1], cut.stride)
 
 
 def _parts(cut: Blocks) -> list[tuple[slice, ...]]:
@@ -487,24 +568,25 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Workers take some of the blocks of tiles, and sum in accumulators of their own."""
     cut: Blocks = plan.tiles
     parts = _parts(cut)
-    filters, channels = dw.shape[:2]
-    sums = scratch(SUMS, (len(parts), *_of_sums(cut, filters, channels)), dw.dtype)
+    filters = len(dw)
+    sums = scratch(SUMS, (len(parts), *_of_sums(cut, filters)), dw.dtype)
 
     def add(index: int) -> None:
         for block in parts[index]:
-            _, of_tiles, of_grad = _shapes(cut.planes, filters, channels, length(block))
+            _, of_tiles, of_grad = _shapes(cut, filters, length(block))
             u = scratch(TILES, of_tiles, dw.dtype, fused.APART)
             d = scratch(OTHER, of_grad, dw.dtype, fused.APART)
-            kernels.run.winograd_input(x, u, cut.axes, block.start)
+            _turn_input(cut, x, u, block.start)
             kernels.run.winograd_output_grad(dy, d, cut.axes, block.start)
-            first = block is parts[index][0]
-            _add_products(d[:, :, :filters], u, sums[index], first=first)
+            first, of_filters = block is parts[index][0], d[:, :, :filters]
+            for met in cut.met:
+                _add_products(cut, met, of_filters, u, sums[index], first=first)
 
     threads.run(add, len(parts), plan.seconds, blas=cut.large_products)
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
-    kernels.run.winograd_weight_grad(sums[0], dw)
+    _turn_sums(cut, sums[0], dw)
 
 
 def outline(plan: "Plan") -> Outline:
@@ -514,23 +596,25 @@ def outline(plan: "Plan") -> Outline:
     cut: Blocks = plan.tiles
     g = plan.geometry.flipped() if plan.pass_ == "input_grad" else plan.geometry
     tiles, filters = max(map(length, cut.tiles)), max(map(length, cut.filters))
-    v, u, m = (fused.plane_items(*p) for _, *p in _shapes(1, g.filters, g.channels, tiles))
-    some_v, _, some_m = (fused.plane_items(*p) for _, *p in _shapes(1, filters, g.channels, tiles))
+    v, u, m = (fused.plane_items(*p) * n for n, *p in _shapes(cut, g.filters, tiles))
+    some_v, _, some_m = (fused.plane_items(*p) * n for n, *p in _shapes(cut, filters, tiles))
     count = len(cut.filters) if cut.few else len(cut.tiles)
     if plan.pass_ != "weight_grad":
         shared, own = (u, some_v + some_m) if cut.few else (v, u + m)
-        if g.channels > _long_channels(cut.planes):
-            own += math.prod(_shapes(1, filters if cut.few else g.filters, g.channels, tiles)[2])
+        if cut.rows > _long_channels(cut.planes):
+            most = max(math.prod(map(length, met)) for met in cut.met)
+            own += most * math.prod(_shapes(cut, filters if cut.few else g.filters, tiles)[2][1:])
     elif cut.few:
-        planes, several = pieces(cut.planes, PIECES), len(cut.tiles) > 1
-        count = len(planes)
-        _, *some_sums = _of_sums(cut, filters, g.channels)
-        _, *sums = _of_sums(cut, g.filters, g.channels)
-        shared = u + m + fused.plane_items(*(sums if several else some_sums))
-        own = -(-max(map(length, planes)) * math.prod(some_sums) // cut.planes) if several else 0
+        count, several = len(cut.shares), len(cut.tiles) > 1
+        planes, *some_sums = _of_sums(cut, filters)
+        sums = g.filters * cut.row if several else math.prod(some_sums)
+        shared = u + m + planes * fused.plane_items(sums)
+        own = _added(cut, cut.shares, begun=several) * math.prod(some_sums)
     else:
-        count, total = len(_parts(cut)), math.prod(_of_sums(cut, g.filters, g.channels)[1:])
-        shared, own = count * total, u + m + (total if len(cut.tiles) > count else 0)
+        count, total = len(_parts(cut)), math.prod(_of_sums(cut, g.filters))
+        begun = len(cut.tiles) > count
+        shared = count * total
+        own = u + m + _added(cut, cut.met, begun=begun) * total // cut.weight_planes
     words = f"{counted(cut.tiles[-1].stop, 'tile')} of 4x4 outputs, "
     words += made_of(len(cut.tiles), "block", tiles, "tile")
     if cut.few:
@@ -542,6 +626,17 @@ def outline(plan: "Plan") -> Outline:
         tiles=words,
         tasks=count,
         threads=threads.members(count, plan.seconds, blas=cut.large_products),
-        shared=cut.planes * shared,
-        own=cut.planes * own,
+        shared=shared,
+        own=own,
     )
+
+
+def _added(cut: Blocks, shares: tuple[Where, ...], *, begun: bool) -> int:
+    """How many planes of sums are added at once to such as have begun, or to others."""
+    side = _side(cut, cut.weight_planes)
+    sizes, shape = [0], (side, cut.weight_planes // side)
+    for met in shares:
+        of = math.prod(len(range(size)[part]) for size, part in zip(shape, met, strict=True))
+        if begun or of < math.prod(map(length, met)):
+            sizes.append(of)
+    return max(sizes)

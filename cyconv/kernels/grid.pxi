@@ -42,6 +42,11 @@ cdef inline bint is_served(Py_ssize_t height, Py_ssize_t width, Py_ssize_t strid
     return height == width and (3 <= height <= 4 if stride == 1 else height == 3 and stride in (2, -2))
 
 
+cdef inline Py_ssize_t most_apart(Py_ssize_t side, Py_ssize_t stride) noexcept nogil:
+    """The largest dilation: a row of a tile must have room when it is transposed."""
+    return (line_of(side + 3) // WIDE - 1) // (side + 2) if stride == 1 else 1
+
+
 cdef inline int kind_of(Py_ssize_t side, Py_ssize_t stride) noexcept nogil:
     """Of tiles for such kernels and strides; of an input gradient, the stride is negative: of the output."""
     if stride == 1:
@@ -110,6 +115,33 @@ cdef inline Grid grid_of(const Array* x, const Array* axes, bint output) noexcep
     g.image_step, g.channel_step, g.plane_step, g.row_step = x.steps[0], x.steps[1], x.steps[2], x.steps[3]
     g.column_step = x.steps[4] if g.W > 1 else 1
     return g
+
+
+cdef int check_served(const Array* axes) except -1:
+    """That there are transforms for such a convolution; axes have stride -2 for the input gradient of 2."""
+    check_axes(axes, True)
+    cdef Py_ssize_t a, side = at(axes, 1, KERNEL), stride = at(axes, 1, STRIDE)
+    if at(axes, 0, STRIDE) != 1 or at(axes, 2, STRIDE) != stride:
+        raise ValueError("Winograd needs stride 1 along the depth, and the same along both other axes")
+    if not is_served(side, at(axes, 2, KERNEL), stride):
+        raise ValueError(
+            "Winograd needs 3x3 or 4x4 planes of the kernel and stride 1, or 3x3 and 2, or -2 for the input "
+            "gradient of 2"
+        )
+    for a in range(1, 3):
+        if at(axes, a, DILATION) > most_apart(side, stride):
+            raise ValueError("Winograd needs a smaller dilation, or with a stride none, along the planes of the kernel")
+    return 0
+
+
+cdef int check_forwards(const Array* axes) except -1:
+    if at(axes, 1, STRIDE) < 0:
+        raise ValueError("the stride must be that of the forward pass")
+    return 0
+
+
+cdef inline Py_ssize_t in_wides(Py_ssize_t size) noexcept nogil:
+    return (size + WIDE - 1) // WIDE * WIDE
 
 
 cdef struct Filters:

@@ -12,11 +12,6 @@ cdef inline void find_tile(const Grid* g, Py_ssize_t t, Py_ssize_t* n, Py_ssize_
     n[0], th[0], tw[0] = t // (g.TH * g.TW), t // g.TW % g.TH, t % g.TW
 
 
-cdef inline Py_ssize_t most_apart(Py_ssize_t side, Py_ssize_t stride) noexcept nogil:
-    """The largest dilation: a row of a tile must have room when it is transposed."""
-    return (line_of(side + 3) // WIDE - 1) // (side + 2) if stride == 1 else 1
-
-
 cdef inline const real* plane_of(const real* x, const Grid* g, Py_ssize_t n, Py_ssize_t tap) noexcept nogil:
     """What this tap along the depth reads for the n-th plane of the output; NULL outside."""
     cdef Py_ssize_t d = n % g.planes - g.low_d + tap * g.apart_d

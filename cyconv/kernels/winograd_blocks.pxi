@@ -76,10 +76,6 @@ cdef inline void multiply_panel(
                 done += some
 
 
-cdef inline Py_ssize_t in_wides(Py_ssize_t size) noexcept nogil:
-    return (size + WIDE - 1) // WIDE * WIDE
-
-
 cdef int check_blocks(
     const Array* blocks, Py_ssize_t size, Py_ssize_t most, Py_ssize_t unit, name
 ) except -1:
@@ -104,23 +100,14 @@ cdef int check_room(Py_ssize_t size, const Array* memory) except -1:
 cdef int check_arrays(
     const Py_ssize_t* x, const Py_ssize_t* y, const Py_ssize_t* w, const Array* axes, Py_ssize_t b
 ) except -1:
-    check_axes(axes, True)
+    check_served(axes)
     cdef Py_ssize_t a
     cdef double tiles
     for a in range(3):
         if x[2 + a] != at(axes, a, SIZE) or y[2 + a] != at(axes, a, OUTPUT):
             raise ValueError(f"x and y do not have the sizes of axes along spatial axis {a}")
-        if at(axes, a, STRIDE) != (1 if a == 0 else at(axes, 1, STRIDE)):
-            raise ValueError("Winograd needs stride 1 along the depth, and the same along both other axes")
-        if a and at(axes, a, DILATION) > most_apart(w[3], at(axes, 1, STRIDE)):
-            raise ValueError("Winograd needs a smaller dilation, or with a stride none, along the planes of the kernel")
         if w[2 + a] != at(axes, a, KERNEL):
             raise ValueError(f"the filters must have size {at(axes, a, KERNEL)} along spatial axis {a}")
-    if not is_served(w[3], w[4], at(axes, 1, STRIDE)):
-        raise ValueError(
-            "Winograd needs 3x3 or 4x4 planes of the kernel and stride 1, or 3x3 and 2, or -2 for the input "
-            "gradient of 2"
-        )
     tiles = x[0] * <double>at(axes, 0, OUTPUT) * count_along(axes, 1) * count_along(axes, 2)
     if tiles > MOST_ITEMS:
         raise ValueError("there are more tiles than an array has items")

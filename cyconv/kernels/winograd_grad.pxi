@@ -69,8 +69,7 @@ cdef int check_sums(
     const Array* tiles, Py_ssize_t width, const Array* memory
 ) except -1:
     check_arrays(x.shape, dy.shape, dw.shape, axes, dy.shape[1])
-    if at(axes, 1, STRIDE) < 0:
-        raise ValueError("the stride must be that of the forward pass")
+    check_forwards(axes)
     check_order(x, "x")
     check_order(dy, "dy")
     check_room(width, memory)

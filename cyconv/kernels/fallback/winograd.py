@@ -114,8 +114,9 @@ def _fill(u: Array, transformed: Array) -> None:
     u[:, :, transformed.shape[2] :] = 0
 
 
-def _of_input(x: Array, axes: Integers, first: int, tiles: int) -> Array:
-    cells = _read_tiles(x, axes, _grids(axes)[0], int(axes[0, 4]), first, tiles)
+def _of_input(x: Array, axes: Integers, first: int, tiles: int, tap: int) -> Array:
+    depth_low = int(axes[0, 4] - tap * axes[0, 3])
+    cells = _read_tiles(x, axes, _grids(axes)[0], depth_low, first, tiles)
     return _transform(_matrices(axes).BT, cells)
 
 
@@ -123,23 +124,20 @@ def _of_output_grad(dy: Array, axes: Integers, first: int, tiles: int) -> Array:
     return _transform(_matrices(axes).A, _read_tiles(dy, axes, _grids(axes)[1], 0, first, tiles))
 
 
-def winograd_input(x: Array, u: Array, axes: Integers, first: int, /) -> None:
-    """u (36, tiles, >= c) = B^T x B for tiles of x (n, c, 1, h, w); zero past the last channel."""
-    _fill(u, _of_input(x, axes, first, u.shape[1]))
+def winograd_input(x: Array, u: Array, axes: Integers, first: int, tap: int = 0, /) -> None:
+    """u (36, tiles, >= c) = B^T x B for tiles of x (n, c, d, h, w), as this tap along the depth
+    reads them; zero past the last channel."""
+    _fill(u, _of_input(x, axes, first, u.shape[1], tap))
 
 
 def winograd_output_grad(dy: Array, d: Array, axes: Integers, first: int, /) -> None:
-    """d (36, tiles, >= f) = A dy A^T for tiles of dy (n, f, 1, h, w); zero past the last filter."""
+    """d (36, tiles, >= f) = A dy A^T for tiles of dy (n, f, d, h, w); zero past the last filter."""
     _fill(d, _of_output_grad(dy, axes, first, d.shape[1]))
 
 
 def _input(x: Array, axes: Integers, first: int, tiles: int) -> Array:
     """U (36, tiles, KD * c) of tiles of x (n, c, d, h, w), tap by tap along the depth."""
-    parts = []
-    for tap in range(int(axes[0, 1])):
-        shifted = axes.copy()
-        shifted[0, 4] -= tap * axes[0, 3]
-        parts.append(_of_input(x, shifted, first, tiles))
+    parts = [_of_input(x, axes, first, tiles, tap) for tap in range(int(axes[0, 1]))]
     return np.concatenate(parts, axis=2)
 
 
