@@ -36,6 +36,9 @@ CASES = {
     "many tiles": ((6, 48, 40, 40), (64, 48, 3, 3), {"padding": 1}),
     "stride 2": ((6, 48, 40, 40), (64, 48, 3, 3), {"stride": 2, "padding": 1}),
     "stride 2, few tiles": ((2, 144, 14, 14), (160, 144, 3, 3), {"stride": 2, "padding": 1}),
+    "tiles of a volume": ((2, 40, 6, 30, 30), (48, 40, 3, 3, 3), {"padding": 1}),
+    "few tiles of a volume": ((1, 90, 4, 10, 10), (96, 90, 3, 3, 3), {"padding": 1}),
+    "tiles apart": ((2, 40, 31, 30), (48, 40, 3, 3), {"padding": 3, "dilation": 3}),
     "strided": ((3, 3, 131, 131), (64, 3, 11, 11), {"stride": 4}),
     "depthwise": ((4, 24, 40, 40), (24, 1, 3, 3), {"groups": 24, "padding": 1}),
     "depthwise, strided": ((4, 24, 40, 40), (24, 1, 5, 5), {"groups": 24, "stride": 2}),
@@ -59,6 +62,9 @@ NAMES = {
     "many tiles": "auto gemm winograd",
     "stride 2": "auto gemm direct winograd",
     "stride 2, few tiles": "auto gemm winograd",
+    "tiles of a volume": "auto gemm winograd",
+    "few tiles of a volume": "auto gemm winograd",
+    "tiles apart": "auto gemm winograd",
     "strided": "auto gemm winograd",
     "depthwise": "auto gemm direct",
     "depthwise, strided": "auto gemm direct",
@@ -247,7 +253,9 @@ def test_extra_memory(name, algorithm, pass_, number, monkeypatch, set_threads):
 @measured_here
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("pass_", CONVOLUTIONS)
-@pytest.mark.parametrize("name", ["few tiles", "many tiles", "strided"])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "tiles" in name] + ["stride 2", "strided"]
+)
 def test_extra_memory_of_winograd_on_blas(
     name, pass_, number, monkeypatch, set_threads, plain_road
 ):
@@ -493,10 +501,10 @@ def test_repr(monkeypatch, set_threads):
 
 
 def test_what_is_read_as_it_lies_is_not_said_to_be_turned():
-    """On the fast road float16 with channels last is converted, and keeps its channels there."""
+    """Float16 with channels last is converted, and keeps its channels there; not by NumPy alone."""
     options = {"padding": 1, "algorithm": "winograd", **LAST}
     found = cyconv.describe((8, 20, 20, 32), (32, 32, 3, 3), "f2", **options)
-    turned = "" if kernels.VECTOR else "channels last to first, "
+    turned = "" if kernels.BUILD else "channels last to first, "
     assert found.conversion == f"{turned}float16 to float32; 1 block of 8 images"
 
 

@@ -459,7 +459,14 @@ def _multiply_planes(u: Array, v: Array, m: Array, most: int) -> None:
     for part in others:
         more = scratch(PRODUCT, m.shape, m.dtype)
         product(u[..., part], v[..., part, :], more)
-        m += more
+        _add_to(m, more)
+
+
+def _add_to(planes: Array, others: Array) -> None:
+    """Plane by plane, in rows: NumPy would first copy what has both gaps and more axes."""
+    shape = (*planes.shape[:2], -1)
+    for row, other in zip(planes.reshape(shape), others.reshape(shape), strict=True):
+        row += other
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
@@ -536,7 +543,7 @@ def _add_products(cut: Blocks, met: Where, d: Array, u: Array, sums: Array, *, f
                 np.matmul(left, right, out=sums)
             else:
                 more = scratch(PRODUCT, sums.shape, sums.dtype)
-                sums += np.matmul(left, right, out=more)
+                _add_to(sums, np.matmul(left, right, out=more))
 
 
 def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
@@ -615,7 +622,8 @@ def outline(plan: "Plan") -> Outline:
         begun = len(cut.tiles) > count
         shared = count * total
         own = u + m + _added(cut, cut.met, begun=begun) * total // cut.weight_planes
-    words = f"{counted(cut.tiles[-1].stop, 'tile')} of 4x4 outputs, "
+    side = 8 if cut.stride < 0 else 4
+    words = f"{counted(cut.tiles[-1].stop, 'tile')} of {side}x{side} outputs, "
     words += made_of(len(cut.tiles), "block", tiles, "tile")
     if cut.few:
         words += f", {made_of(len(cut.filters), 'block', filters, 'filter')}"
