@@ -185,7 +185,8 @@ def _count_along(g: Geometry, axis: int) -> int:
     return phases * -(-g.output[axis] // (4 * phases))
 
 
-Where = tuple[slice, slice]
+# Some planes; with a stride, some rows and columns of the square that they are.
+Where = slice | tuple[slice, slice]
 
 
 class Blocks(Record):
@@ -200,6 +201,7 @@ class Blocks(Record):
     met: tuple[Where, ...]  # planes that are multiplied at once
     shares: tuple[Where, ...]  # the same, for workers to take
     rows: int  # of V: channels; of a volume, as in U
+    sums: tuple[slice, ...]  # parts of the rows
     row: int  # of U: channels in steps of WIDE, for each tap along the depth
     tiles: tuple[slice, ...]
     channels: tuple[slice, ...]
@@ -242,7 +244,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
     row = depth * fused.rounded(g.channels)
     most = max(map(length, of_filters)) if few else g.filters
     largest = fused.rounded(most) * row * max(map(length, of_tiles))
-    strided = planes == fused.STRIDED_PLANES
+    rows, strided = g.channels if depth == 1 else row, g.stride[1] != 1
     return Blocks(
         few=few,
         large_products=largest > threads.SMALL_PRODUCT,
@@ -250,10 +252,11 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Blocks | fused.Blocks | fus
         weight_planes=fused.weight_planes_of(g),
         stride=g.stride[1],
         depth=depth,
-        met=_pairs(HALVES) if strided else ((slice(0, 1), slice(0, planes)),),
-        shares=_pairs(EACH) if strided else tuple((slice(0, 1), p) for p in pieces(planes, PIECES)),
-        rows=g.channels if depth == 1 else row,
+        met=_pairs(HALVES) if strided else (slice(0, planes),),
+        shares=_pairs(EACH) if strided else pieces(planes, PIECES),
+        rows=rows,
         row=row,
+        sums=pieces(rows, -(-rows // (LONG_CHANNELS // 4 if planes == 49 else LONG_CHANNELS))),
         tiles=of_tiles,
         channels=_shares(g.channels, depth * total * PER_TILE),
         filters=of_filters,
@@ -299,13 +302,9 @@ def _pairs(parts: tuple[slice, ...]) -> tuple[Where, ...]:
     return tuple((rows, columns) for rows in parts for columns in parts)
 
 
-def _square(cut: Blocks, planes: Array) -> Array:
-    """Planes of tiles or filters as the square that they are with a stride, or else one row."""
-    return planes.reshape(_side(cut, len(planes)), -1, *planes.shape[1:])
-
-
-def _side(cut: Blocks, planes: int) -> int:
-    return 1 if cut.planes == cut.weight_planes else math.isqrt(planes)
+def _square(planes: Array) -> Array:
+    """Planes of tiles or filters as the square that they are."""
+    return planes.reshape(math.isqrt(len(planes)), -1, *planes.shape[1:])
 
 
 Shape = tuple[int, int, int]
@@ -343,9 +342,9 @@ def _turn_filters(cut: Blocks, w: Array, v: Array) -> None:
     """Fill V of some filters, tap by tap along the depth."""
     step = cut.rows // cut.depth
     for tap in range(cut.depth):
-        rows = v[:, tap * step : tap * step + step]
-        kernels.run.winograd_filters(w[:, :, tap : tap + 1], rows[:, : w.shape[1]], cut.stride)
-        rows[:, w.shape[1] :] = 0
+        start, stop = tap * step, tap * step + w.shape[1]
+        kernels.run.winograd_filters(w[:, :, tap : tap + 1], v[:, start:stop], cut.stride)
+        v[:, stop : start + step] = 0
 
 
 def _turn_input(cut: Blocks, x: Array, u: Array, first: int, start: int = 0) -> None:
@@ -441,20 +440,18 @@ def _filters_in_blocks(
     threads.run(convolve, len(cut.filters), plan.seconds, blas=cut.large_products)
 
 
-def _long_channels(planes: int) -> int:
-    return LONG_CHANNELS // 4 if planes == 49 else LONG_CHANNELS
-
-
 def _multiply(cut: Blocks, u: Array, v: Array, m: Array) -> None:
     """m (36, tiles, F) = u (36, tiles, C) @ v (36, C, F)."""
-    u, v, m = (_square(cut, planes) for planes in (u, v, m))
+    if cut.stride == 1:
+        _multiply_planes(cut, u, v, m)
+        return
+    u, v, m = map(_square, (u, v, m))
     for met in cut.met:
-        _multiply_planes(u[met], v[met], m[met], _long_channels(cut.planes))
+        _multiply_planes(cut, u[met], v[met], m[met])
 
 
-def _multiply_planes(u: Array, v: Array, m: Array, most: int) -> None:
-    rows = v.shape[-2]
-    first, *others = pieces(rows, -(-rows // most))
+def _multiply_planes(cut: Blocks, u: Array, v: Array, m: Array) -> None:
+    first, *others = cut.sums
     product(u[..., first], v[..., first, :], m)
     for part in others:
         more = scratch(PRODUCT, m.shape, m.dtype)
@@ -463,10 +460,11 @@ def _multiply_planes(u: Array, v: Array, m: Array, most: int) -> None:
 
 
 def _add_to(planes: Array, others: Array) -> None:
-    """Plane by plane, in rows: NumPy would first copy what has both gaps and more axes."""
-    shape = (*planes.shape[:2], -1)
-    for row, other in zip(planes.reshape(shape), others.reshape(shape), strict=True):
-        row += other
+    """Add planes as rows, or NumPy would first copy what has both gaps and more axes."""
+    shape = (*planes.shape[:-2], -1)
+    rows, more = planes.reshape(shape), others.reshape(shape)
+    for part in range(len(rows)) if rows.ndim > 2 else (slice(None),):
+        rows[part] += more[part]
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
@@ -533,17 +531,24 @@ def _add(plan: "Plan", d: Array, u: Array, sums: Array, *, first: bool) -> None:
 
 
 def _add_products(cut: Blocks, met: Where, d: Array, u: Array, sums: Array, *, first: bool) -> None:
-    """For some planes of sums, (36, F, C), of which each may be met by several of d and u."""
-    d, u, sums = (_square(cut, planes)[met] for planes in (d, u, sums))
+    """Add them to some planes of sums, (36, F, C), or begin these; several may meet one of them."""
+    if cut.stride == 1:
+        _add_product(d[met], u[met], sums[met], first=first)
+        return
+    d, u, sums = (_square(planes)[met] for planes in (d, u, sums))
     down, across = (number // of for number, of in zip(u.shape, sums.shape[:2], strict=False))
     for i in range(down):
         for j in range(across):
-            left, right = d[i::down, j::across].swapaxes(2, 3), u[i::down, j::across]
-            if first and i == j == 0:
-                np.matmul(left, right, out=sums)
-            else:
-                more = scratch(PRODUCT, sums.shape, sums.dtype)
-                _add_to(sums, np.matmul(left, right, out=more))
+            here = slice(i, None, down), slice(j, None, across)
+            _add_product(d[here], u[here], sums, first=first and i == j == 0)
+
+
+def _add_product(d: Array, u: Array, sums: Array, *, first: bool) -> None:
+    if first:
+        np.matmul(d.swapaxes(-2, -1), u, out=sums)
+    else:
+        more = scratch(PRODUCT, sums.shape, sums.dtype)
+        _add_to(sums, np.matmul(d.swapaxes(-2, -1), u, out=more))
 
 
 def _turn_back(plan: "Plan", sums: Array, dw: Array) -> None:
@@ -608,20 +613,21 @@ def outline(plan: "Plan") -> Outline:
     count = len(cut.filters) if cut.few else len(cut.tiles)
     if plan.pass_ != "weight_grad":
         shared, own = (u, some_v + some_m) if cut.few else (v, u + m)
-        if cut.rows > _long_channels(cut.planes):
-            most = max(math.prod(map(length, met)) for met in cut.met)
+        if len(cut.sums) > 1:
+            most = max(_planes_of(met) for met in cut.met)
             own += most * math.prod(_shapes(cut, filters if cut.few else g.filters, tiles)[2][1:])
     elif cut.few:
         count, several = len(cut.shares), len(cut.tiles) > 1
         planes, *some_sums = _of_sums(cut, filters)
         sums = g.filters * cut.row if several else math.prod(some_sums)
         shared = u + m + planes * fused.plane_items(sums)
-        own = _added(cut, cut.shares, begun=several) * math.prod(some_sums)
+        own = max(_added(met, begun=several) for met in cut.shares) * math.prod(some_sums)
     else:
         count, total = len(_parts(cut)), math.prod(_of_sums(cut, g.filters))
         begun = len(cut.tiles) > count
         shared = count * total
-        own = u + m + _added(cut, cut.met, begun=begun) * total // cut.weight_planes
+        most = max(_added(met, begun=begun) for met in cut.met)
+        own = u + m + most * total // cut.weight_planes
     side = 8 if cut.stride < 0 else 4
     words = f"{counted(cut.tiles[-1].stop, 'tile')} of {side}x{side} outputs, "
     words += made_of(len(cut.tiles), "block", tiles, "tile")
@@ -639,12 +645,12 @@ def outline(plan: "Plan") -> Outline:
     )
 
 
-def _added(cut: Blocks, shares: tuple[Where, ...], *, begun: bool) -> int:
+def _planes_of(met: Where) -> int:
+    """How many planes of tiles that are."""
+    return length(met) if isinstance(met, slice) else math.prod(map(length, met))
+
+
+def _added(met: Where, *, begun: bool) -> int:
     """How many planes of sums are added at once to such as have begun, or to others."""
-    side = _side(cut, cut.weight_planes)
-    sizes, shape = [0], (side, cut.weight_planes // side)
-    for met in shares:
-        of = math.prod(len(range(size)[part]) for size, part in zip(shape, met, strict=True))
-        if begun or of < math.prod(map(length, met)):
-            sizes.append(of)
-    return max(sizes)
+    of = length(met) if isinstance(met, slice) else math.prod(len(range(6)[part]) for part in met)
+    return of if begun or of < _planes_of(met) else 0
