@@ -141,7 +141,8 @@ def test_where_winograd_begins(road, pass_):
         (3, 1, 256, 10, "fwd dx", "fwd dx dw"),
         (3, 1, 256, 7, "fwd dx", ""),
         (3, 1, 512, 6, "", ""),
-        (3, 64, 64, 5, "fwd dx dw", ""),
+        (3, 64, 64, 5, "fwd dx dw", "fwd dx dw"),
+        (3, 25, 32, 2, "", "fwd dx dw"),
         (3, 250, 64, 1, "fwd dx dw", ""),
         (4, 4, 12, 28, "fwd dx dw", "fwd dx dw"),
         (4, 4, 11, 28, "", ""),
@@ -167,6 +168,10 @@ def test_where_winograd_begins(road, pass_):
     soon = road == "fast" and pass_ != "weight_grad"
     assert (chosen(four, pass_, dtype=FLOAT64) is winograd) == soon
     assert chosen(three, pass_, dtype=FLOAT64) is not winograd
+    for size, pays in ((2, False), (5, True)):  # in float64, of fuller tiles
+        g = described(Case((64, 64, size, size), (64, 64, 3, 3), padding=1))
+        pays = road == "fast" or (road == "plain" and pays)
+        assert (chosen(g, pass_, dtype=FLOAT64) is winograd) == pays, size
 
 
 @pytest.mark.parametrize("build", ["avx2", "avx512"])

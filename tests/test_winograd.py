@@ -26,6 +26,7 @@ from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.kernels.fallback.matrices import MATRICES, MET
 from cyconv.plan import plan
+from cyconv.scratch import scratch
 
 CLOSE = {np.float32: 1e-5, np.float64: 1e-13}  # a transform, relative to its largest value
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}  # a convolution
@@ -500,6 +501,21 @@ def assert_close(case, dtype, algorithm="winograd"):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_close(way, case, dtype):
     assert_close(case, dtype)
+
+
+@every_way
+@pytest.mark.parametrize("case", CASES[::3], ids=str)
+def test_whatever_memory_has(way, case, monkeypatch):
+    """Before it is filled."""
+
+    def spoilt(*arguments):
+        array = scratch(*arguments)
+        array[...] = np.nan
+        return array
+
+    for module in (winograd, fused):
+        monkeypatch.setattr(module, "scratch", spoilt)
+    assert_close(case, np.float32)
 
 
 @each_dtype

@@ -9,16 +9,6 @@ What `winograd` computes with BLAS, in one call a thread (kernels/winograd_block
                   filters is transformed, multiplied, and so on
 
 Threads take blocks from common counters. Filters may come transformed ("frozen"): `prepare`.
-
-With stride 2, where the kernels are 3x3, the plain road has nothing of the kind. Then there are 81
-planes of tiles and 36 of filters, of which some meet several (why: kernels/fallback/matrices.py).
-
-With a dilation the cells of a tile are as far apart as the taps, and other tiles, from neighbouring
-cells on, lie between them; the plain road has none of these either.
-
-A volume is a matter of channels: each plane of the output has tiles, whose channels are those of
-the planes that it reads, one for each tap of the kernel along the depth. So a 3x3x3 kernel takes
-108 products for 432.
 """
 
 import itertools

@@ -52,6 +52,8 @@ SERVED = {((3, 3), (1, 1, 1)): 15, ((4, 4), (1, 1, 1)): 10, ((3, 3), (1, 2, 2)):
 # With a dilation, how full of outputs tiles are: 0.3 full, Winograd took 0.65 to 1.3 times as long
 # as direct (weight gradients 1.2 to 1.5), 0.1 full two to three times; from 0.45 on 0.3 to 1.
 FILLED = 0.4
+# The same on the plain road, without a dilation, by the bytes of an item.
+PLAIN_FILLED = {4: 0.25, 8: 0.39}
 # Slots of a thread's scratch memory.
 TILES, OTHER, FILTERS, SUMS, PRODUCT = range(5)
 # Rows or columns of planes, of the squares that they are with a stride: the last of filters' meets
@@ -114,14 +116,15 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     with nine 0.7 to 1 times, with six up to 1.3. With 4x4 kernels, where it saves more, 12 channels
     do, and 300 in five tiles (it took 0.5 to 0.9 times as long).
 
-    On the plain road six tiles do (one image of 10x10), more than half full (of 1x1 outputs it took
-    2.5 times as long), from 200 on: 0.7 to 1.1 times as long there, 0.3 to 0.6 from 700 on; with 12
-    to 15 channels or filters from 300 on, 0.8 to 1 times. A weight gradient takes 150: 0.6 to 0.9
-    times. With fewer channels it took 0.6 to 1.3 times as long, however many tiles there were. With
-    4x4 kernels three tiles do (one of 7x7), and 90: 0.6 to 1 times. Volumes took 0.35 to 0.95,
-    with as many tiles for each tap along the depth (with fewer up to 1.2), and dilated kernels 0.4
-    to 0.95. Of 16 channels and 256 filters (or the other way round) it took 0.5
-    to 1, of 16 and 512 1.2 to 1.7.
+    On the plain road six tiles do (one image of 10x10), from 200 on: 0.7 to 1.1 times as long
+    there, 0.3 to 0.6 from 700 on; with 12 to 15 channels or filters from 300 on, 0.8 to 1 times. A
+    weight gradient takes 150: 0.6 to 0.9 times. With fewer channels it took 0.6 to 1.3 times as
+    long, however many tiles there were. With 4x4 kernels three tiles do (one of 7x7), and 90: 0.6
+    to 1 times. Of outputs of 2x2, which fill a quarter of a tile, it took 0.5 to 1 times as long,
+    in float64 up to 1.4, where of 5x5 it took as long or half; of 1x1 2.5 times. Volumes took 0.35
+    to 0.95, with as many tiles for each tap along the depth (with fewer up to 1.2), and dilated
+    kernels 0.4 to 0.95. Of 16 channels and 256 filters (or the other way round) it took 0.5 to 1,
+    of 16 and 512 1.2 to 1.7.
 
     In float32 it stays within the promised error, since long sums are cut: up to 2.6e-6 of the
     largest value with 512 to 2048 channels (4x4 3e-6).
@@ -140,7 +143,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         if pass_ == "weight_grad":
             least = 9
         return fewest >= (12 if large else 16) and filled >= least and each * filled >= enough
-    if filled <= count_tiles(g) / 2 or max(g.channels, g.filters) > 16 * fewest:
+    if filled < PLAIN_FILLED[itemsize] * count_tiles(g) or max(g.channels, g.filters) > 16 * fewest:
         return False
     least, enough = 6, 150 if pass_ == "weight_grad" else 200 if fewest >= 16 else 300
     if large:
