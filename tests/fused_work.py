@@ -8,7 +8,8 @@ from builds import kept
 from guards import assert_untouched, gaps, output, packed, planes
 from test_winograd import CLOSE, both
 
-from cyconv.algorithms import fused, winograd
+from cyconv.algorithms import planes as transformed
+from cyconv.algorithms import winograd
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.kernels.fallback.matrices import MATRICES, MET, kind_of
@@ -64,8 +65,8 @@ class Fused:
         g = geometry((n, c, *size), (f, c, *kernel), strides, pads, dilations, 1)
         g = g._replace(stride=(1, stride, stride))  # also where that makes no difference
         self.g = g = winograd._flipped(g) if flip else g
-        self.planes = fused.planes_of(g)
-        self.weight_planes = fused.weight_planes_of(g)
+        self.planes = transformed.planes_of(g)
+        self.weight_planes = transformed.weight_planes_of(g)
         matrix = MATRICES[kind_of(side, g.stride[1])].G
         rng = np.random.default_rng(seed)
         self.x, self.b = rng.standard_normal(g.x_shape), rng.standard_normal(g.filters)

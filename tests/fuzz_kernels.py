@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["cyconv"]):
     import cyconv
     from cyconv import bias, kernels, prepare, threads, tiling
-    from cyconv.algorithms import depthwise, direct, fused, winograd
+    from cyconv.algorithms import depthwise, direct, fused, nonfused
     from cyconv.plan import plan
 
 import numpy as np
@@ -205,16 +205,16 @@ SETTINGS = [
         (depthwise, "TASK_SECONDS"),
         (direct, "MANY_WEIGHTS"),
         (direct, "TOGETHER"),
-        (winograd, "SHARE_SECONDS"),
+        (nonfused, "SHARE_SECONDS"),
         (fused, "SHARE_SECONDS"),
         (fused, "FEW_TILES"),
         (fused, "MANY_WEIGHTS"),
         (fused, "LARGE_SUM"),
         (fused, "CHUNK_BYTES"),
-        (winograd, "FEW_TILES"),
-        (winograd, "MANY_WEIGHTS"),
-        (winograd, "LARGE_SUM"),
-        (winograd, "FEW_SUM"),
+        (nonfused, "FEW_TILES"),
+        (nonfused, "MANY_WEIGHTS"),
+        (nonfused, "LARGE_SUM"),
+        (nonfused, "FEW_SUM"),
     )
 ]
 

@@ -14,7 +14,7 @@ from strategies import Case
 
 import cyconv
 from cyconv import threads, tiling
-from cyconv.algorithms import depthwise, fused, winograd
+from cyconv.algorithms import depthwise, fused, nonfused
 
 PATIENCE = 30  # seconds
 
@@ -60,7 +60,7 @@ SETTINGS = [
     (threads, "SMALL", 0),
     (tiling, "PIECE_WORK", 100_000),
     (depthwise, "TASK_SECONDS", 1e-6),
-    (winograd, "SHARE_SECONDS", 1e-6),
+    (nonfused, "SHARE_SECONDS", 1e-6),
     (fused, "SHARE_SECONDS", 1e-6),
 ]
 

@@ -14,7 +14,7 @@ from test_layers import CASES, COPIES, layer_of, says
 
 import cyconv
 from cyconv import frozen, kernels
-from cyconv.algorithms import fused, winograd
+from cyconv.algorithms import fused, nonfused, winograd
 
 TOLERANCE = {np.float16: 2e-3, np.float32: 5e-6, np.float64: 1e-12}
 DTYPES = [np.float32, np.float64]
@@ -30,11 +30,11 @@ def road(request, monkeypatch):
 @pytest.fixture(params=["few tiles", "many tiles"])
 def way(request, monkeypatch):
     few = request.param == "few tiles"
-    for module in (winograd, fused):
+    for module in (nonfused, fused):
         monkeypatch.setattr(module, "FEW_TILES", 10**9 if few else 0)
         monkeypatch.setattr(module, "MANY_WEIGHTS", 0)
         monkeypatch.setattr(module, "SHARE_SECONDS", 1e-9)  # weights are transformed in shares
-    monkeypatch.setattr(winograd, "BLOCK_FILTERS", 3)
+    monkeypatch.setattr(nonfused, "BLOCK_FILTERS", 3)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from space import trials
 
 import cyconv
 from cyconv import blocks, threads, tiling
-from cyconv.algorithms import depthwise, fused, winograd
+from cyconv.algorithms import depthwise, fused, nonfused
 
 # Everything is cut small and shared among threads, however little it is.
 SMALL = [
@@ -21,7 +21,7 @@ SMALL = [
     (blocks, "BLOCK_BYTES", 1),
     (tiling, "PIECE_WORK", 1000),
     (depthwise, "TASK_SECONDS", 1e-9),
-    (winograd, "SHARE_SECONDS", 1e-9),
+    (nonfused, "SHARE_SECONDS", 1e-9),
     (fused, "SHARE_SECONDS", 1e-9),
 ]
 # How far off normally distributed values may be, and Winograd, relative to the largest sum of

@@ -20,7 +20,7 @@ from strategies import Case
 
 import cyconv
 from cyconv import kernels, threads
-from cyconv.algorithms import depthwise, direct, fused, lowering, winograd
+from cyconv.algorithms import depthwise, direct, fused, lowering, nonfused, winograd
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.plan import plan
@@ -153,9 +153,9 @@ def test_the_work_is_of_all_kinds():
 
 def test_chunks_of_a_winograd_sum(monkeypatch):
     """Too large for the others: several chunks, each a region of its own."""
-    for module in (winograd, fused):
+    for module in (nonfused, fused):
         monkeypatch.setattr(module, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(winograd, "SUM_TILES", 16)
+    monkeypatch.setattr(nonfused, "SUM_TILES", 16)
     monkeypatch.setattr(fused, "SUM_COLUMNS", 16)
     monkeypatch.setattr(fused, "FEW_TILES", 0)
     case = Case((2, 96, 22, 23), (96, 96, 3, 3), padding=1)

@@ -20,8 +20,9 @@ from strategies import Case
 
 import cyconv
 from cyconv import kernels
-from cyconv.algorithms import fused, winograd
-from cyconv.algorithms.fused import rounded as wide
+from cyconv.algorithms import fused, nonfused, winograd
+from cyconv.algorithms.planes import planes_of
+from cyconv.algorithms.planes import rounded as wide
 from cyconv.geometry import geometry
 from cyconv.kernels import fallback
 from cyconv.kernels.fallback.matrices import MATRICES, MET
@@ -260,7 +261,7 @@ def any_tiles(draw):
         first=first,
         tiles=draw(st.integers(1, min(40, winograd.count_tiles(g) - first))),
         tap=draw(st.integers(0, kernel[0] - 1)),
-        planes=fused.planes_of(g),
+        planes=planes_of(g),
         lay=draw(arrangements),
     )
 
@@ -424,7 +425,7 @@ def take(way, patch):
     fast = way.startswith("fast")
     patch.setattr(kernels, "VECTOR", fast)
     for name, value in WAYS[way].items():
-        patch.setattr(fused if fast else winograd, name, value)
+        patch.setattr(fused if fast else nonfused, name, value)
 
 
 @pytest.fixture
@@ -513,7 +514,7 @@ def test_whatever_memory_has(way, case, monkeypatch):
         array[...] = np.nan
         return array
 
-    for module in (winograd, fused):
+    for module in (nonfused, fused):
         monkeypatch.setattr(module, "scratch", spoilt)
     assert_close(case, np.float32)
 
@@ -537,7 +538,7 @@ def test_ways_differ(way):
     road, _, name = way.partition(", ")
     fast = road == "fast"
     for cut in (forward, back):
-        assert isinstance(cut, fused.Blocks if fast else winograd.Blocks)
+        assert isinstance(cut, fused.Blocks if fast else nonfused.Blocks)
         assert cut.few == (name == "few tiles")
         if name in ("small blocks", "few tiles", "wide", "chunks"):
             assert len(cut.filters) > 1
@@ -556,7 +557,7 @@ def test_ways_differ(way):
         assert len(summed.channels) > 1
         assert len(summed.filters) == 2
     else:
-        assert isinstance(summed, winograd.Blocks)
+        assert isinstance(summed, nonfused.Blocks)
         assert (len(forward.filters) > 1) == (name in ("small blocks", "few tiles", "chunks"))
         assert (len(forward.tiles) > 1) == (name in ("small blocks", "sums"))
         assert (len(summed.tiles) > 1) == (name != "few tiles")

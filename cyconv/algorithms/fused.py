@@ -12,12 +12,21 @@ Threads take blocks from common counters. Filters may come transformed ("frozen"
 """
 
 import itertools
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cyconv import kernels, threads
+from cyconv.algorithms.planes import (
+    APART,
+    STRIDED_PLANES,
+    WIDE,
+    method,
+    plane_items,
+    planes_of,
+    rounded,
+    weight_planes_of,
+)
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.record import Record
@@ -31,12 +40,6 @@ if TYPE_CHECKING:
 
 # Slots of a thread's scratch memory.
 SHARED, OWN, TOTAL = range(3)
-# Channels and filters come in steps of this many (WIDE in the kernel).
-WIDE = 16
-# Planes of tiles with stride 2.
-STRIDED_PLANES = 81
-# Planes lie so many items apart, so as not to compete for cache lines; in the kernels, too.
-APART = WIDE
 # Blocks of tiles, the microkernel's rows here, in steps of this many.
 TILES = 8
 # Filters of a panel, by the bytes of an item: with 16 registers that is whole threes of vectors:
@@ -110,17 +113,6 @@ class Blocks(Record):
     product: int
 
 
-def planes_of(g: Geometry) -> int:
-    """Planes of transformed tiles, of 4x4 outputs: 36 for 3x3 kernels, 49 for 4x4; 81 with a
-    stride."""
-    return weight_planes_of(g) if g.stride[1] == 1 else STRIDED_PLANES
-
-
-def weight_planes_of(g: Geometry) -> int:
-    """Planes of transformed filters: with a stride, of 3x3 kernels, some meet several of tiles."""
-    return (g.kernel[1] + 3) ** 2
-
-
 def cut(g: Geometry, total: int, itemsize: int) -> Blocks:
     """The blocks of a forward pass over `total` tiles."""
     depth, planes, weight_planes = g.kernel[0], planes_of(g), weight_planes_of(g)
@@ -187,11 +179,6 @@ def _in_panels(filters: int, panel: int) -> tuple[slice, ...]:
     return tuple(slice(*pair) for pair in itertools.pairwise(sorted(bounds)))
 
 
-def rounded(size: int) -> int:
-    """Up to a whole WIDE."""
-    return -(-size // WIDE) * WIDE
-
-
 def _rows(parts: tuple[slice, ...]) -> Integers:
     return np.array([(part.start, part.stop) for part in parts], np.intp).reshape(-1, 2)
 
@@ -212,11 +199,6 @@ def prepare(plan: "Plan", w: Array) -> Array:
 
     threads.run(transform, v.shape[1], filters * channels * PER_WEIGHT, blas=False)
     return v
-
-
-def plane_items(*shape: int) -> int:
-    """The items of a plane, and of the gap after it."""
-    return math.prod(shape) + APART
 
 
 def convolve(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array, v: Array | None) -> None:
@@ -371,15 +353,6 @@ def _sum_by_channels(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
             )  # fmt: skip
 
         threads.drain(work, len(cut.channels), plan.seconds / chunks)
-
-
-def method(g: Geometry, planes: int, products: str) -> str:
-    """In words: how many of them for how many."""
-    side = g.kernel[1]
-    name = f"F(4x4, {side}x{side})" + (" with stride 2" if planes == STRIDED_PLANES else "")
-    if g.dilation[1:] != (1, 1):
-        name += f" with dilation {g.dilation[1:]}"
-    return f"{name}, {planes} {products} for {16 * side * side}"
 
 
 def outline(plan: "Plan") -> Outline:
