@@ -73,6 +73,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     table = {
         "im2col": ({"x": x, "cols": unfilled(24, 30), "axes": AXES}, ("cols",)),
         "col2im": ({"cols": some(24, 30), "x": np.zeros_like(x), "axes": AXES}, ("x",)),
+        "add_bias": ({"a": some(2, 4, 9), "b": some(4), "y": unfilled(2, 4, 9)}, ("y",)),
         "depthwise_forward": (
             {"x": x, "w": w, "b": b, "y": y, "axes": AXES, **shares([0, 1, 0, 2], [1, 2, 0, 2])},
             ("y",),
@@ -111,7 +112,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         ),
         "direct_weight_grad": (grads, ("dw",)),
         "turn": ({"a": some(5, 19), "to": unfilled(19, 5)}, ("to",)),
-        "winograd_input": ({"x": some(*g.x_shape), "u": unfilled(36, 12, 16), **where}, ("u",)),
+        "winograd_input": ({"x": some(*g.x_shape), "u": unfilled(36, 12, 16), **where, "tap": 0}, ("u",)),
         "winograd_output_grad": (
             {"dy": some(*g.y_shape), "d": unfilled(36, 12, 16), **where}, ("d",),
         ),
@@ -120,9 +121,9 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             ("y",),
         ),
         "winograd_weight_grad": (
-            {"sums": some(36, 4, 16), "dw": unfilled(4, 3, 1, 3, 3)}, ("dw",),
+            {"sums": some(36, 4, 16), "dw": unfilled(4, 3, 1, 3, 3), "stride": 1}, ("dw",),
         ),
-        "winograd_filters": ({"w": filters, "v": unfilled(36, 3, wide(4))}, ("v",)),
+        "winograd_filters": ({"w": filters, "v": unfilled(36, 3, wide(4)), "stride": 1}, ("v",)),
         "winograd_by_tiles": (shared(fused.by_tiles(dtype)), ("y",)),
         "winograd_by_filters": (shared(deep.by_filters(dtype, panel=16)), ("y",)),
         "winograd_sum_by_tiles": (shared(fused.sum_by_tiles(dtype)), ("dw",)),

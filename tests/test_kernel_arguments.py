@@ -50,7 +50,7 @@ def within_pages(call, start):
 def test_all_of_each_result_is_filled(build, dtype):
     """In the fallback as well. (There is no Whole there.)"""
     calls = every_call(build, dtype)
-    assert len(calls) == (22 if build == "fallback" else 24)
+    assert len(calls) == (23 if build == "fallback" else 25)
     for call in calls.values():
         call()
         for name in call.results:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 from builds import each_build, each_compiled, each_dtype, forget_plans, kernels_of
-from guards import UNTOUCHED, assert_untouched, output, packed, spread
+from guards import UNTOUCHED, assert_untouched, gaps, output, packed, spread
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reference import columns
@@ -473,3 +473,39 @@ def test_tiles_do_not_depend_on_threads(pass_):
     finally:
         cyconv.set_num_threads(before)
     assert seen[0] == seen[1] == seen[2]
+
+
+@each_dtype
+@each_build
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 37), (1, 5, 1), (3, 1, 16), (2, 0, 5), (0, 3, 5), (1, 2, 0)]
+)
+def test_a_bias_for_each_filter(shape, build, dtype):
+    """Of another array, whose rows lie elsewhere, or in place; with gaps between rows."""
+    run = kernels_of(build)
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-9, 9, shape), rng.integers(-9, 9, shape[1])
+    wanted = a + b[:, None]
+    y = output(shape, dtype, gaps)
+    run.add_bias(packed(a, dtype), packed(b, dtype), y)
+    np.testing.assert_array_equal(y, wanted)
+    assert_untouched(y)
+    y[...] = a
+    run.add_bias(y, packed(b, dtype), y)
+    np.testing.assert_array_equal(y, wanted)
+    assert_untouched(y)
+
+
+@each_dtype
+@each_compiled
+def test_a_bias_is_checked(build, dtype):
+    run = kernels_of(build)
+    a, b, y = np.zeros((2, 3, 8), dtype), np.zeros(3, dtype), np.zeros((2, 3, 8), dtype)
+    run.add_bias(a, b, y)
+    for wrong in (a[:1], a[:, :2], a[..., :7], a.swapaxes(0, 1)):
+        with pytest.raises(ValueError, match="a and y"):
+            run.add_bias(wrong, b, y)
+    with pytest.raises(ValueError, match="b must"):
+        run.add_bias(a, b[:2], y)
+    with pytest.raises(ValueError, match="contiguous"):
+        run.add_bias(np.zeros((2, 3, 16), dtype)[..., ::2], b, y)

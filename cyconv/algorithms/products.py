@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyconv import threads
+from cyconv import kernels, threads
 from cyconv.geometry import Geometry
 from cyconv.outline import Outline, counted, made_of
 from cyconv.scratch import scratch
@@ -201,20 +201,21 @@ def multiply(
     are one product, copied to their places.
     """
     groups, filters, _ = w.shape
+    place = y[tile.images, :, tile.span]
     if tile.single or apart(tile, block):
         out = _as_it_is(y, slice(None), tile, groups)
         product(w, cols, out, few=not plan.large_products)
         if b is not None:
-            out += b.reshape(groups, filters, 1)
+            kernels.run.add_bias(place, b, place)
         return
     beside = scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
     out = beside.reshape(groups, filters, tile.positions)
     product(w, cols, out, few=not plan.large_products)
     images = beside.swapaxes(0, 1)
     if b is None:
-        y[tile.images] = images
+        place[...] = images
     else:
-        np.add(images, b.reshape(-1, 1), out=y[tile.images])
+        kernels.run.add_bias(images, b, place)
 
 
 def _as_it_is(y: Array, channels: slice, tile: Tile, groups: int) -> Array:

@@ -18,6 +18,7 @@ BUILDS = {"portable": 0, "neon": 0, "avx2": 1, "avx512": 2}
 _NAMES = (
     "Whole",
     "WholeWeightGrad",
+    "add_bias",
     "col2im",
     "depthwise_forward",
     "depthwise_memory",

@@ -4,4 +4,5 @@ multiplies by BLAS."""
 
 include "bodies.pxi"
 include "lowering.pxi"
+include "bias.pxi"
 include "winograd.pxi"

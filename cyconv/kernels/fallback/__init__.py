@@ -1,5 +1,6 @@
 """The kernels in NumPy: same names, same arguments, short enough to read as the definition."""
 
+from cyconv.kernels.fallback.bias import add_bias
 from cyconv.kernels.fallback.depthwise import (
     depthwise_forward,
     depthwise_memory,
@@ -25,6 +26,7 @@ from cyconv.kernels.fallback.winograd import (
 )
 
 __all__ = [
+    "add_bias",
     "col2im",
     "current_core",
     "depthwise_forward",
