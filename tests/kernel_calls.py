@@ -112,7 +112,9 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         ),
         "direct_weight_grad": (grads, ("dw",)),
         "turn": ({"a": some(5, 19), "to": unfilled(19, 5)}, ("to",)),
-        "winograd_input": ({"x": some(*g.x_shape), "u": unfilled(36, 12, 16), **where, "tap": 0}, ("u",)),
+        "winograd_input": (
+            {"x": some(*g.x_shape), "u": unfilled(36, 12, 16), **where, "tap": 0}, ("u",),
+        ),
         "winograd_output_grad": (
             {"dy": some(*g.y_shape), "d": unfilled(36, 12, 16), **where}, ("d",),
         ),
