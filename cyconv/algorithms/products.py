@@ -128,6 +128,9 @@ def product(a: Array, b: Array, out: Array, *, few: bool = False) -> None:
     if not 0 < block < positions:
         _product_by_rows(a, b, out)
         return
+    number = -(-positions // block)
+    if positions % number == 0:  # one call, without a rest
+        block = positions // number
     end = positions // block * block
     np.matmul(a[..., None, :, :], _in_blocks(b, block, end), out=_in_blocks(out, block, end))
     if end < positions:
