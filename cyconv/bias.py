@@ -10,7 +10,7 @@ import numpy as np
 from cyconv import kernels, threads
 from cyconv.arguments import HALF, SINGLE
 from cyconv.layout import cast
-from cyconv.tiling import PIECES, blocks, boxes
+from cyconv.tiling import PIECES, blocks, boxes, pieces
 from cyconv.types import Array, Integers
 
 # Of a byte, on one core (seconds).
@@ -23,9 +23,23 @@ HALVES = 4 << 20
 
 def add_bias(images: Array, b: Array | None) -> None:
     """Add a number a channel to images (n, C, d, h, w)."""
-    if b is not None:
+    if b is None:
+        return
+    if not images.flags.c_contiguous:
         with threads.quiet():
             images += b[:, None, None, None]
+        return
+    rows, seconds = images.reshape(*images.shape[:2], -1), images.nbytes * PER_BYTE
+    if seconds <= threads.SMALL:
+        kernels.run.add_bias(rows, b, rows)
+        return
+    parts = pieces(len(b), PIECES)
+
+    def task(index: int) -> None:
+        part = parts[index]
+        kernels.run.add_bias(rows[:, part], b[part], rows[:, part])
+
+    threads.run(task, len(parts), seconds, blas=False)
 
 
 def bias_grad(dy: Array, rank: int, last: bool) -> Array:

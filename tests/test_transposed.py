@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_arrays import ODD
 
 import cyconv
+from cyconv.bias import add_bias
 
 LAYERS = {
     1: cyconv.ConvTranspose1D,
@@ -339,3 +340,17 @@ def test_algorithms(rng, algorithm):
     if algorithm == "winograd":
         with pytest.raises(ValueError, match="winograd"):
             cyconv.conv_transpose(x, w, stride=3, algorithm=algorithm)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_bias_is_added_however_images_lie(small, monkeypatch):
+    """At once, by workers, and to images that are no rows."""
+    monkeypatch.setattr("cyconv.threads.SMALL", 1 if small else 0)
+    rng = np.random.default_rng(0)
+    images, b = rng.integers(-9, 9, (2, 11, 1, 5, 7)).astype(np.float32), np.arange(11.0, dtype="f")
+    wanted = images + b[:, None, None, None]
+    last = np.ascontiguousarray(images.transpose(0, 2, 3, 4, 1)).transpose(0, 4, 1, 2, 3)
+    for array in (images.copy(), last, np.repeat(images, 2, axis=1)[:, ::2]):
+        add_bias(array, None)
+        add_bias(array, b)
+        np.testing.assert_array_equal(array, wanted)
