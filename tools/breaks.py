@@ -234,6 +234,7 @@ BREAKS = [
         ("g.pitch = 8\n    elif", "g.pitch = 4\n    elif"),
         ("first_tile(axes, axis) + phases - 1) //", "first_tile(axes, axis)) //"),
         ("min(at(axes, axis, DILATION), at(axes, axis, OUTPUT))", "at(axes, axis, DILATION)"),
+        ("at(axes, a, DILATION) > most_apart(", "at(axes, a, DILATION) > 1 + most_apart("),
     ),
     *breaks(
         "kernels/tiles.pxi",
@@ -265,7 +266,6 @@ BREAKS = [
         ("u.cells + k * CW + first", "u.cells + k * CW"),
         ("count, k > 0 or first > 0", "count, k > 0"),
         ("v.steps[0], KD * C * rows,", "v.steps[0], C * rows,"),
-        ("at(axes, a, DILATION) > most_apart(", "at(axes, a, DILATION) > 1 + most_apart("),
     ),
     *breaks(
         "kernels/bias.pxi",
@@ -433,7 +433,7 @@ BREAKS = [
     *breaks(
         "algorithms/products.py",
         "test_functional.py",
-        ("out += b.reshape(groups, filters, 1)", "out -= b.reshape(groups, filters, 1)"),
+        ("add_bias(place, b, place)", "add_bias(place, -b, place)"),
         ("first=tile is share.tiles[0]", "first=True"),
     ),
     *breaks(
