@@ -30,10 +30,7 @@ def add_bias(images: Array, b: Array | None) -> None:
             images += b[:, None, None, None]
         return
     rows, seconds = images.reshape(*images.shape[:2], -1), images.nbytes * PER_BYTE
-    if seconds <= threads.SMALL:
-        kernels.run.add_bias(rows, b, rows)
-        return
-    parts = pieces(len(b), PIECES)
+    parts = pieces(len(b), PIECES if seconds > threads.SMALL else 1)
 
     def task(index: int) -> None:
         part = parts[index]

@@ -354,3 +354,7 @@ def test_a_bias_is_added_however_images_lie(small, monkeypatch):
         add_bias(array, None)
         add_bias(array, b)
         np.testing.assert_array_equal(array, wanted)
+        with np.errstate(all="raise"):
+            add_bias(array, np.full_like(b, np.inf))
+            add_bias(array, np.full_like(b, -np.inf))
+        assert np.isnan(array).all()

@@ -493,6 +493,7 @@ def _planes_of(met: Where) -> int:
 
 
 def _added(met: Where, *, begun: bool) -> int:
-    """How many planes of sums are added at once to such as have begun, or to others."""
+    """How many planes of sums, of which a square is 6 x 6, are added to those that have begun, or
+    to others that several meet."""
     of = length(met) if isinstance(met, slice) else math.prod(len(range(6)[part]) for part in met)
     return of if begun or of < _planes_of(met) else 0

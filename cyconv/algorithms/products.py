@@ -204,11 +204,11 @@ def multiply(
     are one product, copied to their places.
     """
     groups, filters, _ = w.shape
-    place = y[tile.images, :, tile.span]
     if tile.single or apart(tile, block):
         out = _as_it_is(y, slice(None), tile, groups)
         product(w, cols, out, few=not plan.large_products)
         if b is not None:
+            place = y[tile.images, :, tile.span]
             kernels.run.add_bias(place, b, place)
         return
     beside = scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
@@ -216,9 +216,9 @@ def multiply(
     product(w, cols, out, few=not plan.large_products)
     images = beside.swapaxes(0, 1)
     if b is None:
-        place[...] = images
+        y[tile.images] = images
     else:
-        kernels.run.add_bias(images, b, place)
+        kernels.run.add_bias(images, b, y[tile.images])
 
 
 def _as_it_is(y: Array, channels: slice, tile: Tile, groups: int) -> Array:

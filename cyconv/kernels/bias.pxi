@@ -1,5 +1,5 @@
-# A bias for each filter, which BLAS does not add as it multiplies. (NumPy takes two to three times as
-# long to add it: in a first layer of few taps, a third of the time.)
+# A bias for each filter, which BLAS does not add as it multiplies. (NumPy takes up to three times as
+# long to add it, which was a sixth of layers of 1x1 kernels.)
 
 cdef void add_to_rows(const Array* a, const real* cells, const real* b, const Array* y, real* to) noexcept nogil:
     cdef Py_ssize_t n, f, i
