@@ -70,14 +70,16 @@ LONG_TILES = 128
 # are transformed whole, a chunk (bytes) at a time, and workers take some of the planes of the
 # product, whose sums (bytes) are of as many filters as there is room for: BLAS multiplies 256 rows
 # half as fast again as 64. Where dw is small, they take tiles, so many that BLAS does not pack
-# them: with 128 channels and filters on 28x28 that took 0.8 of the time.
+# them: with 128 channels and filters on 28x28 that took 0.8 of the time. They sum in few parts,
+# since to add these takes as long as the parts are far from cache: eight took 1.1 times as long.
 LARGE_SUM, FEW_SUM = 129**2, 88**2
 CHUNK_BYTES = 32 << 20
 PRODUCT_BYTES = 20 << 20
-SUM_PARTS = 8
-# What it takes to transform a tile of a channel, and a weight (seconds); a share of such work
-# should be this long, or the workers wait for each other more than they work.
-PER_TILE, PER_WEIGHT = 1.5e-8, 6e-9
+SUM_PARTS = 4
+# What it takes to transform a tile of a channel, and a weight (seconds; a third of it if the other
+# workers had not read what is there); a share of such work should be this long, or the workers wait
+# for each other more than they work.
+PER_TILE, PER_WEIGHT = 1.5e-8, 1.3e-8
 SHARE_SECONDS = 1e-4
 
 
@@ -424,25 +426,27 @@ def _sum_by_tiles(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
     """Workers take some of the blocks of tiles, and sum in accumulators of their own."""
     cut: Blocks = plan.tiles
     parts = _parts(cut)
-    filters = len(dw)
-    sums = scratch(SUMS, (len(parts), *_of_sums(cut, filters)), dw.dtype)
+    sums = scratch(SUMS, (len(parts), *_of_sums(cut, len(dw))), dw.dtype)
 
     def add(index: int) -> None:
         for block in parts[index]:
-            _, of_tiles, of_grad = _shapes(cut, filters, length(block))
-            u = scratch(TILES, of_tiles, dw.dtype, APART)
-            d = scratch(OTHER, of_grad, dw.dtype, APART)
-            _turn_input(cut, x, u, block.start)
-            kernels.run.winograd_output_grad(dy, d, cut.axes, block.start)
-            first, of_filters = block is parts[index][0], d[:, :, :filters]
-            for met in cut.met:
-                _add_products(cut, met, of_filters, u, sums[index], first=first)
+            _sum_block(cut, dy, x, block, sums[index], first=block is parts[index][0])
 
     threads.run(add, len(parts), plan.seconds, blas=cut.large_products)
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
     _turn_sums(cut, sums[0], dw)
+
+
+def _sum_block(cut: Blocks, dy: Array, x: Array, block: slice, sums: Array, *, first: bool) -> None:
+    _, of_tiles, of_grad = _shapes(cut, dy.shape[1], length(block))
+    u = scratch(TILES, of_tiles, x.dtype, APART)
+    d = scratch(OTHER, of_grad, x.dtype, APART)
+    _turn_input(cut, x, u, block.start)
+    kernels.run.winograd_output_grad(dy, d, cut.axes, block.start)
+    for met in cut.met:
+        _add_products(cut, met, d[:, :, : dy.shape[1]], u, sums, first=first)
 
 
 def outline(plan: "Plan") -> Outline:
