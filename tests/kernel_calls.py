@@ -67,6 +67,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
     g = geometry((2, 3, 9, 10), (4, 3, 3, 3), 1, 1, 1, 1)  # of 18 tiles
     fused = Fused(2, 3, 4)
     filters = some(4, 3, 1, 3, 3)
+    spread = geometry((2, 3, 9, 10), (3, 1, 3, 3), 2, 1, 1, 3)
     deep = Fused(2, 3, 4, (4, 5, 6), depth=2)
     where = {"axes": g.axes(), "first": 6}
     grads = shared(grad.arguments(run, dtype, parts=2, cuts=((), (2,), ()), points=(1,)))
@@ -85,6 +86,7 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
             },
             ("y",),
         ),
+        "depthwise_spreads": ({"axes": AXES, "itemsize": itemsize}, ()),
         "depthwise_weight_grad": (
             {"dy": dy, "x": x, "dw": dw, "axes": AXES, **shares([0, 2, 0, 1], [0, 2, 1, 2])},
             ("dw",),
@@ -131,6 +133,15 @@ def kernel_calls(run, dtype, whole=True) -> dict[str, KernelCall]:
         "winograd_sum_by_tiles": (shared(fused.sum_by_tiles(dtype)), ("dw",)),
         "winograd_sum_by_channels": (shared(deep.sum_by_channels(dtype)), ("dw",)),
     }  # fmt: skip
+    if run.depthwise_spreads(spread.axes(), itemsize):
+        table["depthwise_spread"] = (
+            {
+                "dy": some(*spread.y_shape), "w": some(*spread.w_shape),
+                "dx": unfilled(*spread.x_shape), "axes": spread.axes(),
+                **shares([0, 1, 0, 3], [1, 2, 0, 1], [1, 2, 1, 3]),
+            },
+            ("dx",),
+        )  # fmt: skip
     calls = {name: KernelCall(getattr(run, name), *found) for name, found in table.items()}
     return calls | whole_calls(run, itemsize, some, unfilled) if whole else calls
 

@@ -80,11 +80,12 @@ def described(case):
 
 @kept
 def defined(case):
-    """The output and the weight gradient, as kernels see them."""
+    """The output and the gradients, as kernels see them."""
     g, (x, w, b, dy) = described(case)[0], case.integers()
     y = reference.conv(x, w, b, **case.options).reshape(g.y_shape)
     dw = reference.conv_weight_grad(dy, x, w.shape, **case.options).reshape(g.w_shape)
-    return SimpleNamespace(y=y, dw=dw)
+    dx = reference.conv_input_grad(dy, w, x.shape, **case.options).reshape(g.x_shape)
+    return SimpleNamespace(y=y, dw=dw, dx=dx)
 
 
 def check_forward(build, case, dtype):
@@ -233,6 +234,9 @@ def test_shapes_are_checked(build, dtype):
         lambda: weight_grad(y[..., ::-1], x, w, axes),
         lambda: weight_grad(y, x, w[:, :, :, :2].copy(), axes),
         lambda: run.depthwise_pair(x, w, w, y, axes, axes),
+        lambda: run.depthwise_spreads(axes[:2], 4),
+        lambda: run.depthwise_spreads(axes, 2),
+        lambda: run.depthwise_spread(y, w, x, axes),
         lambda: run.depthwise_memory(axes[:2], 1, 1, 4),
         lambda: run.depthwise_memory(axes * 0, 1, 1, 4),
         lambda: run.depthwise_memory(axes, 0, 1, 4),
@@ -254,6 +258,10 @@ STRIDED = {
     "padded": lambda n: ((9, 2 * n), (3, 3), 1),
     "padded, odd": lambda n: ((9, 2 * n - 1), (3, 3), 1),
     "padded in front": lambda n: ((9, 2 * n), (3, 3), ((1, 1), (1, 0))),
+    "padded by two": lambda n: ((6, 2 * n - 1), (3, 3), (2, ((2, 0)))),
+    "one row": lambda n: ((1, 2 * n), (3, 3), 1),
+    "a cell unread": lambda n: ((8, 2 * n + 2), (3, 3), 0),
+    "rows in the padding": lambda n: ((3, 2 * n), (3, 3), ((3, 5), 1)),
 }
 
 
@@ -307,18 +315,27 @@ def test_narrow_planes(build, kind, dtype):
 def test_nothing_beside_narrow_planes_counts(build, kind, dtype):
     """Products with what is beside dy would make NaN of a bad cell of x, in the wrong taps."""
     for width in (1, 7, 14, 17):
-        case = narrow(kind, width)
-        g, x, w, _, dy = (a if i == 0 else a.astype(dtype) for i, a in enumerate(described(case)))
-        x[..., 0], x[..., -1, :] = np.nan, np.inf
-        with np.errstate(invalid="ignore"):
-            wanted, dw = np.empty_like(w), np.empty_like(w)
-            fallback.depthwise_weight_grad(dy, x, wanted, g.axes())
-            build.depthwise_weight_grad(dy, x, dw, g.axes())
-            np.testing.assert_array_equal(dw, wanted)
-            wanted, y = np.empty_like(dy), np.empty_like(dy)
-            fallback.depthwise_forward(x, w, None, wanted, g.axes())
-            build.depthwise_forward(x, w, None, y, g.axes())
-            np.testing.assert_array_equal(y, wanted)
+        check_nothing_beside(build, narrow(kind, width), dtype)
+
+
+@pytest.mark.parametrize("kind", STRIDED)
+def test_nothing_beside_every_second_cell_counts(build, kind, dtype):
+    for width in (1, 7, 14, 17, 28):
+        check_nothing_beside(build, strided(kind, width), dtype)
+
+
+def check_nothing_beside(build, case, dtype):
+    g, x, w, _, dy = (a if i == 0 else a.astype(dtype) for i, a in enumerate(described(case)))
+    x[..., 0], x[..., -1, :] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        wanted, dw = np.empty_like(w), np.empty_like(w)
+        fallback.depthwise_weight_grad(dy, x, wanted, g.axes())
+        build.depthwise_weight_grad(dy, x, dw, g.axes())
+        np.testing.assert_array_equal(dw, wanted)
+        wanted, y = np.empty_like(dy), np.empty_like(dy)
+        fallback.depthwise_forward(x, w, None, wanted, g.axes())
+        build.depthwise_forward(x, w, None, y, g.axes())
+        np.testing.assert_array_equal(y, wanted)
 
 
 # A lane a channel: one filter each, planes that are small, or narrow, or read at a stride. Cells
@@ -382,6 +399,55 @@ def test_stride_2(build, kind, dtype):
         check_weight_grad(build, case, dtype)
 
 
+def spreading(build, dtype):
+    """Input gradients of stride 2 that are filled in one pass, if there are any; with all of dx in
+    reach, and not."""
+    for which in itertools.product(STRIDED, WIDTHS):
+        case = strided(*which, groups=3)
+        g, *_, dy = described(case)
+        if build.depthwise_spreads(g.axes(), dtype.itemsize):
+            yield case, g, dy
+
+
+def test_spread(build, dtype):
+    widths = set()
+    for case, g, dy in spreading(build, dtype):
+        widths.add(g.size[2])
+        w = packed(described(case)[2], dtype)
+        dx = output(g.x_shape, dtype, apart)
+        build.depthwise_spread(apart(dy, dtype), w, dx, g.axes())
+        np.testing.assert_array_equal(dx, defined(case).dx)
+        assert_untouched(dx)
+    in_vectors = any(build is kernels_of(name) for name in ("avx2", "avx512") if name in BUILDS)
+    assert len(widths) > 20 or not in_vectors
+
+
+def test_nothing_beside_what_spreads_counts(build, dtype):
+    """A bad cell of dy is in those of dx that it reaches, and in no others."""
+    for case, g, dy in spreading(build, dtype):
+        dy, w = dy.astype(dtype), described(case)[2].astype(dtype)
+        dy[..., 0], dy[..., -1, :] = np.nan, np.inf
+        wanted, dx = np.empty(g.x_shape, dtype), np.empty(g.x_shape, dtype)
+        with np.errstate(invalid="ignore"):
+            fallback.depthwise_spread(dy, w, wanted, g.axes())
+            build.depthwise_spread(dy, w, dx, g.axes())
+        np.testing.assert_array_equal(dx, wanted)
+
+
+def test_tasks_of_spreading_are_shared(build, dtype):
+    for case, g, dy in spreading(build, dtype):
+        dy, w = dy.astype(dtype), described(case)[2].astype(dtype)
+        tasks = np.array([(0, 1, 0, 3), (1, 2, 0, 1), (1, 2, 1, 3)], np.intp)
+        dx, taken = np.full(g.x_shape, 99, dtype), np.array([1 + (1 << 32)], np.longlong)
+        build.depthwise_spread(dy, w, dx, g.axes(), tasks, taken)  # the second alone
+        wanted = defined(case).dx
+        np.testing.assert_array_equal(dx[1, 0], wanted[1, 0])
+        dx[1, 0] = 99
+        assert (dx == 99).all()
+        build.depthwise_spread(dy, w, dx, g.axes(), tasks, np.zeros(1, np.longlong))
+        np.testing.assert_array_equal(dx, wanted)
+
+
 def check_nothing_outside(build):
     """A read that spoils nothing is not seen by guards: beside these arrays, it crashes. (What ends
     there is the last row of the last channel of the last image.)"""
@@ -402,6 +468,12 @@ def check_nothing_outside(build):
         run.depthwise_weight_grad(dy, x, dw, g.axes())
         np.testing.assert_array_equal(y, defined(case).y)
         np.testing.assert_array_equal(dw, defined(case).dw)
+    for start, dtype in itertools.product((False, True), map(np.dtype, DTYPES)):
+        for case, g, dy in spreading(run, dtype):
+            dx = protected(np.full(g.x_shape, np.nan), dtype, start)
+            w = protected(described(case)[2], dtype, start)
+            run.depthwise_spread(protected(dy, dtype, start), w, dx, g.axes())
+            np.testing.assert_array_equal(dx, defined(case).dx)
 
 
 @can_protect

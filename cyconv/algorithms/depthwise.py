@@ -8,7 +8,8 @@ geometry is served.
 
     forward       y   = sum over taps of w * x          straight into y
     input_grad    dx  = the same over dy, the kernel flipped and its channel axes swapped: with
-                  stride s, s interleaved parts an axis, each by the taps that reach it
+                  stride s, s interleaved parts an axis, each by the taps that reach it; or where
+                  the kernels know how (stride 2, a few sizes), as each cell of dy spreads
     weight_grad   dw  = sum over positions of dy * x    parts summed in a fixed order
 
 Work is cut into images, groups and, where those are few, boxes of the output.
@@ -76,7 +77,8 @@ class Task(Record):
 
 class Work(Record):
     """The tasks of a pass, an estimate of their seconds on one thread, the taps of each phase of
-    the kernel, and whether there are cells of dx that no tap reaches.
+    the kernel, whether there are cells of dx that no tap reaches, and whether it is filled as dy
+    spreads, and not by phases.
 
     Where all tasks are of one box, which fills the result, and sum apart, `axes` are its axes, and
     `table` has the tasks as the kernels take them: rows of (first image, last image, first group,
@@ -87,6 +89,7 @@ class Work(Record):
     parts: int
     phases: tuple[Box, ...]
     gaps: bool
+    spreads: bool
     axes: Integers | None
     table: Integers
 
@@ -115,7 +118,8 @@ def is_one_call(g: Geometry, pass_: str, work: Work) -> bool:
     limit = ONE_CALL[pass_]
     if g.groups > 1:
         limit = min(limit, ONE_CALL_IN_GROUPS)
-    return work.axes is not None and len(work.table) == 1 and g.multiply_adds <= limit
+    alone = work.axes is not None and len(work.table) == 1 and not work.spreads
+    return alone and g.multiply_adds <= limit
 
 
 def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
@@ -124,14 +128,18 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     seconds = g.multiply_adds * PER_MULTIPLY_ADD + cells * PER_CELL
     number = max(1, min(PIECES, int(seconds / TASK_SECONDS)))
     images, groups = _images_and_groups(g, pass_, number)
-    phases, gaps = phases_of(g, pass_)
-    wholes = _pairs(phases, g) if pass_ == "input_grad" else _singles(phases)
+    spreads = pass_ == "input_grad" and _spreads(g, itemsize)
+    phases, gaps = phases_of(g, "forward" if spreads else pass_)
+    phased = pass_ == "input_grad" and not spreads
+    wholes = _pairs(phases, g) if phased else _singles(phases)
     channels = g.group_filters if pass_ == "input_grad" else g.group_channels
     number = -(-number // (len(images) * len(groups)))
     # Phases interleave in dx: if there are tasks enough, one has all, while dx is in cache.
     together = number == 1
     number = -(-number // max(1, len(wholes)))
-    boxes = [box for whole in wholes for box in _boxes(whole, channels, itemsize, number)]
+    boxes = wholes
+    if not spreads:
+        boxes = [box for whole in wholes for box in _boxes(whole, channels, itemsize, number)]
     batches = [tuple(boxes)] if together and pass_ == "input_grad" else [(box,) for box in boxes]
     axes = None
     apart = pass_ != "weight_grad" or len(images) == 1
@@ -151,6 +159,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
         parts=len(images) * len(batches),
         phases=tuple(phase.taps for phase in phases),
         gaps=gaps,
+        spreads=spreads,
         axes=axes,
         table=np.array(rows, np.intp),
     )
@@ -173,6 +182,12 @@ def _images_and_groups(
         (slice(part.start * c, part.stop * c), slice(part.start * f, part.stop * f))
         for part in pieces(g.groups, number, unit)
     ]
+
+
+def _spreads(g: Geometry, itemsize: int) -> bool:
+    """Whether the input gradient is filled in one pass, as dy spreads."""
+    alone = g.group_channels == g.group_filters == 1
+    return alone and bool(kernels.run.depthwise_spreads(g.axes(), itemsize))
 
 
 def _singles(phases: list[Phase]) -> list[Piece]:
@@ -256,6 +271,9 @@ def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
     work: Work = plan.tiles
+    if work.spreads:
+        _share(work, kernels.run.depthwise_spread, dy, w, dx)
+        return
     by_group = w.reshape(g.groups, g.group_filters, g.group_channels, *g.kernel).swapaxes(1, 2)
     turned = []
     for taps in work.phases:
@@ -310,7 +328,7 @@ def outline(plan: "Plan") -> Outline:
     g = plan.geometry
     work: Work = plan.tiles
     shared = 0
-    if plan.pass_ == "input_grad":  # w, turned
+    if plan.pass_ == "input_grad" and not work.spreads:  # w, turned
         shared = math.prod(g.w_shape)
     elif plan.pass_ == "weight_grad" and work.parts > 1:
         shared = work.parts * math.prod(g.w_shape)
@@ -330,7 +348,7 @@ def outline(plan: "Plan") -> Outline:
         tasks=len(work.tasks),
         threads=threads.members(len(work.tasks), work.seconds, blas=False),
         shared=shared,
-        own=max(_task_items(plan, task) for task in work.tasks),
+        own=0 if work.spreads else max(_task_items(plan, task) for task in work.tasks),
     )
 
 

@@ -23,6 +23,8 @@ _NAMES = (
     "depthwise_forward",
     "depthwise_memory",
     "depthwise_pair",
+    "depthwise_spread",
+    "depthwise_spreads",
     "depthwise_weight_grad",
     "direct",
     "direct_memory",

@@ -18,6 +18,7 @@ include "bands.pxi"
 include "lanes.pxi"
 include "depthwise.pxi"
 include "depthwise_grad.pxi"
+include "depthwise_spread.pxi"
 
 # Any convolution.
 include "microkernel.pxi"

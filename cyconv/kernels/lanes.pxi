@@ -87,14 +87,16 @@ cdef bint lanes_pay(
                   14x14     183 for 181     188 for 207     341 for 447
         7x7,        7x7      75 for 191      76 for 127     138 for 272
                   28x28    1124 for 1116   1164 for 1724   2273 for 2783
-        3x3 / 2,  28x28     189 for 252     199 for 262     277 for 323
+        3x3 / 2,  28x28                                     277 for 323
         5x5 / 2,    7x7      30 for 167      31 for 130      47 for 113
                   28x28     260 for 775     271 for 353     446 for 569
         9, a row of  64      35 for 264      37 for 285      59 for 259
                    1024     705 for 530     669 for 512     904 for 784
 
     Rows read where they lie, masked, go by vectors whose last lanes may be idle, and lanes for channels
-    that there are not; beside these a vector of cells that is turned costs about as much as six."""
+    that there are not; beside these a vector of cells that is turned costs about as much as six. With
+    stride 2 what is read masked costs twice as much (3x3: with 16 lanes 14x14 took 0.95 of the time by
+    lanes and 20x20 1.16, with eight 7x7 0.6 to 0.8 and 14x14 1.1 to 1.7)."""
     cdef double masked, turned, cells
     if not shape_lanes(g, axes, itemsize) or 2 * groups < g.lanes:
         return False
@@ -103,6 +105,7 @@ cdef bint lanes_pay(
             return False
         # Vectors that are read: of a row, and of all channels there are and are not.
         masked = g.taps * g.positions // g.axes[2].output * ((g.axes[2].output - 1) // g.lanes + 1)
+        masked *= g.axes[2].stride
         turned = g.taps * g.positions * ((groups - 1) // g.lanes + 1) / <double>groups
         cells = (g.cells + g.positions) * ((groups - 1) // g.lanes + 1) / <double>groups
         return masked > (0.8 if REGISTERS == 32 else 0.6) * turned + 6 * cells

@@ -126,6 +126,13 @@ ALWAYS_INLINE void store_some_double(double *cells, __m256d v, ptrdiff_t n) {
 typedef struct { ptrdiff_t cell, weight; } Tap;
 /* How many taps ahead cells are fetched: with 1024 channels, 6% faster than not at all. */
 #define AHEAD 8
+/* What is about to be filled, from memory to the nearest cache: with AVX-512 depthwise planes that are
+   far away took 0.4 to 0.6 of the time, with AVX2 1.0 to 1.1. */
+#if defined(CYCONV_AVX512)
+#define PREFETCH_RESULT(cells) PREFETCH(cells)
+#else
+#define PREFETCH_RESULT(cells) ((void)(cells))
+#endif
 #define CACHE_LINE 64
 
 #define REAL float
@@ -136,6 +143,8 @@ typedef struct { ptrdiff_t cell, weight; } Tap;
 #define ZIP_HIGH _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define SOME(n) ((__mmask16)((1u << (n)) - 1))
 #define EVEN _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31)
+#define EVEN_OF _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define ODD_OF _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 typedef __m512 vector_float;
 typedef __mmask16 mask_float;
 #elif defined(CYCONV_AVX2)
@@ -145,6 +154,10 @@ typedef __mmask16 mask_float;
 #define EVEN(a, b)                                                                               \
     _mm256_castpd_ps(_mm256_permute4x64_pd(                                                      \
         _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 2, 0))), _MM_SHUFFLE(3, 1, 2, 0)))
+#define IN_ORDER(v)                                                                              \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), _MM_SHUFFLE(3, 1, 2, 0)))
+#define EVEN_LANES _MM_SHUFFLE(2, 0, 2, 0)
+#define ODD_LANES _MM_SHUFFLE(3, 1, 3, 1)
 typedef __m256 vector_float;
 typedef __m256i mask_float;
 #elif defined(CYCONV_NEON)
@@ -165,6 +178,11 @@ typedef float32x4_t vector_float;
 #undef HALVES
 #undef SOME
 #undef EVEN
+#undef EVEN_OF
+#undef ODD_OF
+#undef IN_ORDER
+#undef EVEN_LANES
+#undef ODD_LANES
 #undef ALL
 
 #define REAL double
@@ -175,6 +193,8 @@ typedef float32x4_t vector_float;
 #define ZIP_HIGH _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15)
 #define SOME(n) ((__mmask8)((1u << (n)) - 1))
 #define EVEN _mm512_setr_epi64(0, 2, 4, 6, 9, 11, 13, 15)
+#define EVEN_OF _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14)
+#define ODD_OF _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15)
 typedef __m512d vector_double;
 typedef __mmask8 mask_double;
 #elif defined(CYCONV_AVX2)
@@ -183,6 +203,9 @@ typedef __mmask8 mask_double;
 #define SOME(n) _mm256_loadu_si256((const __m256i *)(cyconv_some + 8 - 2 * (n)))
 #define EVEN(a, b)                                                                               \
     _mm256_permute4x64_pd(_mm256_shuffle_pd(a, b, 10), _MM_SHUFFLE(3, 1, 2, 0))
+#define IN_ORDER(v) _mm256_permute4x64_pd(v, _MM_SHUFFLE(3, 1, 2, 0))
+#define EVEN_LANES 0
+#define ODD_LANES 15
 typedef __m256d vector_double;
 typedef __m256i mask_double;
 #elif defined(CYCONV_NEON)
@@ -203,6 +226,11 @@ typedef float64x2_t vector_double;
 #undef HALVES
 #undef SOME
 #undef EVEN
+#undef EVEN_OF
+#undef ODD_OF
+#undef IN_ORDER
+#undef EVEN_LANES
+#undef ODD_LANES
 #undef ALL
 
 #endif
@@ -240,6 +268,12 @@ ALWAYS_INLINE REAL NAME(total)(VECTOR v) { return INTRINSIC(reduce_add)(v); }
 ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) {
     return INTRINSIC(permutex2var)(a, EVEN, b);
 }
+ALWAYS_INLINE VECTOR NAME(even_of)(VECTOR a, VECTOR b) {
+    return INTRINSIC(permutex2var)(a, EVEN_OF, b);
+}
+ALWAYS_INLINE VECTOR NAME(odd_of)(VECTOR a, VECTOR b) {
+    return INTRINSIC(permutex2var)(a, ODD_OF, b);
+}
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
     return INTRINSIC(permutex2var)(a, ZIP_LOW, b);
 }
@@ -264,6 +298,12 @@ ALWAYS_INLINE REAL NAME(total)(VECTOR v) {
     return sum;
 }
 ALWAYS_INLINE VECTOR NAME(pick_even)(VECTOR a, VECTOR b) { return EVEN(a, b); }
+ALWAYS_INLINE VECTOR NAME(even_of)(VECTOR a, VECTOR b) {
+    return IN_ORDER(INTRINSIC(shuffle)(a, b, EVEN_LANES));
+}
+ALWAYS_INLINE VECTOR NAME(odd_of)(VECTOR a, VECTOR b) {
+    return IN_ORDER(INTRINSIC(shuffle)(a, b, ODD_LANES));
+}
 ALWAYS_INLINE VECTOR NAME(zip_low)(VECTOR a, VECTOR b) {
     return HALVES(INTRINSIC(unpacklo)(a, b), INTRINSIC(unpackhi)(a, b), 0x20);
 }

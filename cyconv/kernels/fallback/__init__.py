@@ -5,6 +5,8 @@ from cyconv.kernels.fallback.depthwise import (
     depthwise_forward,
     depthwise_memory,
     depthwise_pair,
+    depthwise_spread,
+    depthwise_spreads,
     depthwise_weight_grad,
 )
 from cyconv.kernels.fallback.direct import direct, direct_memory, direct_weight_grad
@@ -32,6 +34,8 @@ __all__ = [
     "depthwise_forward",
     "depthwise_memory",
     "depthwise_pair",
+    "depthwise_spread",
+    "depthwise_spreads",
     "depthwise_weight_grad",
     "direct",
     "direct_memory",

@@ -61,6 +61,34 @@ def depthwise_pair(
     depthwise_forward(x, odd_w, None, y[..., 1::2], odd_axes)
 
 
+def depthwise_spread(
+    dy: Array,
+    w: Array,
+    dx: Array,
+    axes: Integers,
+    tasks: Integers | None = None,
+    taken: Counters | None = None,
+    rings: bool = False,
+    /,
+) -> None:
+    """Fill dx (n, C, d, h, w), with the gradient of depthwise_forward, from dy (n, C, od, oh, ow)
+    and w (C, 1, kd, kh, kw): all of it, or the tasks that are left to take."""
+    ring(rings)
+    if tasks is not None:
+        assert taken is not None
+        for images, channels, _ in _shares(tasks, taken, rings, dx, w):
+            depthwise_spread(dy[images, channels], w[channels], dx[images, channels], axes)
+        return
+    dx[:] = 0
+    for (_, *tap, _, od, oh, ow), cells in each_tap(axes):
+        dx[cells] += w[:, :1, *tap, None, None] * dy[:, :, od, oh, ow]
+
+
+def depthwise_spreads(axes: Integers, itemsize: int, /) -> bool:
+    """Whether `depthwise_spread` is for this convolution."""
+    return bool((axes[1:, 2] == 2).all())
+
+
 def depthwise_weight_grad(
     dy: Array,
     x: Array,
