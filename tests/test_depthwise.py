@@ -260,6 +260,9 @@ STRIDED = {
     "padded in front": lambda n: ((9, 2 * n), (3, 3), ((1, 1), (1, 0))),
     "padded by two": lambda n: ((6, 2 * n - 1), (3, 3), (2, ((2, 0)))),
     "one row": lambda n: ((1, 2 * n), (3, 3), 1),
+    "5x5": lambda n: ((9, 2 * n), (5, 5), 2),
+    "5x5, valid": lambda n: ((9, 2 * n + 3), (5, 5), 0),
+    "5x5, padded in front": lambda n: ((6, 2 * n - 1), (5, 5), ((3, 0), (4, 0))),
     "a cell unread": lambda n: ((8, 2 * n + 2), (3, 3), 0),
     "rows in the padding": lambda n: ((3, 2 * n), (3, 3), ((3, 5), 1)),
 }

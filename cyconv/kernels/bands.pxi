@@ -209,8 +209,8 @@ cdef bint is_narrow(const Axis* axes, Py_ssize_t lanes) noexcept nogil:
             56x56   4455 for 7116  7533 for 8299
 
     and with AVX2 a 5x5 kernel on 28x28 0.76 times as long for y, but 1.4 times for dw; kernels of fewer
-    than nine taps, as the phases of a stride have, 1.15 times. With stride 2 3x3 took 0.55 to 0.75 times
-    as long for y and 0.35 to 0.85 for dw as in place or in a band."""
+    than nine taps, as the phases of a stride have, 1.15 times. With stride 2 3x3 and 5x5 took 0.45 to 1
+    times as long for y and 0.35 to 1.05 for dw as in place or in a band."""
     cdef const Axis* height = &axes[1]
     cdef const Axis* width = &axes[2]
     return (

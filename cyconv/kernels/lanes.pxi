@@ -96,7 +96,8 @@ cdef bint lanes_pay(
     Rows read where they lie, masked, go by vectors whose last lanes may be idle, and lanes for channels
     that there are not; beside these a vector of cells that is turned costs about as much as six. With
     stride 2 what is read masked costs twice as much (3x3: with 16 lanes 14x14 took 0.95 of the time by
-    lanes and 20x20 1.16, with eight 7x7 0.6 to 0.8 and 14x14 1.1 to 1.7)."""
+    lanes and 20x20 1.16, with eight 7x7 0.6 to 0.8 and 14x14 1.1 to 1.7), or less with 25 taps and 32
+    registers (28x28 took 1.5 of the time by lanes)."""
     cdef double masked, turned, cells
     if not shape_lanes(g, axes, itemsize) or 2 * groups < g.lanes:
         return False
@@ -105,7 +106,8 @@ cdef bint lanes_pay(
             return False
         # Vectors that are read: of a row, and of all channels there are and are not.
         masked = g.taps * g.positions // g.axes[2].output * ((g.axes[2].output - 1) // g.lanes + 1)
-        masked *= g.axes[2].stride
+        if g.axes[2].stride == 2:
+            masked *= 1.4 if g.axes[2].kernel == 5 and REGISTERS == 32 else 2
         turned = g.taps * g.positions * ((groups - 1) // g.lanes + 1) / <double>groups
         cells = (g.cells + g.positions) * ((groups - 1) // g.lanes + 1) / <double>groups
         return masked > (0.8 if REGISTERS == 32 else 0.6) * turned + 6 * cells

@@ -36,9 +36,12 @@ typedef struct {
 } Narrow;
 
 #if defined(MASKS)
+#define FOR_EACH_STRIDED(DO) DO(3, 3, 2) DO(5, 5, 2)
 #define FOR_EACH_KERNEL(DO)                                                                      \
-    DO(1, 1, 1) DO(1, 2, 1) DO(2, 1, 1) DO(2, 2, 1) DO(3, 3, 1) DO(5, 5, 1) DO(7, 7, 1) DO(3, 3, 2)
+    DO(1, 1, 1) DO(1, 2, 1) DO(2, 1, 1) DO(2, 2, 1) DO(3, 3, 1) DO(5, 5, 1) DO(7, 7, 1)          \
+    FOR_EACH_STRIDED(DO)
 #else
+#define FOR_EACH_STRIDED(DO)
 #define FOR_EACH_KERNEL(DO)
 #endif
 #define KERNEL_NUMBER(height, width, stride) (64 * (stride) + 8 * (height) + (width))
@@ -225,7 +228,8 @@ ALWAYS_INLINE void NAME(dot_columns)(
 ALWAYS_INLINE void NAME(dot_plane)(
     const int KH, const int KW, const int S, const Narrow *g, const REAL *dy, ptrdiff_t dy_step,
     const REAL *x, ptrdiff_t x_step, double *totals) {
-    const int most = (REGISTERS - KH - 1) / (KH + 1), K = most < KW ? most : KW, rest = KW % K;
+    const int fit = (REGISTERS - UNDER_WAY(KH, S) - 1) / (KH + 1) / S * S, most = fit < S ? S : fit;
+    const int K = most < KW ? most : KW, rest = KW % K;
     for (int k0 = 0; k0 < KW - rest; k0 += K)
         NAME(dot_columns)(KH, KW, S, k0, K, g, dy, dy_step, x, x_step, totals);
     if (rest)
@@ -300,6 +304,14 @@ ALWAYS_INLINE void NAME(spread_plane)(
     }
 FOR_EACH_KERNEL(DEFINE_KERNEL)
 #undef DEFINE_KERNEL
+#define DEFINE_SPREAD(KH, KW, S)                                                                 \
+    static void NAME(spread_plane_##KH##_##KW)(                                                  \
+        const Narrow *g, const REAL *dy, ptrdiff_t dy_step, const REAL *weights, REAL *dx,       \
+        ptrdiff_t dx_step) {                                                                     \
+        NAME(spread_plane)(KH, KW, g, dy, dy_step, weights, dx, dx_step);                        \
+    }
+FOR_EACH_STRIDED(DEFINE_SPREAD)
+#undef DEFINE_SPREAD
 #undef UNDER_WAY
 #undef READ_COLUMNS
 #undef LOAD_CELL
@@ -342,10 +354,14 @@ static void NAME(dot_narrow)(
 static void NAME(spread_narrow)(
     const Narrow *g, const REAL *dy, ptrdiff_t dy_step, const REAL *weights, REAL *dx,
     ptrdiff_t dx_step) {
-#if defined(MASKS)
-    if (g->kernel == KERNEL_NUMBER(3, 3, 2))
-        NAME(spread_plane)(3, 3, g, dy, dy_step, weights, dx, dx_step);
-#endif
+    switch (g->kernel) {
+#define CASE(KH, KW, S)                                                                          \
+    case KERNEL_NUMBER(KH, KW, S):                                                               \
+        NAME(spread_plane_##KH##_##KW)(g, dy, dy_step, weights, dx, dx_step);                    \
+        break;
+        FOR_EACH_STRIDED(CASE)
+#undef CASE
+    }
 }
 
 #undef LANES
