@@ -47,6 +47,8 @@ CASES = {
     "narrow, volume": Case((2, 2, 4, 6, 7), (2, 1, 3, 3, 3), padding=1, groups=2),
     "stride 2": Case((2, 3, 28, 28), (3, 1, 3, 3), 2, 1, groups=3),
     "stride 2, odd": Case((2, 3, 13, 57), (3, 1, 3, 3), 2, ((0, 1), (2, 0)), groups=3),
+    "stride 2, dilated along H": Case((2, 2, 13, 21), (2, 1, 3, 3), 2, 2, (2, 1), groups=2),
+    "stride 2, dilated along W": Case((2, 2, 13, 21), (2, 1, 3, 3), 2, 2, (1, 2), groups=2),
     "stride 2, dilated": Case((2, 2, 13, 31), (2, 1, 3, 4), 2, 3, (2, 3), groups=2),
     "stride 2, one row": Case((2, 2, 301), (2, 1, 5), 2, 2, groups=2),
     "stride 3": Case((2, 2, 17, 40), (2, 1, 4, 5), (2, 3), 2, groups=2),
@@ -219,6 +221,10 @@ def test_shapes_are_checked(build, dtype):
     rows = ([0, 4, 0, 4], [0, 3, 0, 5], [2, 1, 0, 4], [0, 3, 2, 1], [-1, 3, 0, 4], [0, 3, 0])
     wrong_shares = [(np.array([row], np.intp), taken) for row in rows] + [(fine[:0], taken)]
     wrong_shares += [(fine, counter) for counter in (None, np.zeros(2, np.longlong), taken - 1)]
+    strided = geometry((3, 4, 14, 14), (4, 1, 3, 3), 2, 1, 1, 4)
+    dy, in_front, pairs = np.zeros(strided.y_shape, dtype), strided.axes(), np.repeat(w, 2, 1)
+    in_front[1, 4] -= 2
+    wrong_spreads = [(y, w, x, axes), (dy, w, x, in_front), (dy, pairs, x, strided.axes())]
     for wrong in (
         lambda: forward(x[:2], w, b, y, axes),
         lambda: forward(x[:, :3], w, b, y, axes),
@@ -236,7 +242,7 @@ def test_shapes_are_checked(build, dtype):
         lambda: run.depthwise_pair(x, w, w, y, axes, axes),
         lambda: run.depthwise_spreads(axes[:2], 4),
         lambda: run.depthwise_spreads(axes, 2),
-        lambda: run.depthwise_spread(y, w, x, axes),
+        *(lambda wrong=wrong: run.depthwise_spread(*wrong) for wrong in wrong_spreads),
         lambda: run.depthwise_memory(axes[:2], 1, 1, 4),
         lambda: run.depthwise_memory(axes * 0, 1, 1, 4),
         lambda: run.depthwise_memory(axes, 0, 1, 4),
@@ -329,16 +335,18 @@ def test_nothing_beside_every_second_cell_counts(build, kind, dtype):
 
 def check_nothing_beside(build, case, dtype):
     g, x, w, _, dy = (a if i == 0 else a.astype(dtype) for i, a in enumerate(described(case)))
-    x[..., 0], x[..., -1, :] = np.nan, np.inf
+    last, first = x.copy(), x.copy()
+    last[..., 0], last[..., -1, :], first[..., 0, :] = np.nan, np.inf, np.inf
     with np.errstate(invalid="ignore"):
-        wanted, dw = np.empty_like(w), np.empty_like(w)
-        fallback.depthwise_weight_grad(dy, x, wanted, g.axes())
-        build.depthwise_weight_grad(dy, x, dw, g.axes())
-        np.testing.assert_array_equal(dw, wanted)
-        wanted, y = np.empty_like(dy), np.empty_like(dy)
-        fallback.depthwise_forward(x, w, None, wanted, g.axes())
-        build.depthwise_forward(x, w, None, y, g.axes())
-        np.testing.assert_array_equal(y, wanted)
+        for bad in (last, first):
+            wanted, dw = np.empty_like(w), np.empty_like(w)
+            fallback.depthwise_weight_grad(dy, bad, wanted, g.axes())
+            build.depthwise_weight_grad(dy, bad, dw, g.axes())
+            np.testing.assert_array_equal(dw, wanted)
+            wanted, y = np.empty_like(dy), np.empty_like(dy)
+            fallback.depthwise_forward(bad, w, None, wanted, g.axes())
+            build.depthwise_forward(bad, w, None, y, g.axes())
+            np.testing.assert_array_equal(y, wanted)
 
 
 # A lane a channel: one filter each, planes that are small, or narrow, or read at a stride. Cells

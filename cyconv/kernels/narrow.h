@@ -228,8 +228,8 @@ ALWAYS_INLINE void NAME(dot_columns)(
 ALWAYS_INLINE void NAME(dot_plane)(
     const int KH, const int KW, const int S, const Narrow *g, const REAL *dy, ptrdiff_t dy_step,
     const REAL *x, ptrdiff_t x_step, double *totals) {
-    const int fit = (REGISTERS - UNDER_WAY(KH, S) - 1) / (KH + 1) / S * S, most = fit < S ? S : fit;
-    const int K = most < KW ? most : KW, rest = KW % K;
+    const int most = (REGISTERS - UNDER_WAY(KH, S) - 1) / (KH + 1);
+    const int K = most < KW ? most / S * S : KW, rest = KW % K;
     for (int k0 = 0; k0 < KW - rest; k0 += K)
         NAME(dot_columns)(KH, KW, S, k0, K, g, dy, dy_step, x, x_step, totals);
     if (rest)
