@@ -21,7 +21,7 @@ cdef bint spreads(const Axis* axes, Py_ssize_t lanes) noexcept nogil:
         and height.stride == width.stride == 2 and height.dilation == width.dilation == 1
         and cyconv_narrow_kernel(height.kernel, width.kernel, 2)
         and 0 <= height.low < height.kernel and 0 <= width.low < width.kernel
-        and width.size <= 2 * MOST_ACROSS * lanes
+        and width.size <= 2 * MOST_ACROSS * lanes and height.output <= SHORT_SUM  # others are cut into boxes
     )
 
 
