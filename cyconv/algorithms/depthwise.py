@@ -130,8 +130,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Work:
     images, groups = _images_and_groups(g, pass_, number)
     spreads = pass_ == "input_grad" and _spreads(g, itemsize)
     phases, gaps = phases_of(g, "forward" if spreads else pass_)
-    phased = pass_ == "input_grad" and not spreads
-    wholes = _pairs(phases, g) if phased else _singles(phases)
+    wholes = _pairs(phases, g) if pass_ == "input_grad" else _singles(phases)
     channels = g.group_filters if pass_ == "input_grad" else g.group_channels
     number = -(-number // (len(images) * len(groups)))
     # Phases interleave in dx: if there are tasks enough, one has all, while dx is in cache.

@@ -393,7 +393,8 @@ ALWAYS_INLINE void NAME(store)(REAL *cells, VECTOR v) { memcpy(cells, &v, sizeof
 #endif
 
 /* Where there are masks, load_masked reads the lanes from `first` up to `last` of mask_of, and the
-   others are zero; and total is the sum of all lanes. */
+   others are zero; total is the sum of all lanes; and even_of and odd_of are every second lane of two
+   vectors that follow each other (for pick_even the second begins a lane earlier). */
 
 /* load_some and store_some touch the first n cells only, of which there are at most a vector's; the
    other lanes are zero. Where the set has no masks for that they do it one by one. */
