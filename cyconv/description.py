@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cyconv import kernels
-from cyconv.algorithms import direct
+from cyconv.algorithms import direct, small
 from cyconv.blocks import Blocks
 from cyconv.integers import choice, shape
 from cyconv.outline import Outline, counted, made_of
@@ -267,7 +267,7 @@ def _outline(made: Prepared) -> Outline:
         different = {id(part): part for part in detour.plans}.values()
         outlines: list[Outline] = [part.algorithm.outline(part) for part in different]
         return max(outlines, key=lambda outline: outline.items)
-    once = plan.whole is not None and not made.last
+    once = plan.whole is not None and plan.algorithm is not small and not made.last
     if once or plan.algorithm is direct:
         return direct.outline(plan, once, made.last)
     outline: Outline = plan.algorithm.outline(plan)

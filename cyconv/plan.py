@@ -9,8 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from cyconv import kernels
-from cyconv.algorithms import depthwise, direct, lowering, pointwise, strided, winograd
-from cyconv.algorithms.products import spread_by_blas
+from cyconv.algorithms import depthwise, direct, lowering, pointwise, small, strided, winograd
 from cyconv.geometry import Geometry
 from cyconv.record import Record
 from cyconv.types import Array, DType
@@ -37,10 +36,15 @@ TABLE: dict[str, tuple[tuple[ModuleType, Condition], ...]] = {
         (winograd, _compiled(winograd.pays)),
         (strided, _compiled(strided.pays)),
         (direct, _compiled(direct.pays)),
+        (small, small.pays),
         (pointwise, _serves(pointwise)),
         (lowering, _serves(lowering)),
     ),
-    "gemm": ((pointwise, _serves(pointwise)), (lowering, _serves(lowering))),
+    "gemm": (
+        (small, small.pays),
+        (pointwise, _serves(pointwise)),
+        (lowering, _serves(lowering)),
+    ),
     "direct": (
         (depthwise, depthwise.pays),
         (direct, _serves(direct)),
@@ -65,7 +69,6 @@ class Plan(Record):
     algorithm: ModuleType
     tiles: Any
     seconds: float
-    large_products: bool
     # The algorithm's function for this pass, called with the plan and the arrays.
     run: Callable[..., None]
     # For fixed weights (`cyconv.frozen`): from the plan and w to what `run` also takes after its
@@ -90,10 +93,12 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
             f"stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
         )
     tiles: Any = chosen.tiles(geometry, itemsize, pass_) if geometry.batch else ()
-    small = geometry.multiply_adds <= direct.SMALL and (
+    whole = tiles if chosen is small else None
+    if geometry.multiply_adds <= direct.SMALL and (
         chosen is direct
         or (chosen is depthwise and bool(tiles) and depthwise.is_one_call(geometry, pass_, tiles))
-    )
+    ):
+        whole = direct.whole(geometry, itemsize, pass_, tiles)
     speed = MULTIPLY_ADDS
     if kernels.BUILD is not None and chosen in (winograd, strided):
         speed = WINOGRAD_MULTIPLY_ADDS[itemsize]
@@ -104,12 +109,9 @@ def plan(geometry: Geometry, dtype: DType, pass_: str, algorithm: str) -> Plan:
         algorithm=chosen,
         tiles=tiles,
         seconds=geometry.multiply_adds / speed,
-        # Not asked of the others, since to look for BLAS takes milliseconds.
-        large_products=chosen in (lowering, pointwise)
-        and spread_by_blas(geometry, pass_, itemsize),
         run=getattr(chosen, pass_),
         prepare=None if pass_ == "weight_grad" else getattr(chosen, "prepare", None),
-        whole=direct.whole(geometry, itemsize, pass_, tiles) if small else None,
+        whole=whole,
         takes_last=chosen is direct or (chosen is winograd and kernels.BUILD is not None),
     )
 

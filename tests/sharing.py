@@ -14,7 +14,7 @@ from strategies import Case
 
 import cyconv
 from cyconv import threads, tiling
-from cyconv.algorithms import depthwise, fused, nonfused
+from cyconv.algorithms import depthwise, fused, nonfused, small
 
 PATIENCE = 30  # seconds
 
@@ -58,6 +58,7 @@ WORK = {
 
 SETTINGS = [
     (threads, "SMALL", 0),
+    (small, "FEW_PRODUCTS", 0),
     (tiling, "PIECE_WORK", 100_000),
     (depthwise, "TASK_SECONDS", 1e-6),
     (nonfused, "SHARE_SECONDS", 1e-6),

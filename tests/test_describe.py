@@ -41,9 +41,14 @@ CASES = {
     "tiles apart": ((2, 40, 31, 30), (48, 40, 3, 3), {"padding": 3, "dilation": 3}),
     "strided": ((3, 3, 131, 131), (64, 3, 11, 11), {"stride": 4}),
     "depthwise": ((4, 24, 40, 40), (24, 1, 3, 3), {"groups": 24, "padding": 1}),
-    "depthwise, strided": ((4, 24, 40, 40), (24, 1, 5, 5), {"groups": 24, "stride": 2}),
+    "depthwise, strided": ((4, 48, 40, 40), (48, 1, 5, 5), {"groups": 48, "stride": 2}),
     "few filters": ((8, 200, 20, 20), (4, 200, 5, 5), {}),
     "small": ((1, 3, 10, 10), (4, 3, 3, 3), {"padding": 1}),
+    "small, blocks": ((1, 3, 40, 40), (16, 3, 3, 3), {"padding": 1}),
+    "small, images": ((3, 8, 20, 20), (12, 8, 3, 3), {"stride": 2}),
+    "small, flipped": ((2, 12, 14, 14), (6, 12, 3, 3), {}),
+    "small, one tap": ((1, 48, 14, 14), (64, 48, 1, 1), {}),
+    "small, one tap, images": ((3, 48, 8, 8), (64, 48, 1, 1), {}),
     "reflect": ((5, 16, 30, 30), (16, 16, 3, 3), {"padding": 1, "padding_mode": "reflect"}),
     "last": ((5, 30, 30, 16), (24, 16, 3, 3), {"padding": 1, **LAST}),
 }
@@ -69,6 +74,7 @@ NAMES = {
     "depthwise": "auto gemm direct",
     "depthwise, strided": "auto gemm direct",
     "few filters": "auto gemm direct",
+    "small, one tap": "auto gemm direct",
     "last": "auto gemm direct winograd",
 }
 WAYS = [
@@ -175,6 +181,12 @@ def test_it_names_what_runs(name, algorithm, pass_):
         if (module, function) == ("cyconv.rows", "run")
         or (module.rpartition(".")[2] in ALGORITHMS and function in CONVOLUTIONS)
     }
+    if found.module == "small":  # its functions are made for the plan
+        called = {function for module, function in seen if module == "cyconv.algorithms.small"}
+        (made,) = called & {"multiply", "add_back", "add_up"}
+        assert (made == "add_back") == found.method.startswith("col2im")
+        assert (made == "add_up") == (pass_ == "weight_grad")
+        passes |= ran(found)
     assert passes == (set() if "in one call" in found.method else ran(found))
     assert ("cyconv.blocks", "run") in seen or not found.conversion
     assert algorithm in ("auto", found.algorithm)

@@ -374,51 +374,6 @@ def test_many_weights_are_multiplied_at_once(monkeypatch, weights, unpacked, blo
     assert tuple(products.unpacked(weights, itemsize) for itemsize in (4, 8)) == blocks
 
 
-FEW = {
-    "whole": Case((1, 3, 32, 32), (16, 3, 3, 3), padding=1),
-    "images": Case((2, 8, 16, 16), (16, 8, 3, 3), padding=1),
-    "pointwise": Case((2, 20, 15, 15), (60, 20, 1, 1)),
-    "groups": Case((1, 12, 20, 20), (24, 6, 3, 3), padding=1, groups=2),
-    "more weights": Case((1, 16, 14, 14), (20, 16, 3, 3), padding=1),
-    "many weights": Case((1, 64, 5, 5), (64, 64, 3, 3), padding=1),
-}
-
-
-@each_dtype
-@pytest.mark.parametrize("pass_", ["forward", "input_grad", "weight_grad"])
-def test_few_products_are_not_for_threads_of_blas(monkeypatch, dtype, pass_):
-    """So there is no need to hold it to one; but what it would spread is known."""
-    monkeypatch.setattr(threads, "small_unpacked", lambda: True)
-    forget_plans()
-    sizes, multiply, made = [], np.matmul, {}
-
-    def measure(a, b, out=None):
-        sizes.append(a.shape[-2] * a.shape[-1] * b.shape[-1])
-        return multiply(a, b, out=out)
-
-    for name, case in FEW.items():
-        g = described(case)
-        assert threads.SMALL_PRODUCT < g.multiply_adds <= products.FEW_PRODUCTS, name
-        made[name] = plan(g, np.dtype(dtype), pass_, "gemm")
-        x, w, _, dy = case.arrays(dtype)
-        options = {**case.options, "algorithm": "gemm"}
-        sizes.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(np, "matmul", measure)
-            if pass_ == "forward":
-                cyconv.conv(x, w, **options)
-            elif pass_ == "input_grad":
-                cyconv.conv_input_grad(dy, w, x.shape, **options)
-            else:
-                cyconv.conv_weight_grad(dy, x, w.shape, **options)
-        assert sizes, name
-        held = made[name].large_products
-        assert held or max(sizes) <= threads.SMALL_PRODUCT, (name, max(sizes))
-    assert made["many weights"].large_products
-    assert not made["whole"].large_products
-    forget_plans()
-
-
 @each_dtype
 def test_products_in_blocks_are_written_once_and_nowhere_else(monkeypatch, dtype):
     monkeypatch.setattr(threads, "small_unpacked", lambda: True)

@@ -11,7 +11,7 @@ from strategies import Case
 
 import cyconv
 from cyconv import kernels, prepare, threads
-from cyconv.algorithms import depthwise, direct, lowering, pointwise, strided, winograd
+from cyconv.algorithms import depthwise, direct, lowering, pointwise, small, strided, winograd
 from cyconv.geometry import geometry
 from cyconv.plan import TABLE, check_algorithm, plan
 
@@ -265,23 +265,39 @@ def test_auto_multiplies_where_there_is_less_than_a_vector(road):
 @pytest.mark.parametrize("pass_", PASSES)
 def test_small_work_is_direct_without_vectors_too(road, pass_):
     """BLAS is faster, but what comes before and after it is not. NumPy alone gains nothing."""
-    wanted = lowering if road == "fallback" else direct
-    small = described(Case((1, 3, 30, 30), (10, 3, 3, 3)))
-    assert chosen(small, pass_) is wanted
-    for dtype in (FLOAT32, FLOAT64):
-        assert chosen(described(Case((1, 3, 12, 12), (10, 3, 3, 3))), pass_, dtype=dtype) is wanted
+    wanted = small if road == "fallback" else direct
+    for size, dtype in ((20, FLOAT32), (12, FLOAT64)):
+        tiny = described(Case((1, 3, size, size), (10, 3, 3, 3)))
+        assert chosen(tiny, pass_, dtype=dtype) is wanted
     if road == "plain":
-        for size, dtype in ((60, FLOAT32), (36, FLOAT64)):
-            large = described(Case((1, 3, size, size), (10, 3, 3, 3)))
-            assert chosen(large, pass_, dtype=dtype) is lowering
+        for size, dtype in ((36, FLOAT32), (24, FLOAT64)):
+            larger = described(Case((1, 3, size, size), (10, 3, 3, 3)))
+            assert chosen(larger, pass_, dtype=dtype) is small
         strided = described(Case((1, 3, 30, 30), (10, 3, 3, 3), stride=2))
-        assert (chosen(strided, pass_) is direct) == (pass_ != "input_grad")
+        assert chosen(strided, pass_) is (small if pass_ == "input_grad" else direct)
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_few_products_are_one_function(monkeypatch, pass_):
+    """With products that BLAS makes on one thread; see test_small.py."""
+    monkeypatch.setattr(threads, "small_unpacked", lambda: True)
+    for case, *takes in (
+        (Case((1, 3, 60, 60), (10, 3, 3, 3)), True, True, True),
+        (Case((2, 8, 30, 30), (4, 8, 1, 1)), True, True, True),
+        (Case((1, 3, 70, 70), (10, 3, 3, 3)), False, False, False),
+        (Case((1, 16, 14, 14), (20, 16, 3, 3), padding=1), True, True, False),
+        (Case((1, 64, 5, 5), (64, 64, 3, 3), padding=1), False, False, False),
+        (Case((1, 64, 2, 2), (64, 64, 3, 3), padding=1), True, True, True),
+        (Case((1, 24, 18, 18), (16, 24, 3, 3)), True, False, False),  # dx is larger
+    ):
+        fits = takes[PASSES.index(pass_)]
+        assert (chosen(described(case), pass_, "gemm") is small) == fits, case
 
 
 @pytest.mark.skipif(kernels.BUILD is None, reason="NumPy multiplies everything")
 @pytest.mark.parametrize("pass_", PASSES)
 def test_what_needs_no_blas_does_not_look_for_it(pass_, monkeypatch):
-    """That takes milliseconds. The case is one of which lowering would ask."""
+    """That takes milliseconds. The case is one of which small would ask."""
 
     def look():
         raise AssertionError
@@ -290,8 +306,11 @@ def test_what_needs_no_blas_does_not_look_for_it(pass_, monkeypatch):
     g = described(Case((1, 16, 14, 14), (20, 16, 3, 3), padding=1))
     for algorithm in ("direct", "winograd"):
         plan.__wrapped__(g, FLOAT32, pass_, algorithm)
-    with pytest.raises(AssertionError):
-        plan.__wrapped__(g, FLOAT32, pass_, "gemm")
+    if pass_ != "weight_grad":  # of which there are fewer
+        with pytest.raises(AssertionError):
+            plan.__wrapped__(g, FLOAT32, pass_, "gemm")
+    tiny = described(Case((1, 16, 14, 14), (4, 16, 3, 3), padding=1))
+    plan.__wrapped__(tiny, FLOAT32, pass_, "gemm")
 
 
 @pytest.mark.skipif(kernels.BUILD is None, reason="the fallback has no calls that do all")
@@ -371,9 +390,11 @@ def test_what_each_name_gives(road, pass_):
     """The same on every build."""
     wide = described(Case((2, 64, 56, 56), (64, 64, 3, 3), padding=1))
     one_tap = described(Case((2, 64, 56, 56), (64, 64, 1, 1)))
-    thin = described(Case((2, 8, 28, 28), (8, 1, 3, 3), groups=8))
+    thin = described(Case((2, 160, 28, 28), (160, 1, 3, 3), groups=160))
     for g in (wide, thin):
         assert chosen(g, pass_, "gemm") is lowering
+    tiny = described(Case((2, 8, 28, 28), (8, 1, 3, 3), groups=8))
+    assert chosen(tiny, pass_, "gemm") is small
     assert chosen(one_tap, pass_, "gemm") is pointwise
     assert chosen(thin, pass_, "direct") is depthwise
     assert chosen(wide, pass_, "direct") is direct
@@ -383,7 +404,7 @@ def test_what_each_name_gives(road, pass_):
         with pytest.raises(ValueError, match="winograd"):
             plan(other, FLOAT32, pass_, "winograd")
     for padded in (((0, 0), (0, 1)), ((1, 0), (0, 0))):  # not the image as it is
-        g = described(Case((2, 64, 9, 9), (64, 64, 1, 1), padding=padded))
+        g = described(Case((2, 64, 18, 18), (64, 64, 1, 1), padding=padded))
         assert chosen(g, pass_, "gemm") is lowering
 
 
@@ -399,14 +420,14 @@ def test_a_plan_has_what_its_pass_needs():
 
 def test_small_passes_are_one_call():
     """Of what direct computes, or depthwise in a single task: see test_whole.py."""
-    small = described(Case((1, 1, 10, 10), (1, 1, 3, 3), padding=1))
+    tiny = described(Case((1, 1, 10, 10), (1, 1, 3, 3), padding=1))
     wide = described(Case((1, 9, 10, 10), (20, 9, 3, 3), padding=1))
     for pass_ in PASSES:
-        for g, algorithm in ((small, depthwise), (wide, direct)):
+        for g, algorithm in ((tiny, depthwise), (wide, direct)):
             made = plan(g, FLOAT32, pass_, "direct")
             assert made.algorithm is algorithm
             assert (made.whole is None) == (kernels.BUILD is None)
-        assert plan(small, FLOAT32, pass_, "gemm").whole is None
+        assert plan(tiny, FLOAT32, pass_, "gemm").algorithm is small
         for name in ("mbv2_dw112", "r50_28_3x3s2"):
             assert plan(of_layer(BY_NAME[name]), FLOAT32, pass_, "direct").whole is None
 
@@ -496,8 +517,8 @@ def test_auto_always_finds_one(road):
     """The last way of the table serves everything, and each name has what it promises."""
     odd = described(Case((1, 6, 2, 3, 4), (3, 2, 2, 1, 3), (2, 1, 1), 1, (1, 3, 1), groups=3))
     for pass_ in PASSES:
-        assert chosen(odd, pass_) is (lowering if road == "fallback" else depthwise)
-        assert chosen(odd, pass_, "gemm") is lowering
+        assert chosen(odd, pass_) is (small if road == "fallback" else depthwise)
+        assert chosen(odd, pass_, "gemm") is small
         assert chosen(odd, pass_, "direct") is depthwise
 
 

@@ -260,9 +260,8 @@ def test_small_plans_have_one(pass_):
     float32 = np.dtype(np.float32)
     assert plan(described(small), float32, pass_, "direct").whole is not None
     assert plan(described(large), float32, pass_, "direct").whole is None
-    for algorithm in ("gemm", "winograd"):
-        for case in (small, large):
-            assert plan(described(case), float32, pass_, algorithm).whole is None
+    for algorithm, case in (("gemm", large), ("winograd", small), ("winograd", large)):
+        assert plan(described(case), float32, pass_, algorithm).whole is None
     empty = Case((0, 4, 10, 10), (6, 4, 3, 3))
     assert plan(described(empty), float32, pass_, "direct").whole is None
 

@@ -105,13 +105,13 @@ MOST_WEIGHTS_AVX2 = (128**2, 64**2, 64**2)
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
 LARGE_WEIGHTS, LARGE_WORK = 256**2, 400_000_000
-# On the plain road it takes up to so many multiply-adds, by the bytes of an item; of 1x1, so many.
+# On the plain road it takes up to so many multiply-adds, by the bytes of an item.
 PLAIN = {
-    "forward": {4: 240_000, 8: 100_000},
-    "input_grad": {4: 550_000, 8: 220_000},
-    "weight_grad": {4: 470_000, 8: 190_000},
+    "forward": {4: 120_000, 8: 60_000},
+    "input_grad": {4: 300_000, 8: 120_000},
+    "weight_grad": {4: 100_000, 8: 50_000},
 }
-PLAIN_1X1 = 60_000
+PLAIN_1X1 = {4: 60_000, 8: 30_000}
 
 
 class Part(Record):
@@ -172,7 +172,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
         suits = suits and _weights_suit(g, pass_)
     else:
         vector, filters = 16, 8 // itemsize
-        limit = PLAIN_1X1 if g.taps == 1 else PLAIN[pass_][itemsize]
+        limit = (PLAIN_1X1 if g.taps == 1 else PLAIN[pass_])[itemsize]
         suits = not strided and g.multiply_adds <= limit
     if pass_ == "weight_grad":
         return suits and g.group_filters >= filters

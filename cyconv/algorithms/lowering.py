@@ -96,7 +96,7 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
             )
         return cut(g, cells // rows, wanted_pieces(g))
     if pass_ == "input_grad":
-        if _flips(g):
+        if flips(g):
             return tiles(g.flipped(), itemsize, "forward")
         return cut_overlapping(g, cells // rows)
     positions = g.batch * g.positions
@@ -104,12 +104,18 @@ def tiles(g: Geometry, itemsize: int, pass_: str) -> Any:
     return cut_sums(g, cells // -(-rows // number), number)
 
 
-def _flips(g: Geometry) -> bool:
+def flips(g: Geometry) -> bool:
     """Whether the input gradient is the forward pass of the flipped convolution: with stride 1,
     unless there is much more to flip and to lower than there would be to add back."""
     positions = g.batch * g.positions
     flip = g.filters * (FLIP_COST * g.group_channels + LOWER_COST * positions)
     return g.stride == (1, 1, 1) and flip <= ADD_COST * g.channels * positions
+
+
+def flip(w: Array, g: Geometry) -> Array:
+    """The weights of the flipped convolution: taps reversed, channels and filters swapped."""
+    by_tap = w.reshape(g.groups, g.group_filters, g.group_channels, g.taps)
+    return by_tap[..., ::-1].swapaxes(1, 2).reshape(g.flipped().w_shape)
 
 
 def forward(plan: "Plan", x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -130,7 +136,7 @@ def _forward(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: 
         cols = as_taken(_columns(g, x, slice(0, g.channels), tile), tile, block)
         multiply(plan, w, cols, b, flat, tile, block)
 
-    threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+    threads.run(task, len(plan.tiles), plan.seconds, blas=True)
 
 
 def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -150,17 +156,15 @@ def _by_filter(plan: "Plan", g: Geometry, x: Array, w: Array, b: Array | None, y
 
     lowered = as_taken(cols[None], cut.tile, block)
     threads.run(lower, len(cut.channels), cols.size * 2e-10, blas=False)
-    threads.run(task, len(cut.filters), plan.seconds, blas=plan.large_products)
+    threads.run(task, len(cut.filters), plan.seconds, blas=True)
 
 
 def input_grad(plan: "Plan", dy: Array, w: Array, dx: Array) -> None:
     """Fill dx (N, C, d, h, w) from dy (N, F, od, oh, ow)."""
     g = plan.geometry
-    if _flips(g):
+    if flips(g):
         flipped = g.flipped()
-        by_tap = as_matrices(w, g).reshape(g.groups, g.group_filters, g.group_channels, g.taps)
-        turned = by_tap[..., ::-1].swapaxes(1, 2).reshape(flipped.w_shape)
-        _forward(plan, flipped, dy, as_matrices(turned, flipped), None, dx)
+        _forward(plan, flipped, dy, as_matrices(flip(w, g), flipped), None, dx)
         return
     matrices = as_matrices(w, g)
     flat = dy.reshape(g.batch, g.filters, g.positions)
@@ -184,11 +188,11 @@ def _add_back(plan: "Plan", dy: Array, w: Array, dx: Array, shares: tuple[Share,
             cols = scratch(COLS, _columns_shape(share.channels, tile, g), dx.dtype)
             dy_tile = take(dy, filters_of(share.channels, g), tile, len(part), block)
             out = as_taken(cols.reshape(len(part), -1, tile.positions), tile, block)
-            product(part, dy_tile, out, few=not plan.large_products)
+            product(part, dy_tile, out)
             kernels.run.col2im(cols, dx[tile.images, share.channels], tile.axes)
 
     seconds = plan.seconds / len(plan.tiles)
-    threads.run(task, len(shares), seconds, blas=plan.large_products)
+    threads.run(task, len(shares), seconds, blas=True)
 
 
 def weight_grad(plan: "Plan", dy: Array, x: Array, dw: Array) -> None:
@@ -220,7 +224,7 @@ def outline(plan: "Plan") -> Outline:
     block = block_length(plan)
     if plan.pass_ == "forward":
         return _outline_forward(plan, g, 0)
-    if plan.pass_ == "input_grad" and _flips(g):
+    if plan.pass_ == "input_grad" and flips(g):
         return _outline_forward(plan, g.flipped(), math.prod(g.w_shape))
 
     def columns(share: Share, tile: Tile) -> int:

@@ -85,7 +85,7 @@ def _multiply_all(plan: Plan, w: Array, x: Array, b: Array | None, y: Array) -> 
         cols = take(x, slice(None), tile, g.groups, block)
         multiply(plan, rows, cols, bias, y[:, part], tile, block)
 
-    threads.run(task, len(plan.tiles), plan.seconds, blas=plan.large_products)
+    threads.run(task, len(plan.tiles), plan.seconds, blas=True)
 
 
 def weight_grad(plan: Plan, dy: Array, x: Array, dw: Array) -> None:

@@ -37,9 +37,6 @@ LONG_SIDE = 256
 # 0.4 to 0.5 of the time for 6 filters and 25 taps or 16 and 144, 0.7 to 0.9 for 64 and 27 or 32
 # and 144.
 UNPACKED = 1_000_000
-# To hold BLAS to one thread takes 6 us. So the products of a pass of at most so many multiply-adds
-# in all are made in blocks that it makes on one thread anyway, of SMALL_PRODUCT.
-FEW_PRODUCTS = 1 << 20
 # Blocks of fewer positions than this, as for more than 7,812 weights, take longer than all at once:
 # of 48 positions, for 64 filters and 256 channels of 1x1, 1.2 to 1.8 times as long, and of 112, for
 # 64 and 128, up to 1.15 times.
@@ -100,30 +97,20 @@ def beside_items(channels: int, tile: Tile, block: int) -> int:
 
 def block_length(plan: Plan) -> int:
     """How many positions at a time the weights of a group should meet; 0 for all at once."""
-    weights = plan.geometry.group_weights
-    return unpacked(weights, plan.dtype.itemsize, few=not plan.large_products)
+    return unpacked(plan.geometry.group_weights, plan.dtype.itemsize)
 
 
-def unpacked(weights: int, itemsize: int, *, few: bool = False) -> int:
-    """The same for so many weights, with `few` products in all."""
+def unpacked(weights: int, itemsize: int, multiply_adds: int = UNPACKED) -> int:
+    """The same for so many weights, and products of at most so many multiply-adds."""
     limit = UNPACKED // SHORTEST if itemsize == 4 else FEW_WEIGHTS
     if weights > limit or (weights > FEW_WEIGHTS and not threads.small_unpacked()):
         return 0
-    return _whole_vectors(threads.SMALL_PRODUCT if few else UNPACKED, weights)
+    return _whole_vectors(multiply_adds, weights)
 
 
-def spread_by_blas(g: Geometry, pass_: str, itemsize: int) -> bool:
-    """Whether a pass has products that BLAS might spread over threads of its own."""
-    if not threads.SMALL_PRODUCT < g.multiply_adds <= FEW_PRODUCTS:
-        return g.multiply_adds > FEW_PRODUCTS
-    weights = g.group_weights
-    in_blocks = unpacked(weights, itemsize, few=True) > 0
-    return not in_blocks or (pass_ == "weight_grad" and weights > FEW_WEIGHTS)
-
-
-def product(a: Array, b: Array, out: Array, *, few: bool = False) -> None:
+def product(a: Array, b: Array, out: Array) -> None:
     """Write a @ b, for stacks of matrices: few weights in blocks of positions, else by rows."""
-    block = unpacked(a.shape[-2] * a.shape[-1], a.itemsize, few=few)
+    block = unpacked(a.shape[-2] * a.shape[-1], a.itemsize)
     positions = b.shape[-1]
     if not 0 < block < positions:
         _product_by_rows(a, b, out)
@@ -206,14 +193,14 @@ def multiply(
     groups, filters, _ = w.shape
     if tile.single or apart(tile, block):
         out = _as_it_is(y, slice(None), tile, groups)
-        product(w, cols, out, few=not plan.large_products)
+        product(w, cols, out)
         if b is not None:
             place = y[tile.images, :, tile.span]
             kernels.run.add_bias(place, b, place)
         return
     beside = scratch(PRODUCT, beside_shape(groups * filters, tile), y.dtype)
     out = beside.reshape(groups, filters, tile.positions)
-    product(w, cols, out, few=not plan.large_products)
+    product(w, cols, out)
     images = beside.swapaxes(0, 1)
     if b is None:
         y[tile.images] = images
@@ -267,7 +254,7 @@ def sum_products(plan: Plan, columns: Callable[[Share, Tile], Array], dy: Array,
                 left, right, out = right, left, total.swapaxes(1, 2)
             add_product(left, right, out, block, first=tile is share.tiles[0])
 
-    threads.run(task, len(shares), plan.seconds, blas=plan.large_products)
+    threads.run(task, len(shares), plan.seconds, blas=True)
     with threads.quiet():
         for part in sums[1:]:
             sums[0] += part
@@ -281,8 +268,7 @@ def sum_block_length(plan: Plan) -> int:
 
 def add_product(left: Array, right: Array, out: Array, block: int, *, first: bool) -> None:
     """Add left @ right.T, for stacks of matrices, to `out`, or write it there."""
-    # np.matmul has no BLAS for an outer product, and takes 3.5 times as long.
-    product_of = np.multiply if left.shape[-1] == 1 else np.matmul
+    product_of = product_over(left.shape[-1])
     if block:
         part = _sum_blocks(left, right, block)
     elif first:
@@ -295,6 +281,12 @@ def add_product(left: Array, right: Array, out: Array, block: int, *, first: boo
         out[...] = part
     else:
         out += part
+
+
+def product_over(length: int) -> np.ufunc:
+    """What multiplies columns by rows of this length: np.matmul has no BLAS for an outer product,
+    and takes 3.5 times as long."""
+    return np.multiply if length == 1 else np.matmul
 
 
 def _sum_blocks(left: Array, right: Array, block: int) -> Array:
@@ -356,7 +348,7 @@ def outline_products(
         method=method,
         tiles=words,
         tasks=tasks,
-        threads=threads.members(tasks, plan.seconds, blas=plan.large_products),
+        threads=threads.members(tasks, plan.seconds, blas=True),
         shared=shared,
         own=own,
     )
