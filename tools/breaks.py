@@ -454,8 +454,6 @@ BREAKS = [
     *breaks(
         "algorithms/small.py",
         "test_small.py",
-        ("        g = g.flipped()\n", "        pass\n"),
-        ("<= FEW_PRODUCTS:", "< 9 * FEW_PRODUCTS:"),
         ("or g.group_weights <= FEW_WEIGHTS", "or True"),
         ("and unpacked(g.group_weights, itemsize) > 0", "and True"),
         ("    if positions * weights <= threads.SMALL_PRODUCT:\n", "    if True:\n"),
@@ -469,9 +467,18 @@ BREAKS = [
         ("with threads.quiet():\n            w, cols", "if True:\n            w, cols"),
         ("with threads.quiet():\n            w, dy", "if True:\n            w, dy"),
         ("with threads.quiet():\n            dy, cols", "if True:\n            dy, cols"),
-        ("native(images, dtype).reshape(shape)", "images.reshape(shape)"),
         ("native(bias[0], dtype), y)", "bias[0], y)"),
         ("native(bias[0], dtype), images)", "bias[0], images)"),
+    ),
+    *breaks(
+        "algorithms/small.py",
+        "test_plan.py few_products",
+        ("        g = g.flipped()\n", "        pass\n"),
+        ("<= FEW_PRODUCTS:", "< 9 * FEW_PRODUCTS:"),
+    ),
+    *breaks(
+        "algorithms/small.py",
+        "test_describe.py extra_memory",
         ("own += g.filters * positions", "own += 0"),
     ),
     *breaks(

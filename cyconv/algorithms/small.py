@@ -197,7 +197,7 @@ def _beside(g: Geometry, channels: int, dtype: DType, slot: int) -> Callable[[Ar
     """Images next to each other: (groups, channels/groups, N * positions)."""
     shape = _matrices(g, channels, g.positions)
     if g.batch == 1:
-        return lambda images: native(images, dtype).reshape(shape)
+        return lambda images: images.reshape(shape)
 
     def beside(images: Array) -> Array:
         copy = scratch(slot, (channels, g.batch, g.positions), dtype)
