@@ -20,6 +20,8 @@ cdef extern from "simd.h" nogil:
         const Py_ssize_t* row_at, const double* bias, int add, double* y, Py_ssize_t y_step)
     void fetch_rows_float(const float* x, Py_ssize_t items)
     void fetch_rows_double(const double* x, Py_ssize_t items)
+    void fetch_starts_float(const float* x, Py_ssize_t step, Py_ssize_t rows)
+    void fetch_starts_double(const double* x, Py_ssize_t step, Py_ssize_t rows)
     void fetch_tile_float(const float* y, Py_ssize_t y_step, int rows, int vectors)
     void fetch_tile_double(const double* y, Py_ssize_t y_step, int rows, int vectors)
     void transpose_float(
@@ -72,6 +74,13 @@ cdef inline void transpose(
         transpose_float(a, a_step, rows, columns, to, to_step)
     else:
         transpose_double(a, a_step, rows, columns, to, to_step)
+
+
+cdef inline void fetch_starts(const real* x, Py_ssize_t step, Py_ssize_t rows) noexcept nogil:
+    if real is float:
+        fetch_starts_float(x, step, rows)
+    else:
+        fetch_starts_double(x, step, rows)
 
 
 cdef inline void fetch_rows(const real* x, Py_ssize_t items) noexcept nogil:

@@ -524,6 +524,12 @@ static void NAME(fetch_rows)(const REAL *x, ptrdiff_t items) {
     for (ptrdiff_t i = 0; i < items; i += CACHE_LINE / sizeof(REAL)) PREFETCH_NEAR(x + i);
 }
 
+/* Fetch the starts of rows that are turned soon: where a few cells of each are read at a time, of one row
+   after another, no processor guesses what comes next. */
+static void NAME(fetch_starts)(const REAL *x, ptrdiff_t step, ptrdiff_t rows) {
+    for (ptrdiff_t i = 0; i < rows; i++) PREFETCH_NEAR(x + i * step);
+}
+
 #define DEFINE_TILE(ROWS, VECTORS)                                                               \
     static void NAME(tile_##ROWS##_##VECTORS)(                                                   \
         const REAL *x, const Tap *taps, ptrdiff_t count, const REAL *weights,                    \
@@ -613,6 +619,15 @@ static void NAME(transpose_some)(
     const REAL *from, ptrdiff_t from_step, ptrdiff_t rows, ptrdiff_t columns, REAL *to, ptrdiff_t to_step) {
 #if defined(MASKS)
     VECTOR a[VECTOR_BYTES / sizeof(REAL)];
+    if (rows == LANES) { /* the usual case, in registers: Winograd layers took 0.92 to 1.0 of the time */
+        UNROLL
+        for (int i = 0; i < LANES; i++) a[i] = NAME(load_some)(from + i * from_step, columns);
+        NAME(turn)(a);
+        UNROLL
+        for (int i = 0; i < LANES; i++)
+            if (i < columns) NAME(store)(to + i * to_step, a[i]);
+        return;
+    }
     for (ptrdiff_t i = 0; i < LANES; i++)
         a[i] = i < rows ? NAME(load_some)(from + i * from_step, columns) : NAME(spread)(0);
     NAME(turn)(a);

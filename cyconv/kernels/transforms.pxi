@@ -120,13 +120,13 @@ cdef inline bint in_order(const Filters* steps, Py_ssize_t sign) noexcept nogil:
 
 
 cdef inline void turn_taps(
-    const real* w, const Filters* steps, Py_ssize_t step, Py_ssize_t count, real* taps
+    const real* w, const Filters* steps, Py_ssize_t step, Py_ssize_t count, Py_ssize_t channels, real* taps
 ) noexcept nogil:
-    """taps (side * side, WIDE): those of `count` filters, or channels of one, that are `step` apart.
-    Backwards where they are so in memory."""
+    """taps (channels * side * side, WIDE): those of `count` filters that are `step` apart, and of several
+    channels only where all lie one after another. Backwards where they are so in memory."""
     cdef Py_ssize_t side = steps.side, number = side * side, i, lane
     if in_order(steps, 1):
-        transpose(w, step, count, number, taps, WIDE)
+        transpose(w, step, count, channels * number, taps, WIDE)
     elif in_order(steps, -1):
         transpose(w - (number - 1), step, count, number, taps, WIDE)
     else:
