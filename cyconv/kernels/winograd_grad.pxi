@@ -10,6 +10,9 @@ cdef enum:
     # Channels whose sums are turned back one after another, before more filters are, if it is channels that
     # lie together in dw: with 512 of both, one at a time took twice as long.
     TOGETHER = 16
+    # Sums are fetched so many channels ahead, a line of each of their planes: weight gradients of 256 and
+    # 512 channels on 14x14 and 7x7 took 0.95 to 0.97 of the time (AVX2 1.0).
+    SUMS_AHEAD = 3
 
 
 cdef void turn_output_grad(
@@ -56,6 +59,8 @@ cdef void turn_sums(
         last = min(channels, first + together)
         while f < filters:
             for c in range(first, last):
+                if c + SUMS_AHEAD < last:
+                    fetch_starts(sums + (c + SUMS_AHEAD) * columns + f, plane_step, weights_of(steps.kind) ** 2)
                 weight_grad_tile(steps.kind, sums + c * columns + f, plane_step, &taps[0])
                 turn_taps_back(
                     &taps[0], min(filters - f, <Py_ssize_t>WIDE),
