@@ -239,7 +239,10 @@ BREAKS = [
     *breaks(
         "kernels/tiles.pxi",
         BLOCKS,
-        ("if filters - f < WIDE:", "if False:"),
+        ("            if count < WIDE:\n", "            if False:\n"),
+        ("zero(&taps[0], some * number * WIDE)", "zero(&taps[0], number * WIDE)"),
+        ("steps, 1) and steps.channel_step == number else", "steps, 1) else"),
+        ("v + (c + i) * row_step + f", "v + c * row_step + f"),
         ("hi = g.W - w\n", "hi = g.W - w - 1\n"),
         ("first_inside(w, g.W, step)", "first_inside(w, g.W - 1, step)"),
         ("first_inside(w, 0, step)", "first_inside(w, 0, 1)"),
