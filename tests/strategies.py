@@ -6,6 +6,8 @@ import numpy as np
 import reference
 from hypothesis import strategies as st
 
+from cyconv.geometry import geometry
+
 
 @dataclass(frozen=True)
 class Case:
@@ -52,6 +54,13 @@ class Case:
         """x, w, b, dy of integers so small that every sum is exact, even in float32."""
         rng = np.random.default_rng(self.seed)
         return [rng.integers(-4, 5, shape).astype(dtype) for shape in self.shapes]
+
+
+def described(case):
+    """The case as cyconv's own integers."""
+    return geometry(
+        case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups
+    )
 
 
 @st.composite

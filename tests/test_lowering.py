@@ -13,12 +13,11 @@ from guards import UNTOUCHED, assert_untouched, gaps, output, packed, spread
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reference import columns
-from strategies import Case, cases
+from strategies import Case, cases, described
 
 import cyconv
 from cyconv import threads, tiling
 from cyconv.algorithms import lowering, pointwise, products
-from cyconv.geometry import geometry
 from cyconv.plan import plan
 
 AS_IS = [1, 1, 1, 1, 0, 1]  # size, kernel, stride, dilation, low pad, output
@@ -185,12 +184,6 @@ def test_kernels_check_what_would_crash(build, dtype):
 
 
 # From here on: tiles.
-
-
-def described(case):
-    return geometry(
-        case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups
-    )
 
 
 @st.composite

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builds import forget_plans
-from strategies import Case
+from strategies import Case, described
 
 import cyconv
 from cyconv import kernels, prepare, threads
@@ -34,12 +34,6 @@ def road(request, monkeypatch):
     if kernels.backend == "numpy":  # which has no calls that do all
         monkeypatch.setattr(direct, "whole", lambda *_: None)
     return request.param
-
-
-def described(case):
-    return geometry(
-        case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups
-    )
 
 
 def of_layer(layer):

@@ -6,13 +6,13 @@ import reference
 from builds import DTYPES, each_dtype, forget_plans
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Case, cases
+from strategies import Case, cases, described
+from test_arrays import read_only, spread, unaligned
 from test_functional import results
 
 import cyconv
 from cyconv import threads
 from cyconv.algorithms import small
-from cyconv.geometry import geometry
 from cyconv.plan import plan
 
 PASSES = ["forward", "input_grad", "weight_grad"]
@@ -35,17 +35,10 @@ CASES = {
     "line": Case((2, 6, 700), (12, 6, 5), padding=2),
     "volume": Case((1, 3, 6, 9, 8), (8, 3, 2, 3, 3), padding=1),
 }
-# What is left to others: weights for which products would not be in blocks.
-LARGE = {
-    *(("many weights", pass_) for pass_ in PASSES),
-    *(("more weights", "weight_grad"), ("pointwise", "weight_grad")),
-}
-
-
-def described(case):
-    return geometry(
-        case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups
-    )
+# Weights for which a pass is not in blocks, and so left to others: in float64 every pass.
+MANY = ("many weights", "more weights", "pointwise")
+BLOCKS_OF_MANY = {("more weights", "forward"), ("more weights", "input_grad")}
+BLOCKS_OF_MANY |= {("pointwise", "forward"), ("pointwise", "input_grad")}
 
 
 @pytest.fixture(params=["small", "in tiles"])
@@ -65,9 +58,9 @@ def test_exact(either, name, dtype):
     case = CASES[name]
     for pass_ in PASSES:
         made = plan(described(case), np.dtype(dtype), pass_, "gemm")
-        fits = either and (dtype == np.float64 or (name, pass_) not in LARGE)
-        if dtype == np.float32 or not fits:
-            assert (made.algorithm is small) == fits, pass_
+        in_blocks = dtype == np.float32 and (name, pass_) in BLOCKS_OF_MANY
+        fits = either and (name not in MANY or in_blocks)
+        assert (made.algorithm is small) == fits, pass_
     for what, got, wanted in results(case, case.integers(dtype), "gemm"):
         np.testing.assert_array_equal(got, wanted, err_msg=what)
 
@@ -89,7 +82,7 @@ def test_any_case_in_tiles_is_exact(packs, case, dtype):
 def test_its_products_are_not_for_threads_of_blas(monkeypatch, dtype):
     """So there is no need to hold it to one."""
     monkeypatch.setattr(threads, "small_unpacked", lambda: True)
-    forget_plans()
+
     sizes, multiply = [], np.matmul
 
     def measure(a, b, out=None):
@@ -99,22 +92,23 @@ def test_its_products_are_not_for_threads_of_blas(monkeypatch, dtype):
     def hold(_):
         raise AssertionError
 
-    several = 0
+    monkeypatch.setattr(threads._blas, "hold", hold)
+    monkeypatch.setattr(np, "matmul", measure)
+    forget_plans()  # they keep np.matmul
+    several = dict.fromkeys(PASSES, 0)
     for name, case in CASES.items():
         for pass_ in PASSES:
             made = plan(described(case), np.dtype(dtype), pass_, "gemm")
             if made.algorithm is not small:
                 continue
             arrays, shape = work(case, pass_, dtype)
-            made.whole(arrays, np.empty(shape, dtype))
             sizes.clear()
-            with monkeypatch.context() as patch:
-                patch.setattr(np, "matmul", measure)
-                patch.setattr(threads._blas, "hold", hold)
-                made.whole(arrays, np.empty(shape, dtype))
+            made.whole(arrays, np.empty(shape, dtype))
+            outer = (name, pass_) == ("one position", "weight_grad")  # which np.multiply makes
+            assert bool(sizes) != outer, (name, pass_)
             assert max(sizes, default=0) <= threads.SMALL_PRODUCT, (name, pass_)
-            several += len(sizes) > 1
-    assert several >= 8
+            several[pass_] += len(sizes) > 1
+    assert min(several.values()) >= 3, several
     forget_plans()
 
 
@@ -132,7 +126,7 @@ def work(case, pass_, dtype):
 @pytest.mark.parametrize("pass_", PASSES)
 @pytest.mark.parametrize("name", ["blocks", "flipped images", "stride 2", "pointwise images"])
 def test_arrays_may_lie_anyhow(name, pass_, dtype):
-    """Apart, not aligned, of either byte order, read only; and what is there is not written."""
+    """Apart, not aligned, or read only; and what is there is not written."""
     case = CASES[name]
     arrays, shape = work(case, pass_, dtype)
     if pass_ == "input_grad":  # as a transposed convolution has it
@@ -141,29 +135,13 @@ def test_arrays_may_lie_anyhow(name, pass_, dtype):
     assert made.algorithm is small
     wanted = np.full(shape, np.nan, dtype)
     assert made.whole(tuple(arrays), wanted)
-    for arrange in (apart, misplaced, read_only):
+    for arrange in (spread, unaligned, read_only):
         given_arrays = tuple(arrange(array) for array in arrays)
         result = np.full(shape, np.nan, dtype)
         assert made.whole(given_arrays, result)
         np.testing.assert_array_equal(result, wanted)
         for got, array in zip(given_arrays, arrays, strict=True):
             np.testing.assert_array_equal(got, array)
-
-
-def apart(array):
-    return np.repeat(array[..., None], 2, -1)[..., 0]
-
-
-def misplaced(array):
-    memory = np.empty(array.nbytes + 1, np.uint8)[1:]
-    memory[:] = array.reshape(-1).view(np.uint8)
-    return memory.view(array.dtype).reshape(array.shape)
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
 
 
 @each_dtype

@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from builds import BUILDS, each_compiled, each_dtype, kernels_of, refused
-from strategies import Case
+from strategies import Case, described
 
 import cyconv
 from cyconv import kernels
 from cyconv.algorithms import direct
-from cyconv.geometry import geometry
 from cyconv.plan import Plan, plan
 
 CASES = {
@@ -32,12 +31,6 @@ SEVERAL = {("stride 2", "input_grad"), ("groups", "weight_grad")}
 DEPTHWISE = {("volume", "weight_grad")}
 PASSES = ["forward", "input_grad", "weight_grad"]
 compiled = pytest.mark.skipif(kernels.BUILD is None, reason="of compiled kernels only")
-
-
-def described(case):
-    return geometry(
-        case.x_shape, case.w_shape, case.stride, case.padding, case.dilation, case.groups
-    )
 
 
 class Work:

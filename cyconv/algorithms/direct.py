@@ -105,7 +105,8 @@ MOST_WEIGHTS_AVX2 = (128**2, 64**2, 64**2)
 # A forward pass is slower there with more than so many channels times filters, and multiply-adds:
 # 1.12 times as long as lowering, and in float64 1.19.
 LARGE_WEIGHTS, LARGE_WORK = 256**2, 400_000_000
-# On the plain road it takes up to so many multiply-adds, by the bytes of an item.
+# On the plain road it takes up to so many multiply-adds, by the bytes of an item: about where
+# `small` overtakes it, with OpenBLAS's kernels for AVX-512; with Haswell's, at half as many again.
 PLAIN = {
     "forward": {4: 120_000, 8: 60_000},
     "input_grad": {4: 300_000, 8: 120_000},
@@ -164,7 +165,7 @@ def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     (LARGE_WEIGHTS).
 
     On the plain road the kernel has half the rate of BLAS or less, but is one call and copies
-    nothing: up to PLAIN multiply-adds it took as long as lowering, or as little as a third."""
+    nothing: up to PLAIN multiply-adds it took as long as `small`, or as little as a third."""
     strided = pass_ == "input_grad" and g.stride != (1, 1, 1)
     if kernels.VECTOR:
         vector, filters = 64, 8

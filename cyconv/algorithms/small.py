@@ -46,10 +46,6 @@ FEW_PRODUCTS = 1 << 20
 Whole = Callable[[tuple[Any, ...], Array], bool]
 
 
-def serves(g: Geometry) -> bool:
-    return True
-
-
 def pays(g: Geometry, pass_: str, itemsize: int) -> bool:
     """Whether all products are such as BLAS makes on one thread, and few."""
     if pass_ == "input_grad" and _is_forward(g):

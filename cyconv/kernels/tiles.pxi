@@ -210,7 +210,7 @@ cdef enum:
     # fewer vectors, and whole ones. One image of 14x14 with 256 or 512 channels took 0.8 of the time
     # (AVX-512; AVX2 0.95, plain C as long).
     CHANNELS_TURNED = 16
-    # Filters are fetched so many channels ahead. Eight images of 7x7 with 512 channels took 0.88 of the
+    # Filters are fetched so many channels ahead, or as many as are turned together. Eight images of 7x7 with 512 channels took 0.88 of the
     # time (AVX2 0.94, plain C 0.83 to 0.95) and, while the machine's memory was slow, 0.72.
     FILTERS_AHEAD = 4
 
@@ -233,7 +233,7 @@ cdef void turn_weight(
                 zero(&taps[0], some * number * WIDE)
             for i in range(min(some, channels - c - ahead)):
                 fetch_starts(first + (ahead + i) * steps.channel_step, steps.filter_step, count)
-            turn_taps(first, steps, steps.filter_step, count, some, &taps[0])
+            turn_taps(first, steps, count, some, &taps[0])
             for i in range(some):
                 transform_taps(&taps[i * number * WIDE], steps, v + (c + i) * row_step + f, plane_step)
             f += WIDE

@@ -120,11 +120,11 @@ cdef inline bint in_order(const Filters* steps, Py_ssize_t sign) noexcept nogil:
 
 
 cdef inline void turn_taps(
-    const real* w, const Filters* steps, Py_ssize_t step, Py_ssize_t count, Py_ssize_t channels, real* taps
+    const real* w, const Filters* steps, Py_ssize_t count, Py_ssize_t channels, real* taps
 ) noexcept nogil:
-    """taps (channels * side * side, WIDE): those of `count` filters that are `step` apart, and of several
-    channels only where all lie one after another. Backwards where they are so in memory."""
-    cdef Py_ssize_t side = steps.side, number = side * side, i, lane
+    """taps (channels * side * side, WIDE): those of `count` filters, and of several channels only where all
+    lie one after another. Backwards where they are so in memory."""
+    cdef Py_ssize_t side = steps.side, step = steps.filter_step, number = side * side, i, lane
     if in_order(steps, 1):
         transpose(w, step, count, channels * number, taps, WIDE)
     elif in_order(steps, -1):
@@ -147,10 +147,10 @@ cdef inline void transform_taps(const real* taps, const Filters* steps, real* v,
 
 
 cdef inline void turn_taps_back(
-    const real* taps, Py_ssize_t count, real* w, const Filters* steps, Py_ssize_t step
+    const real* taps, Py_ssize_t count, real* w, const Filters* steps
 ) noexcept nogil:
-    """Write taps (side * side, WIDE) to `count` filters, or channels of one, that are `step` apart."""
-    cdef Py_ssize_t side = steps.side, i, lane
+    """Write taps (side * side, WIDE) to `count` filters."""
+    cdef Py_ssize_t side = steps.side, step = steps.filter_step, i, lane
     if in_order(steps, 1):
         transpose(taps, WIDE, side * side, count, w, step)
     else:

@@ -64,7 +64,7 @@ cdef void turn_sums(
                 weight_grad_tile(steps.kind, sums + c * columns + f, plane_step, &taps[0])
                 turn_taps_back(
                     &taps[0], min(filters - f, <Py_ssize_t>WIDE),
-                    dw + f * steps.filter_step + c * steps.channel_step, steps, steps.filter_step,
+                    dw + f * steps.filter_step + c * steps.channel_step, steps,
                 )
             f += WIDE
 
